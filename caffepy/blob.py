@@ -1,0 +1,142 @@
+"""Blob: an array and its gradient, in Caffe's axis order whatever the memory order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from caffepy.errors import ShapeError
+
+if TYPE_CHECKING:
+    from caffepy.engine import Engine
+
+Array = Any  # numpy.ndarray or torch.Tensor, the engine knows
+
+
+class Blob:
+    """`data` and `diff` of one shape, allocated when first used and kept when the blob shrinks.
+
+    Four axes are stored channels-last: `data` has shape (N, C, H, W) and memory order N, H, W, C, unless
+    `channels_last` is false. All other ranks are in C order.
+    """
+
+    def __init__(self, shape: Sequence[int] = (), engine: Engine | None = None, channels_last: bool = True):
+        if engine is None:
+            from caffepy.engine import default_engine
+
+            engine = default_engine()
+        self.engine = engine
+        self.channels_last = channels_last
+        self._shape: tuple[int, ...] = tuple(shape)
+        self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
+        self._view: dict[str, Array] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return prod(self._shape)
+
+    @property
+    def data(self) -> Array:
+        """The values, a writable view in Caffe's axis order."""
+        view = self._view.get("data")
+        return self._make_view("data") if view is None else view
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        self.data[...] = value
+
+    @property
+    def diff(self) -> Array:
+        """The gradient, a writable view in Caffe's axis order."""
+        view = self._view.get("diff")
+        return self._make_view("diff") if view is None else view
+
+    @diff.setter
+    def diff(self, value: Array) -> None:
+        self.diff[...] = value
+
+    @property
+    def has_diff(self) -> bool:
+        return "diff" in self._flat
+
+    def flat(self, which: str = "data") -> Array:
+        """The elements as one axis, in memory order: for what treats all elements alike."""
+        getattr(self, which)
+        return self._flat[which][: self.count]
+
+    def reshape(self, *shape: int | Sequence[int]) -> None:
+        """Take a new shape. Memory grows when needed and never shrinks; contents are then undefined."""
+        dims = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        dims = tuple(int(d) for d in dims)
+        if dims == self._shape:
+            return
+        if any(d < 0 for d in dims):
+            raise ShapeError(f"a blob cannot have the shape {dims}")
+        self._shape = dims
+        self._view.clear()
+
+    def reshape_like(self, other: Blob) -> None:
+        self.reshape(other.shape)
+
+    def share_data(self, other: Blob) -> None:
+        """Use the other blob's values as one's own; shapes may differ if the counts agree."""
+        self._share("data", other)
+
+    def share_diff(self, other: Blob) -> None:
+        """Use the other blob's gradient as one's own."""
+        self._share("diff", other)
+
+    def use_c_order(self) -> None:
+        """Store four axes in C order from now on, keeping the contents, so that another shape may share them."""
+        if self._shape and self.channels_last:
+            kept = {which: self.engine.copy(getattr(self, which)) for which in self._flat}
+            self.channels_last = False
+            self._view.clear()
+            for which, values in kept.items():
+                getattr(self, which)[...] = values
+
+    def _share(self, which: str, other: Blob) -> None:
+        if self.count != other.count:
+            raise ShapeError(f"a blob of shape {self._shape} cannot share memory with one of {other.shape}")
+        if self._shape != other.shape:
+            self.use_c_order()
+            other.use_c_order()
+        self.channels_last = other.channels_last
+        flat = other.flat(which)
+        if self._flat.get(which) is not flat:
+            self._flat[which] = flat
+            self._view.pop(which, None)
+
+    def _make_view(self, which: str) -> Array:
+        count = self.count
+        flat = self._flat.get(which)
+        if flat is None or flat.shape[0] < count:
+            flat = self._flat[which] = self.engine.zeros(count)
+        view = flat[:count]
+        if len(self._shape) == 4 and self.channels_last:
+            n, c, h, w = self._shape
+            view = self.engine.xp.permute_dims(view.reshape((n, h, w, c)), (0, 3, 1, 2))
+        else:
+            view = view.reshape(self._shape)
+        self._view[which] = view
+        return view
+
+    def legacy_shape(self, axis: int) -> int:
+        """Extent of one of the four classic axes; missing trailing axes count as 1."""
+        if len(self._shape) > 4:
+            raise ShapeError(f"a blob of shape {self._shape} has no num, channels, height and width")
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    num = property(lambda self: self.legacy_shape(0))
+    channels = property(lambda self: self.legacy_shape(1))
+    height = property(lambda self: self.legacy_shape(2))
+    width = property(lambda self: self.legacy_shape(3))
+
+    def __repr__(self) -> str:
+        return f"Blob{self._shape}"

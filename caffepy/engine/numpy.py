@@ -1,0 +1,226 @@
+"""The NumPy engine: arrays in memory, threads over cache-sized tiles, and the kernels numpy itself lacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from caffepy import rng
+from caffepy.engine import conv, lrn, pool
+from caffepy.engine.threads import ThreadPool, available_cores
+from caffepy.engine.window import Window
+
+Array = np.ndarray
+
+# Elements a tile of an elementwise function: its temporaries stay in the second-level cache.
+MAP_TILE = 1 << 15
+# Below this many multiply-adds a product is not worth a second thread.
+GEMM_MINIMUM = 1 << 18
+
+
+class NumpyEngine:
+    """Arrays are numpy.ndarray of float32; kernels see (N, C, H, W) views of channels-last memory."""
+
+    name = "numpy"
+    xp: Any = np
+
+    def __init__(self, threads: int | None = None):
+        self.pool = ThreadPool(threads or available_cores())
+        self._local = threading.local()
+        # The pool is the only parallelism: BLAS threads under it would fight over the cores.
+        threadpool_limits(1, user_api="blas")
+
+    @property
+    def threads(self) -> int:
+        return self.pool.threads
+
+    # Memory
+
+    def zeros(self, count: int) -> Array:
+        return np.zeros(count, np.float32)
+
+    def asarray(self, host: Any) -> Array:
+        """A float32 array of this engine with the host's values; may share memory."""
+        return np.asarray(host, np.float32)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """The values as a numpy array; may share memory."""
+        return array
+
+    def copy(self, array: Array) -> Array:
+        return array.copy()
+
+    def same_memory(self, a: Array, b: Array) -> bool:
+        """Whether writing to one writes to the other, for two shapes of what was one array."""
+        return np.may_share_memory(a, b)
+
+    def any(self, condition: Array) -> bool:
+        """Whether any entry is true, for the checks of data."""
+        return bool(condition.any())
+
+    # Elementwise work and products
+
+    def map(self, fn: Callable, *args: Any, out: Array | tuple[Array, ...]) -> None:
+        """`out[...] = fn(xp, *args)` tile by tile, on all threads.
+
+        Arrays of the output's shape are cut into tiles, everything else is passed whole. With a tuple of outputs
+        `fn` returns as many arrays. An output may also be an argument.
+        """
+        outs = out if isinstance(out, tuple) else (out,)
+        shape = outs[0].shape
+        cut = [isinstance(a, np.ndarray) and a.ndim > 0 and a.shape == shape for a in args]
+        if all(cut[i] or not isinstance(a, np.ndarray) or a.ndim == 0 for i, a in enumerate(args)):
+            flats = _flatten([a for a, c in zip(args, cut) if c] + list(outs))
+            if flats is not None:
+                tiles = iter(flats)
+                args = tuple(next(tiles) if c else a for a, c in zip(args, cut))
+                outs = tuple(tiles)
+        length = outs[0].shape[0] if outs[0].ndim else 1
+        count = min(length, -(-outs[0].size // MAP_TILE)) or 1
+
+        def task(i: int) -> None:
+            at = slice(i * length // count, (i + 1) * length // count) if count > 1 else ...
+            result = fn(np, *(a[at] if c else a for a, c in zip(args, cut)))
+            for target, value in zip(outs, result if isinstance(out, tuple) else (result,)):
+                target[at] = value
+
+        self.pool.run(task, count)
+
+    def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
+        """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
+        (m, k), n = a.shape, b.shape[1]
+        rows = m >= n
+        parts = self.threads if m * n * k >= GEMM_MINIMUM else 1
+        if accumulate:  # the product before it is added is a temporary: keep it in cache
+            parts = max(parts, -(-m * n // (1 << 18)))
+        length = m if rows else n
+        parts = min(parts, length) or 1
+
+        def task(i: int) -> None:
+            at = slice(i * length // parts, (i + 1) * length // parts)
+            left, right, target = (a[at], b, out[at]) if rows else (a, b[:, at], out[:, at])
+            if accumulate:
+                product = self.scratch("gemm", (left.shape[0], right.shape[1]))
+                target += np.matmul(left, right, out=product)
+            else:
+                np.matmul(left, right, out=target)
+
+        self.pool.run(task, parts)
+
+    # Convolution: x (N, C, *size), w (O, C / group, *kernel), y (N, O, *out)
+
+    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, window: Window, group: int = 1) -> None:
+        """y = cross-correlation of x with w, + bias (O,)."""
+        conv.forward(_last(x), _last(w), bias, _last(y), window, group, self.pool.run, self.scratch, self.threads)
+
+    def conv_grad_weights(self, x: Array, dy: Array, dw: Array, window: Window, group: int = 1) -> None:
+        """dw += gradient of the weights."""
+        run = self.pool.run
+        conv.grad_weights(_last(x), _last(dy), _last(dw), window, group, run, self.scratch, self.threads)
+
+    def conv_grad_data(
+        self, dy: Array, w: Array, dx: Array, window: Window, group: int = 1, bias: Array | None = None
+    ) -> None:
+        """dx = gradient of the input; with w and bias taken as a deconvolution's, its forward pass."""
+        run = self.pool.run
+        conv.grad_data(_last(dy), _last(w), bias, _last(dx), window, group, run, self.scratch, self.threads)
+
+    def add_sum_over_channels(self, x: Array, out: Array) -> None:
+        """out (C,) += sum of x (N, C, *size) over all but the channels: the gradient of a bias."""
+        rows = _last(x).reshape(-1, x.shape[1])
+        ones = np.ones(rows.shape[0], np.float32)
+        out += ones @ rows  # a matrix-vector product adds up three times as fast as sum(axis=0)
+
+    # Pooling: x (N, C, H, W), y (N, C, h, w)
+
+    def pool_choice(self, shape: tuple[int, ...], window: Window) -> Array:
+        """Memory for `max_pool`'s choices: one small integer an output."""
+        dtype = np.uint8 if prod(window.kernel) < 256 else np.int32
+        n, c, h, w = shape
+        return np.zeros((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+    def max_pool(self, x: Array, y: Array, choice: Array, window: Window) -> None:
+        self._by_image(pool.max_pool, x, y, choice, window=window)
+
+    def max_pool_grad(self, dy: Array, choice: Array, dx: Array, window: Window) -> None:
+        self._by_image(pool.max_pool_grad, dy, choice, dx, window=window)
+
+    def max_pool_mask(self, choice: Array, window: Window, size: tuple[int, int]) -> Array:
+        """The index within H * W of each window's largest value, as Caffe's second top has it."""
+        return np.moveaxis(pool.mask(_last(choice), window, size), -1, 1)
+
+    def ave_pool(self, x: Array, y: Array, window: Window) -> None:
+        self._by_image(pool.ave_pool, x, y, window=window)
+
+    def ave_pool_grad(self, dy: Array, dx: Array, window: Window) -> None:
+        self._by_image(pool.ave_pool_grad, dy, dx, window=window)
+
+    # Local response normalization across channels
+
+    def lrn(self, x: Array, y: Array, size: int, alpha: float, beta: float, k: float) -> None:
+        self._by_rows(lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
+
+    def lrn_grad(
+        self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float
+    ) -> None:
+        self._by_rows(lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
+
+    # Gather, scatter, random numbers
+
+    def gather(self, table: Array, index: Array, out: Array) -> None:
+        """out[i] = table[index[i]] for integer indices (n,)."""
+        np.take(table, index, axis=0, out=out)
+
+    def scatter_add(self, table: Array, index: Array, rows: Array) -> None:
+        """table[index[i]] += rows[i], repeated indices adding up in order."""
+        np.add.at(table, index, rows)
+
+    def random_mask(self, keep: float, out: Array) -> None:
+        """out = 1 with probability `keep`, else 0."""
+        np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")
+
+    # Tiles
+
+    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Uninitialized memory of the calling thread, valid until it asks for the same name again."""
+        buffers = self._local.__dict__
+        count = prod(shape)
+        buffer = buffers.get(name)
+        if buffer is None or buffer.size < count:
+            buffer = buffers[name] = np.empty(count, np.float32)
+        return buffer[:count].reshape(shape)
+
+    def _by_image(self, fn: Callable, *arrays: Array, **options: Any) -> None:
+        """Run `fn` over groups of images, each array seen channels-last."""
+        arrays = tuple(_last(a) for a in arrays)
+        n = arrays[0].shape[0]
+        largest = max(a.size for a in arrays)
+        parts = min(n, max(self.threads if largest > MAP_TILE else 1, largest // (4 * MAP_TILE))) or 1
+        self.pool.run(lambda i: fn(*(a[i * n // parts : (i + 1) * n // parts] for a in arrays), **options), parts)
+
+    def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:
+        """Run `fn` over tiles of rows of channels; all arrays are (N, C, H, W) of one shape."""
+        channels = arrays[0].shape[1]
+        rows = [_last(a).reshape(-1, channels) for a in arrays]
+        n = rows[0].shape[0]
+        step = max(1, MAP_TILE // channels)
+        self.pool.run(lambda i: fn(*(a[i * step : (i + 1) * step] for a in rows), **options), -(-n // step))
+
+
+def _last(a: Array) -> Array:
+    """(N, C, *size) seen as (N, *size, C)."""
+    return a if a.ndim < 3 else a.transpose(0, *range(2, a.ndim), 1)
+
+
+def _flatten(arrays: list[Array]) -> list[Array] | None:
+    """All arrays as one axis if they share a memory order without holes, else None."""
+    for order in (lambda a: a, _last):
+        turned = [order(a) for a in arrays]
+        if all(a.flags.c_contiguous for a in turned):
+            return [a.reshape(-1) for a in turned]
+    return None

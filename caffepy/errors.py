@@ -1,0 +1,64 @@
+"""What can go wrong, one family: every error says where it is and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CaffeError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    `where` is a place such as `train_val.prototxt:41:5` or `layer "conv1"`; `hint` is the remedy.
+    `str()` gives `where: message` and, on a second line, the hint.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = ""):
+        super().__init__(message)
+        self.message, self.where, self.hint = message, where, hint
+
+    def at(self, where: str) -> CaffeError:
+        """Prefix the place; callers further out know more of it."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        return self
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class ConfigError(CaffeError):
+    """A definition that cannot be right: unknown field or type, missing blob, impossible parameter."""
+
+
+class ShapeError(ConfigError):
+    """Shapes that do not fit each other."""
+
+
+class DataError(CaffeError):
+    """A data source that is missing, foreign, corrupt or does not fit the net."""
+
+
+class SnapshotError(CaffeError):
+    """A weight or state file that is missing, truncated, foreign or of another net."""
+
+
+class NotFiniteError(CaffeError):
+    """Training produced NaN or infinity."""
+
+
+class MissingExtraError(CaffeError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed",
+            hint=f'Install it with: pip install "caffepy[{extra}]"',
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The sentence that offers the nearest known name, or an empty string."""
+    by_lower = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f'Did you mean "{by_lower[near[0]]}"?' if near else ""

@@ -1,0 +1,106 @@
+"""Fillers: initial values of parameters. Pure functions of (generator, shape, FillerParameter)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, prod, sqrt
+
+import numpy as np
+
+from caffepy import rng
+from caffepy.errors import ConfigError, did_you_mean
+from caffepy.proto.caffe_pb2 import FillerParameter
+
+Filler = Callable[[np.random.Generator, tuple[int, ...], FillerParameter], np.ndarray]
+
+_fillers: dict[str, Filler] = {}
+
+
+def register(name: str) -> Callable[[Filler], Filler]:
+    """Function decorator: `type: "name"` in a filler calls this function."""
+
+    def decorate(fn: Filler) -> Filler:
+        _fillers[name] = fn
+        return fn
+
+    return decorate
+
+
+def fill(shape: Sequence[int], param: FillerParameter) -> np.ndarray:
+    """A float32 array of `shape`. Raises ConfigError for unknown types and impossible parameters."""
+    if param.type not in _fillers:
+        raise ConfigError(f'unknown filler type "{param.type}"', hint=did_you_mean(param.type, _fillers))
+    if param.sparse != -1 and param.type != "gaussian":
+        raise ConfigError(f'filler "{param.type}": only gaussian can be sparse')
+    return np.asarray(_fillers[param.type](rng.generator, tuple(shape), param), np.float32)
+
+
+def _fans(shape: tuple[int, ...], param: FillerParameter) -> float:
+    """Inputs, outputs or their mean, as `variance_norm` says; of a shape (O, I, ...)."""
+    count = prod(shape)
+    fan_in = count / shape[0] if shape and shape[0] else count
+    fan_out = count / shape[1] if len(shape) > 1 and shape[1] else count
+    return {
+        FillerParameter.FAN_IN: fan_in,
+        FillerParameter.FAN_OUT: fan_out,
+        FillerParameter.AVERAGE: (fan_in + fan_out) / 2,
+    }[param.variance_norm]
+
+
+@register("constant")
+def constant(random, shape, param):
+    """`value` everywhere."""
+    return np.full(shape, param.value, np.float32)
+
+
+@register("uniform")
+def uniform(random, shape, param):
+    """Uniform between `min` and `max`."""
+    return random.uniform(param.min, param.max, shape)
+
+
+@register("gaussian")
+def gaussian(random, shape, param):
+    """Normal with `mean` and `std`; with `sparse` n, an output unit keeps n of its incoming weights on average."""
+    if param.std < 0:
+        raise ConfigError(f"filler std must not be negative, got {param.std:g}")
+    values = param.mean + param.std * random.standard_normal(shape)
+    if param.sparse < -1:
+        raise ConfigError(f"filler sparse must be -1 (off) or more, got {param.sparse}")
+    if param.sparse >= 0:
+        # Caffe's rule: each weight is kept with probability sparse / number of outputs.
+        values *= random.random(shape) < param.sparse / shape[0]
+    return values
+
+
+@register("positive_unitball")
+def positive_unitball(random, shape, param):
+    """Uniform in [0, 1), then scaled so that the values of each item (first axis) sum to 1."""
+    values = random.random((shape[0], prod(shape[1:])))
+    return (values / values.sum(axis=1, keepdims=True)).reshape(shape)
+
+
+@register("xavier")
+def xavier(random, shape, param):
+    """Uniform in [-a, a], a = sqrt(3 / fan) (Glorot and Bengio 2010)."""
+    limit = sqrt(3 / _fans(shape, param))
+    return random.uniform(-limit, limit, shape)
+
+
+@register("msra")
+def msra(random, shape, param):
+    """Normal with std = sqrt(2 / fan) (He et al. 2015)."""
+    return sqrt(2 / _fans(shape, param)) * random.standard_normal(shape)
+
+
+@register("bilinear")
+def bilinear(random, shape, param):
+    """Bilinear interpolation for an upsampling Deconvolution: (C, 1, K, K), the same kernel everywhere."""
+    if len(shape) != 4:
+        raise ConfigError(f"the bilinear filler needs four axes, got shape {shape}")
+    if shape[2] != shape[3]:
+        raise ConfigError(f"the bilinear filler needs a square kernel, got {shape[2]}x{shape[3]}")
+    half = ceil(shape[3] / 2)
+    centre = (2 * half - 1 - half % 2) / (2 * half)
+    ramp = 1 - np.abs(np.arange(shape[3]) / half - centre)
+    return np.broadcast_to(np.outer(ramp, ramp), shape)

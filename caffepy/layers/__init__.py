@@ -1,0 +1,1 @@
+"""Caffe's layers, one small file a layer or family; importing a file registers its types."""

@@ -1,0 +1,238 @@
+"""Convolution, Deconvolution and Im2col over any number of spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from caffepy.blob import Array, Blob
+from caffepy.engine.window import Ints, Window
+from caffepy.errors import ConfigError, ShapeError
+from caffepy.layer import Layer, register
+from caffepy.proto.caffe_pb2 import ConvolutionParameter
+
+
+def read_window(p: ConvolutionParameter, num_spatial: int) -> Window:
+    """Kernel, stride, pad and dilation: given once, once an axis, or (two axes) as `_h` and `_w`."""
+    window = Window(
+        _per_axis(p, "kernel_size", "kernel", num_spatial, None),
+        _per_axis(p, "stride", "stride", num_spatial, 1),
+        _per_axis(p, "pad", "pad", num_spatial, 0),
+        _per_axis(p, "dilation", None, num_spatial, 1),
+    )
+    for field, values in (("kernel_size", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
+        if any(v <= 0 for v in values):
+            raise ConfigError(f"{field} must be at least 1, got {_text(values)}")
+    return window
+
+
+def _per_axis(p: ConvolutionParameter, field: str, short: str | None, n: int, default: int | None) -> Ints:
+    values = tuple(getattr(p, field))
+    if short and (p.HasField(f"{short}_h") or p.HasField(f"{short}_w")):
+        if values:
+            raise ConfigError(f"both {field} and {short}_h / {short}_w are given", hint="Keep one of the two forms.")
+        if n != 2:
+            raise ConfigError(f"{short}_h and {short}_w need two spatial axes, the bottom has {n}")
+        if default is None and not (p.HasField(f"{short}_h") and p.HasField(f"{short}_w")):
+            raise ConfigError(f"{short}_h and {short}_w must both be given")
+        # A stride of which only one side is given is 0 on the other in Caffe, and refused; so it is here.
+        return getattr(p, f"{short}_h"), getattr(p, f"{short}_w")
+    if not values:
+        if default is None and n:
+            raise ConfigError(f"{field} is not set", hint=f"Set {field}, or {short}_h and {short}_w.")
+        return (default,) * n
+    if len(values) not in (1, n):
+        raise ConfigError(f"{field} is given {len(values)} time(s), for {n} spatial axes it must be once or {n} times")
+    return values * n if len(values) == 1 else values
+
+
+def _text(values: Sequence[int]) -> str:
+    return "x".join(map(str, values))
+
+
+class _Windowed(Layer):
+    """What the three layers share: the channel axis, the window and shapes seen as (items, C, *size)."""
+
+    num_bottom = (1, None)
+    num_top = (1, None)
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if len(bottom) != len(top):
+            raise ConfigError(f"{len(bottom)} bottom(s) but {len(top)} top(s); there must be one top for each bottom")
+        p = self.param.convolution_param
+        self.axis = self.canonical_axis(p.axis, len(bottom[0].shape))
+        self.window = read_window(p, len(bottom[0].shape) - self.axis - 1)
+        self.channels = bottom[0].shape[self.axis]
+
+    def check_bottoms(self, bottom: list[Blob]) -> Ints:
+        """All bottoms have one shape with the channels of set-up; their spatial size."""
+        self.check_same_shape(bottom)
+        shape = bottom[0].shape
+        if len(shape) != self.axis + 1 + len(self.window.kernel) or shape[self.axis] != self.channels:
+            raise ShapeError(
+                f"bottom {self.bottom_name(0)} has shape {shape}; the layer was built for {self.channels} channels "
+                f"on axis {self.axis} and {len(self.window.kernel)} spatial axes"
+            )
+        return shape[self.axis + 1 :]
+
+    def conv_size(self, size: Ints) -> Ints:
+        out = self.window.conv_shape(size)
+        if any(o < 1 for o in out):
+            padded = tuple(n + 2 * p for n, p in zip(size, self.window.pad))
+            raise ShapeError(
+                f"the kernel {_text(self.window.kernel)} (extent {_text(self.window.extent)}) is larger than the "
+                f"padded input {_text(padded)} (bottom {self.bottom_name(0)} is {_text(size)})"
+            )
+        return out
+
+    def folded(self, array: Array) -> Array:
+        """`array` with all axes before the channels made one."""
+        return array if self.axis == 1 else array.reshape(self.folded_shape(array.shape))
+
+    def folded_shape(self, shape: Ints) -> Ints:
+        return (prod(shape[: self.axis]), *shape[self.axis :])
+
+
+class _Convolving(_Windowed):
+    """Weights, bias and gradients; subclasses say which way the window goes."""
+
+    transposed = False
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().setup(bottom, top)
+        p = self.param.convolution_param
+        if p.num_output <= 0:
+            raise ConfigError("convolution_param.num_output must be at least 1")
+        if p.group <= 0 or self.channels % p.group or p.num_output % p.group:
+            raise ConfigError(
+                f"group {p.group} must divide both the {self.channels} input channels and num_output {p.num_output}"
+            )
+        first, second = (self.channels, p.num_output) if self.transposed else (p.num_output, self.channels)
+        self.add_blob((first, second // p.group, *self.window.kernel), p.weight_filler)
+        if p.bias_term:
+            self.add_blob((p.num_output,), p.bias_filler)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        size = self.output_size(self.check_bottoms(bottom))
+        for blob in top:
+            blob.reshape((*bottom[0].shape[: self.axis], self.param.convolution_param.num_output, *size))
+
+    def output_size(self, size: Ints) -> Ints:
+        raise NotImplementedError
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        bias = self.blobs[1].data if len(self.blobs) > 1 else None
+        for source, target in zip(bottom, top):
+            with self.written_as(target.data, self.folded_shape(target.shape)) as y:
+                self.apply(self.folded(source.data), bias, y)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        for source, target, wanted in zip(bottom, top, propagate_down):
+            dy = self.folded(target.diff)
+            if len(self.blobs) > 1 and self.param_propagate_down[1]:
+                self.engine.add_sum_over_channels(dy, self.blobs[1].diff)
+            if self.param_propagate_down[0]:
+                self.add_weight_gradient(self.folded(source.data), dy)
+            if wanted:
+                with self.written_as(source.diff, self.folded_shape(source.shape)) as dx:
+                    self.input_gradient(dy, dx)
+
+    def apply(self, x: Array, bias: Array | None, out: Array) -> None:
+        raise NotImplementedError
+
+    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+        raise NotImplementedError
+
+    def input_gradient(self, dy: Array, out: Array) -> None:
+        raise NotImplementedError
+
+
+@register("Convolution")
+class Convolution(_Convolving):
+    """y[n, o] = b[o] + sum over c of x[n, c] * w[o, c], cross-correlation (the kernel is not flipped).
+
+    x (N, C, *size), w (O, C / group, *kernel), y (N, O, *out), out = (size + 2 pad - extent) / stride + 1 rounded down
+    with extent = dilation (kernel - 1) + 1. Several bottoms share w and b. `convolution_param.axis` is the channel
+    axis; all axes before it count as items. Any number of spatial axes, also none.
+    """
+
+    def output_size(self, size: Ints) -> Ints:
+        return self.conv_size(size)
+
+    def apply(self, x: Array, bias: Array | None, out: Array) -> None:
+        self.engine.conv(x, self.blobs[0].data, bias, out, self.window, self.param.convolution_param.group)
+
+    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+        group = self.param.convolution_param.group
+        self.engine.conv_grad_weights(x, dy, self.blobs[0].diff, self.window, group)
+
+    def input_gradient(self, dy: Array, out: Array) -> None:
+        self.engine.conv_grad_data(dy, self.blobs[0].data, out, self.window, self.param.convolution_param.group)
+
+
+@register("Deconvolution")
+class Deconvolution(_Convolving):
+    """The transpose of Convolution: its forward pass is the other's gradient with respect to x.
+
+    x (N, C, *size), w (C, O / group, *kernel), y (N, O, *out), out = stride (size - 1) + extent - 2 pad.
+    """
+
+    transposed = True
+
+    def output_size(self, size: Ints) -> Ints:
+        out = self.window.deconv_shape(size)
+        if any(o < 1 for o in out):
+            raise ShapeError(f"bottom {self.bottom_name(0)} of {_text(size)} gives an empty output {_text(out)}")
+        return out
+
+    def apply(self, x: Array, bias: Array | None, out: Array) -> None:
+        group = self.param.convolution_param.group
+        self.engine.conv_grad_data(x, self.blobs[0].data, out, self.window, group, bias)
+
+    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+        group = self.param.convolution_param.group
+        self.engine.conv_grad_weights(dy, x, self.blobs[0].diff, self.window, group)
+
+    def input_gradient(self, dy: Array, out: Array) -> None:
+        self.engine.conv(dy, self.blobs[0].data, None, out, self.window, self.param.convolution_param.group)
+
+
+@register("Im2col")
+class Im2col(_Windowed):
+    """The columns a convolution multiplies: (N, C, *size) to (N, C * kernel, *out), channel before kernel position.
+
+    Reads `convolution_param` and ignores its `group`.
+    """
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.out = self.conv_size(self.check_bottoms(bottom))
+        for blob in top:
+            depth = self.channels * prod(self.window.kernel)
+            blob.reshape((*bottom[0].shape[: self.axis], depth, *self.out))
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        for source, target in zip(bottom, top):
+            x = self.folded(source.data)
+            y = self.engine.zeros(target.count).reshape((x.shape[0], self.channels, -1, *self.out))
+            for number, outputs, cells in self._positions(x.shape[2:]):
+                y[(slice(None), slice(None), number, *outputs)] = x[(slice(None), slice(None), *cells)]
+            target.data[...] = y.reshape(target.shape)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        for source, target, wanted in zip(bottom, top, propagate_down):
+            if wanted:
+                size = source.shape[self.axis + 1 :]
+                items = prod(source.shape[: self.axis])
+                dy = target.diff.reshape((items, self.channels, -1, *self.out))
+                dx = self.engine.zeros(source.count).reshape((items, self.channels, *size))
+                for number, outputs, cells in self._positions(size):
+                    dx[(slice(None), slice(None), *cells)] += dy[(slice(None), slice(None), number, *outputs)]
+                source.diff[...] = dx.reshape(source.shape)
+
+    def _positions(self, size: Ints):
+        for number in range(prod(self.window.kernel)):
+            position, rest = [], number
+            for k in reversed(self.window.kernel):
+                rest, index = divmod(rest, k)
+                position.insert(0, index)
+            yield number, *self.window.reach(tuple(position), size, self.out)

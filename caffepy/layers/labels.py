@@ -1,0 +1,64 @@
+"""What layers with labels share: reading them, ignoring some, refusing others, normalizing a loss."""
+
+from __future__ import annotations
+
+from math import prod
+
+from caffepy.blob import Array, Blob
+from caffepy.engine import Engine
+from caffepy.errors import DataError, ShapeError
+from caffepy.proto.caffe_pb2 import LossParameter
+
+
+def read_labels(engine: Engine, labels: Array, num_classes: int, ignore: int | None, name: str) -> Array:
+    """Labels as integers, truncated towards zero; ignored ones become 0.
+
+    Raises DataError for a label outside 0 .. num_classes - 1 (and not `ignore`), with its position.
+    """
+    xp = engine.xp
+    index = xp.astype(labels, xp.int64)
+    wrong = (index < 0) | (index >= num_classes)
+    if ignore is not None:
+        ignored = index == ignore
+        wrong = wrong & ~ignored
+        index = xp.where(ignored, 0, index)
+    if engine.any(wrong):
+        at = tuple(int(axis[0]) for axis in xp.nonzero(wrong))
+        raise DataError(
+            f"label {float(labels[at]):g} at position {at} of {name} is outside 0 .. {num_classes - 1}",
+            hint=f"The net distinguishes {num_classes} classes: correct the labels or num_output.",
+        )
+    return index
+
+
+def ignored_label(loss_param) -> int | None:
+    return loss_param.ignore_label if loss_param.HasField("ignore_label") else None
+
+
+def normalization(param: LossParameter, default: int) -> int:
+    """The mode that the fields ask for; the old `normalize` counts only without `normalization`."""
+    if param.HasField("normalization"):
+        return param.normalization
+    if param.HasField("normalize"):
+        return LossParameter.VALID if param.normalize else LossParameter.BATCH_SIZE
+    return default
+
+
+def normalizer(xp, mode: int, full: int, batch: int, valid: Array) -> Array | float:
+    """What the summed loss is divided by: never less than 1. `valid` counts the labels that are not ignored."""
+    if mode == LossParameter.VALID:
+        return xp.maximum(xp.astype(valid, xp.float32), xp.asarray(1.0, dtype=xp.float32))
+    return float(max(1, {LossParameter.FULL: full, LossParameter.BATCH_SIZE: batch, LossParameter.NONE: 1}[mode]))
+
+
+def check_label_count(layer, bottom: list[Blob], axis: int) -> tuple[int, int]:
+    """One label for each position outside the class axis; the sizes before and after that axis."""
+    shape = bottom[0].shape
+    outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+    if bottom[1].count != outer * inner:
+        expected = (*shape[:axis], *shape[axis + 1 :])
+        raise ShapeError(
+            f"the labels {layer.bottom_name(1)} have shape {bottom[1].shape}, but {layer.bottom_name(0)} {shape} with "
+            f"classes on axis {axis} needs one label for each of {outer * inner} positions, {expected}"
+        )
+    return outer, inner

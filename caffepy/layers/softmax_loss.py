@@ -1,0 +1,64 @@
+"""SoftmaxWithLoss: the multinomial logistic loss of the softmax of its input."""
+
+from __future__ import annotations
+
+from caffepy.blob import Blob
+from caffepy.errors import ConfigError
+from caffepy.layer import LossLayer, register
+from caffepy.layers import labels
+from caffepy.layers.softmax import softmax
+from caffepy.proto.caffe_pb2 import LossParameter
+
+# Caffe's floor under a probability in the logarithm: the loss of an item is at most 87.34.
+FLOAT_MIN = 1.17549435e-38
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(LossLayer):
+    """L = -sum of log p[label] / normalizer, p = softmax(x) over `softmax_param.axis` (1).
+
+    x (N, K, ...), labels (N, ...) or any shape with the right count. `loss_param`:
+    `ignore_label` positions count nothing and get no gradient; `normalization` VALID (default) divides by the labels
+    not ignored, FULL by all, BATCH_SIZE by the product of the axes before the class axis, NONE by 1.
+    dx = (p - 1 at the label) * weight / normalizer.
+    """
+
+    num_top = (1, 2)
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.ignore = labels.ignored_label(self.param.loss_param)
+        self.mode = labels.normalization(self.param.loss_param, LossParameter.VALID)
+        if len(top) > 1:
+            # Caffe cannot build it: one loss_weight does not fit two tops, two do not fit its inner softmax.
+            raise ConfigError(
+                "SoftmaxWithLoss has one top here, as in Caffe",
+                hint="Add a Softmax layer for the probabilities.",
+            )
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.axis = self.canonical_axis(self.param.softmax_param.axis, len(bottom[0].shape))
+        self.outer, self.inner = labels.check_label_count(self, bottom, self.axis)
+        top[0].reshape(())
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        xp, classes = self.xp, bottom[0].shape[self.axis]
+        p = xp.reshape(softmax(xp, bottom[0].data, self.axis), (self.outer, classes, self.inner))
+        given = xp.reshape(bottom[1].data, (self.outer, 1, self.inner))
+        index = labels.read_labels(self.engine, given, classes, self.ignore, self.bottom_name(1))
+        valid = xp.ones(index.shape, dtype=xp.bool)
+        if self.ignore is not None:
+            valid = xp.astype(given, xp.int64) != self.ignore
+        picked = xp.take_along_axis(p, index, axis=1)
+        losses = xp.where(valid, -xp.log(xp.clip(picked, FLOAT_MIN, None)), 0)
+        self.normalizer = labels.normalizer(xp, self.mode, self.outer * self.inner, self.outer, xp.sum(valid))
+        self.p, self.index, self.valid = p, index, valid
+        top[0].data[...] = xp.sum(losses) / self.normalizer
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if not propagate_down[0]:
+            return
+        xp = self.xp
+        classes = xp.reshape(xp.arange(self.p.shape[1]), (1, -1, 1))
+        dx = xp.where(classes == self.index, self.p - 1, self.p)
+        dx = xp.where(self.valid, dx, 0) * (top[0].diff / self.normalizer)
+        bottom[0].diff[...] = xp.reshape(dx, bottom[0].shape)

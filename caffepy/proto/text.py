@@ -1,0 +1,170 @@
+"""Prototxt in and out: every mistake is reported as file:line:column with the nearest valid name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.message import Message
+
+from caffepy.errors import ConfigError, did_you_mean
+from caffepy.files import near_names
+from caffepy.proto import caffe_pb2, upgrade
+
+M = TypeVar("M", bound=Message)
+
+_NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]+)"')
+_NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named ([^\s.]+)')
+_TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>]|[A-Za-z_]\w*""")
+
+
+class Place(NamedTuple):
+    """Where a layer stands in its file, and its name there."""
+
+    line: int
+    column: int
+    name: str
+
+
+class Definition(NamedTuple):
+    """A net as read from a file: the message, upgraded, and where each of its layers stands."""
+
+    param: caffe_pb2.NetParameter
+    places: dict[str, list[str]]
+    """`file:line:column` of every layer of a name, in file order."""
+
+
+def parse(text: str, message: M, source: str = "<text>") -> M:
+    """Parse prototxt into `message`; raises ConfigError with file:line:column and the nearest valid name."""
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise _explain(error, text, source) from None
+    if missing := message.FindInitializationErrors():
+        raise ConfigError(f"required field {missing[0]} is not set", where=source)
+    return message
+
+
+def read(path: str | PathLike[str], message: M) -> M:
+    """Parse the prototxt file `path` into `message`."""
+    return parse(read_text(path), message, str(path))
+
+
+def read_net(path: str | PathLike[str]) -> Definition:
+    """Read a net definition of any age and upgrade it to the current format."""
+    text = read_text(path)
+    param = parse(text, caffe_pb2.NetParameter(), str(path))
+    try:
+        upgrade.upgrade_net(param)
+    except ConfigError as error:
+        raise error.at(str(path)) from None
+    places = defaultdict(list)
+    for place in layer_places(text):
+        places[place.name].append(f"{path}:{place.line}:{place.column}")
+    return Definition(param, places)
+
+
+def read_solver(path: str | PathLike[str]) -> caffe_pb2.SolverParameter:
+    """Read a solver definition, old `solver_type` enums included."""
+    param = read(path, caffe_pb2.SolverParameter())
+    try:
+        upgrade.upgrade_solver(param)
+    except ConfigError as error:
+        raise error.at(str(path)) from None
+    return param
+
+
+def to_text(message: Message) -> str:
+    """The message as Caffe prints it: floats in their shortest form that reads back to the same float32."""
+    return text_format.MessageToString(message)
+
+
+def read_text(path: str | PathLike[str]) -> str:
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)
+        ) from None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        if b"\0" in raw:
+            raise ConfigError(
+                "this is a binary file, a prototxt is expected",
+                where=str(path),
+                hint="Weights (.caffemodel) are given with --weights, definitions with --model or --solver.",
+            ) from None
+        return raw.decode("latin-1")  # comments in old files; protobuf's strings are checked later
+
+
+def layer_places(text: str) -> list[Place]:
+    """Line, column and name of every top-level `layer { }` or `layers { }` block."""
+    places: list[Place] = []
+    depth, opened, previous = 0, None, ""
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token[0] == "#":
+            continue
+        if token in "{<":
+            if depth == 0 and previous in ("layer", "layers"):
+                places.append(Place(*opened, name=""))
+            depth += 1
+        elif token in "}>":
+            depth -= 1
+        elif previous == "name" and token[0] in "\"'" and places and not places[-1].name:
+            places[-1] = places[-1]._replace(name=token[1:-1])
+        elif depth == 0:
+            opened = _line_column(text, match.start())
+        previous = token
+    return places
+
+
+def _line_column(text: str, offset: int) -> tuple[int, int]:
+    start = text.rfind("\n", 0, offset)
+    return text.count("\n", 0, offset) + 1, offset - start
+
+
+def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigError:
+    line, column = error.GetLine() or 1, error.GetColumn() or 1
+    message = re.sub(r"^\d+:\d+ : ('.*?': )?", "", str(error), flags=re.DOTALL)
+    hint = ""
+    if found := _NO_FIELD.search(message):
+        type_name, name = found.groups()
+        descriptor = _find(type_name)
+        message = f'no field "{name}" in {_short(type_name)}'
+        hint = did_you_mean(name, descriptor.fields_by_name) or _elsewhere(name, descriptor)
+    elif found := _NO_VALUE.search(message):
+        type_name, name = found.groups()
+        values = _find(type_name).values_by_name
+        message = f'no value "{name}" in {_short(type_name)}'
+        hint = did_you_mean(name, values) or f"Known values: {', '.join(values)}."
+    before = [p for p in layer_places(text) if (p.line, p.column) <= (line, column)]
+    if before and before[-1].name:
+        message = f'layer "{before[-1].name}": {message}'
+    return ConfigError(message, where=f"{source}:{line}:{column}", hint=hint)
+
+
+def _elsewhere(name: str, descriptor: Descriptor) -> str:
+    """Name the message inside `descriptor` that does have the field."""
+    owners = [
+        f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name
+    ]
+    return f'"{name}" belongs inside {owners[0]} {{ }}.' if len(owners) == 1 else ""
+
+
+def _find(type_name: str) -> Descriptor | EnumDescriptor:
+    pool = caffe_pb2.DESCRIPTOR.pool
+    try:
+        return pool.FindMessageTypeByName(type_name)
+    except KeyError:
+        return pool.FindEnumTypeByName(type_name)
+
+
+def _short(type_name: str) -> str:
+    return type_name.removeprefix("caffe.")
