@@ -2,7 +2,7 @@
 
 Caffe has had three formats of a net: V0 (`layers { layer { type: "conv" } }`), V1
 (`layers { type: CONVOLUTION }`) and today's (`layer { type: "Convolution" }`); a few smaller changes came
-between and after. Each is a step here, in Caffe's order. Where an upgrade raises, it leaves the message half upgraded.
+between and after. Each is a step here, in Caffe's order. An upgrade that raises leaves the message half done.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ _V0_RENAMED = {
     "kernelsize": "kernel_size",
     "batchsize": "batch_size",
     "shuffle_images": "shuffle",
-}  # and without `det_` in front
+}  # and without "det_" in front
 # These go to `transform_param`, whatever the type.
 _V0_TRANSFORM = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
 _V0_KEPT = ("name", "blobs", "blobs_lr", "weight_decay")
@@ -162,7 +162,7 @@ def _absorb_padding(net: NetParameter) -> None:
                 raise ConfigError(
                     f'"{layer.layer.name}" cannot take over the padding of "{source.layer.name}"',
                     where=f'layer "{layer.layer.name}"',
-                    hint="Padding has one bottom and one top, and a conv or pool layer without other bottoms reads it.",
+                    hint="It needs one bottom and one top, for a conv or pool layer with no other bottom.",
                 )
             layer.layer.pad = source.layer.pad
             layer.bottom[0] = source.bottom[0]

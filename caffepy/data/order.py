@@ -1,0 +1,54 @@
+"""Which record comes next. A position is a small value and advancing is a pure function: a resume stores the value."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Cursor(NamedTuple):
+    """How many records have been handed out in this epoch, and how many epochs are complete."""
+
+    epoch: int = 0
+    index: int = 0
+
+
+class Order(NamedTuple):
+    """The order of `length` records: as they lie, or shuffled anew for every epoch by a generator of (seed, epoch).
+
+    With `size` processes, process `rank` takes records rank, rank + size, ... of that order.
+    """
+
+    length: int
+    shuffle: bool = False
+    seed: int = 0
+    rank: int = 0
+    size: int = 1
+
+    def advance(self, cursor: Cursor, count: int) -> tuple[list[int], Cursor]:
+        """The next `count` records, going round at the end, and the cursor behind them."""
+        epoch, index = cursor
+        out: list[int] = []
+        for i in range(count):
+            at = index + i * self.size + self.rank
+            wraps, at = divmod(at, self.length)
+            out.append(self.permuted(epoch + wraps, at))
+        wraps, index = divmod(index + count * self.size, self.length)
+        return out, Cursor(epoch + wraps, index)
+
+    def permuted(self, epoch: int, i: int) -> int:
+        return int(_permutation(self.seed, epoch, self.length)[i]) if self.shuffle else i
+
+
+_last: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    key = (seed, epoch, length)
+    found = _last.get(key)
+    if found is None:
+        if len(_last) > 8:  # a few epochs of a few databases; older ones do not come back
+            _last.clear()
+        found = _last[key] = np.random.default_rng([seed, epoch]).permutation(length).astype(np.uint32)
+    return found

@@ -1,0 +1,92 @@
+"""Batches made ahead on a background thread, behind a bounded queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, Full, Queue
+from typing import Any, Generic, TypeVar
+
+S = TypeVar("S")
+B = TypeVar("B")
+
+
+class Prefetcher(Generic[S, B]):
+    """Runs `make(state, recycled) -> (batch, next state)` ahead of its reader, at most `depth` batches.
+
+    `state` is where the next batch that the *reader* gets starts from, so it is what a snapshot stores; what lies
+    in the queue is made again after a resume. An error of `make` is raised by `next`, at once. A batch may be
+    overwritten after the next call of `next`.
+    """
+
+    def __init__(self, make: Callable[[S, B | None], tuple[B, S]], state: S, depth: int):
+        self._make = make
+        self.depth = max(1, depth)
+        self.wait = 0.0
+        """Seconds that `next` has waited for data."""
+        self._thread: threading.Thread | None = None
+        self._held: B | None = None
+        self.restart(state)
+
+    def restart(self, state: S) -> None:
+        """Drop what was made ahead and go on from `state`. The thread starts with the first `next`."""
+        self.close()
+        self.state = state
+        self._ready: Queue[tuple[B | None, S, BaseException | None]] = Queue(self.depth)
+        self._free: Queue[B] = Queue()
+        self._stop = threading.Event()
+
+    def next(self) -> B:
+        if self._thread is None:
+            args = (self.state, self._ready, self._free, self._stop)
+            self._thread = threading.Thread(target=self._work, args=args, name="caffepy-prefetch", daemon=True)
+            self._thread.start()
+        if self._held is not None:
+            self._free.put(self._held)
+        try:
+            batch, state, error = self._ready.get_nowait()
+        except Empty:
+            start = time.perf_counter()
+            batch, state, error = self._ready.get()
+            self.wait += time.perf_counter() - start
+        if error is not None:
+            self.close()
+            raise error
+        self._held, self.state = batch, state
+        return batch
+
+    def _work(self, state: S, ready: Queue[Any], free: Queue[B], stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                recycled = free.get_nowait()
+            except Empty:
+                recycled = None
+            error: BaseException | None = None
+            batch: B | None = None
+            try:
+                batch, state = self._make(state, recycled)
+            except BaseException as caught:
+                error = caught
+            while not stop.is_set():
+                try:
+                    ready.put((batch, state, error), timeout=0.1)
+                    break
+                except Full:
+                    continue
+            if error is not None:
+                return
+
+    def close(self) -> None:
+        """Stop the thread; `next` starts it again where the reader stands."""
+        if self._thread is not None:
+            self._stop.set()
+            while self._thread.is_alive():
+                try:
+                    self._ready.get_nowait()  # a full queue keeps it from seeing the stop
+                except Empty:
+                    pass
+                self._thread.join(0.01)
+            self._thread = None
+            self._held = None
+            self.restart(self.state)
