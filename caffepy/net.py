@@ -45,7 +45,7 @@ class Net:
 
     def __init__(
         self,
-        network: str | PathLike[str] | NetParameter,
+        network: str | PathLike[str] | NetParameter | text.Definition,
         phase: int | None = None,
         level: int | None = None,
         stages: Sequence[str] = (),
@@ -54,9 +54,7 @@ class Net:
         engine: Engine | None = None,
         state: NetState | None = None,
     ):
-        definition = (
-            text.Definition(network, {}) if isinstance(network, NetParameter) else text.read_net(network)
-        )
+        definition = text.definition(network)
         self.engine = engine or default_engine()
         self.param = NetParameter()
         self.param.CopyFrom(definition.param)

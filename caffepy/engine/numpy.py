@@ -19,6 +19,8 @@ Array = np.ndarray
 
 # Elements a tile of an elementwise function: its temporaries stay in the second-level cache.
 MAP_TILE = 1 << 15
+# Elements of the largest array a tile of pooling.
+IMAGE_TILE = 1 << 19
 # Below this many multiply-adds a product is not worth a second thread.
 GEMM_MINIMUM = 1 << 18
 
@@ -160,6 +162,16 @@ class NumpyEngine:
     def ave_pool_grad(self, dy: Array, dx: Array, window: Window) -> None:
         self._by_image(pool.ave_pool_grad, dy, dx, window=window)
 
+    def stochastic_pool(self, x: Array, y: Array, choice: Array, window: Window, sample: bool) -> None:
+        """A value of each window drawn with probability proportional to it, or the mean that this weights by."""
+        if not sample:
+            self._by_image(pool.stochastic_mean, x, y, window=window)
+            return
+        n, c, h, w = y.shape
+        # In (0, 1]: a threshold above 0 never picks a value of 0.
+        level = 1 - rng.generator.random((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
+        self._by_image(pool.stochastic_draw, x, y, choice, level, window=window)
+
     # Local response normalization across channels
 
     def lrn(self, x: Array, y: Array, size: int, alpha: float, beta: float, k: float) -> None:
@@ -200,7 +212,7 @@ class NumpyEngine:
         arrays = tuple(_last(a) for a in arrays)
         n = arrays[0].shape[0]
         largest = max(a.size for a in arrays)
-        parts = min(n, max(self.threads if largest > MAP_TILE else 1, largest // (4 * MAP_TILE))) or 1
+        parts = min(n, max(self.threads if largest > MAP_TILE else 1, largest // IMAGE_TILE)) or 1
         self.pool.run(lambda i: fn(*(a[i * n // parts : (i + 1) * n // parts] for a in arrays), **options), parts)
 
     def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:

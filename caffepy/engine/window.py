@@ -33,13 +33,14 @@ class Window(NamedTuple):
 
         Both are slices an axis, so that `out[outputs]` and `x[cells]` have one shape.
         """
-        outputs, cells = [], []
-        for k, n, m, s, p, d in zip(position, size, count, self.stride, self.pad, self.dilation):
-            shift = k * d - p
-            first = max(0, -(shift // s))  # the smallest o with o * s + shift >= 0
-            last = min(m, (n - 1 - shift) // s + 1)
-            last = max(first, last)
-            outputs.append(slice(first, last))
-            start = first * s + shift
-            cells.append(slice(start, max(start, start + (last - first - 1) * s + 1), s))
-        return tuple(outputs), tuple(cells)
+        pairs = [self.reach_along(i, k, n, m) for i, (k, n, m) in enumerate(zip(position, size, count))]
+        return tuple(o for o, _ in pairs), tuple(c for _, c in pairs)
+
+    def reach_along(self, axis: int, k: int, size: int, count: int) -> tuple[slice, slice]:
+        """`reach` for kernel position `k` of one axis."""
+        stride = self.stride[axis]
+        shift = k * self.dilation[axis] - self.pad[axis]
+        first = max(0, -(shift // stride))  # the smallest o with o * stride + shift >= 0
+        last = max(first, min(count, (size - 1 - shift) // stride + 1))
+        start = first * stride + shift
+        return slice(first, last), slice(start, max(start, start + (last - first - 1) * stride + 1), stride)

@@ -103,5 +103,10 @@ class Pooling(Layer):
             return
         if self.method == PoolingParameter.AVE:
             self.engine.ave_pool_grad(top[0].diff, bottom[0].diff, self.window)
+        elif self.method == PoolingParameter.STOCHASTIC and self.phase != TRAIN:
+            raise ConfigError(
+                "STOCHASTIC pooling has no gradient in TEST, where no value is drawn",
+                hint="Use phase: TRAIN, or propagate_down: false.",
+            )
         else:
             self.engine.max_pool_grad(top[0].diff, self.choice, bottom[0].diff, self.window)

@@ -69,6 +69,13 @@ def read_net(path: str | PathLike[str]) -> Definition:
     return Definition(param, places)
 
 
+def definition(source: str | PathLike[str] | caffe_pb2.NetParameter | Definition) -> Definition:
+    """A net as it was read, from whatever names or holds it. A message is taken as it is, not upgraded."""
+    if isinstance(source, Definition):
+        return source
+    return Definition(source, {}) if isinstance(source, caffe_pb2.NetParameter) else read_net(source)
+
+
 def read_solver(path: str | PathLike[str]) -> caffe_pb2.SolverParameter:
     """Read a solver definition, old `solver_type` enums included."""
     param = read(path, caffe_pb2.SolverParameter())

@@ -31,7 +31,7 @@ def read(group, name):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("layer_type, name", cases())
+@pytest.mark.parametrize("layer_type, name", list(cases()))
 def test_case(layer_type, name, engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with h5py.File(FOLDER / f"{layer_type}.h5") as file:

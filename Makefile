@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target makes. PYTHON chooses the interpreter (3.10 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+LENET := models/lenet
+DIGITS := $(LENET)/digits
+
+.PHONY: help lenet test slow lint check bench proto clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev,images]'
+	touch $@
+
+$(LENET)/mnist_%_lmdb: .venv/installed
+	$(BIN)/caffepy convert-mnist $(DIGITS)/$*-images-idx3-ubyte.gz $(DIGITS)/$*-labels-idx1-ubyte.gz $@
+
+lenet: .venv/installed $(LENET)/mnist_train_lmdb $(LENET)/mnist_test_lmdb  ## train LeNet on the digits shipped here, then test it
+	$(BIN)/caffepy train --solver $(LENET)/lenet_solver.prototxt
+	$(BIN)/caffepy test --model $(LENET)/lenet_train_test.prototxt --weights $(LENET)/lenet_iter_2000.caffemodel --iterations 20
+
+test: .venv/installed  ## run the test suite
+	$(BIN)/python -m pytest
+
+slow: .venv/installed  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: lint test  ## lint and test
+
+bench: .venv/installed  ## measure our speed
+	$(BIN)/python benchmarks/nets.py
+
+proto:  ## regenerate caffepy/proto/caffe_pb2.py from proto/caffe.proto
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/python -m pip install --quiet 'grpcio-tools==1.62.3' 'setuptools<81'
+	.venv-proto/bin/python proto/generate.py
+	rm -r .venv-proto
+
+clean:  ## remove the virtual environment, databases and snapshots
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info $(LENET)/*_lmdb $(LENET)/lenet*_iter_*

@@ -1,0 +1,3 @@
+from caffepy.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The command line: `caffepy COMMAND`, one file a command, found by looking into this folder."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+
+import click
+
+import caffepy
+from caffepy.errors import CaffeError
+
+_SHARED = {"options", "terminal"}
+
+
+class Commands(click.Group):
+    """Each module of this package is a command; its name is the module's, with dashes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        names = {m.name for m in pkgutil.iter_modules(__path__)} - _SHARED
+        return sorted(n.rstrip("_").replace("_", "-") for n in names)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = name.replace("_", "-")
+        for module in pkgutil.iter_modules(__path__):
+            if module.name.rstrip("_").replace("_", "-") == name and module.name not in _SHARED:
+                return importlib.import_module(f"caffepy.cli.{module.name}").command
+        return None
+
+    def resolve_command(self, ctx, args):
+        from caffepy.errors import did_you_mean
+
+        if self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], self.list_commands(ctx)) or "caffepy --help lists the commands."
+            raise click.UsageError(f'no command "{args[0]}"\n  {hint}')
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["--help"], "max_content_width": 100})
+@click.version_option(caffepy.__version__, message="caffepy version %(version)s")
+def cli() -> None:
+    """Train, test, time and inspect Caffe networks.
+
+    Options may be written with one dash or two, with `=` or a blank, as Caffe's: -solver=s.prototxt.
+    """
+
+
+def normalize(args: list[str]) -> list[str]:
+    """Caffe's spellings as ours: `-solver=x` and `--sigint_effect` become `--solver=x` and `--sigint-effect`."""
+    out = []
+    for i, arg in enumerate(args):
+        if arg == "--":
+            return out + args[i:]
+        if found := re.match(r"--?([A-Za-z][\w-]+)(=.*)?$", arg, re.DOTALL):
+            arg = f"--{found[1].replace('_', '-')}{found[2] or ''}"
+        out.append(arg)
+    return out
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; what the user can mend ends in one or two lines on stderr and exit status 1."""
+    try:
+        cli.main(normalize(sys.argv[1:] if args is None else args), prog_name="caffepy", standalone_mode=False)
+    except CaffeError as error:
+        fail(str(error))
+    except click.ClickException as error:
+        fail(error.format_message())
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+
+
+def fail(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)

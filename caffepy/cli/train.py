@@ -1,0 +1,54 @@
+"""caffepy train: train or fine-tune a model."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from caffepy.cli import options
+from caffepy.errors import ConfigError
+
+EFFECTS = click.Choice(["stop", "snapshot", "none"])
+log = logging.getLogger("caffepy.train")
+
+
+@click.command(help="Train or fine-tune a model.")
+@click.option("--solver", required=True, help="The solver definition (prototxt).")
+@click.option("--weights", default="", help='Trained weights to start from, separated by ",".')
+@click.option("--snapshot", default="", help="The solver state to resume from.")
+@click.option("--resume", is_flag=True, help="Resume from the newest complete snapshot, or start where there is none.")
+@click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="What Ctrl-C does.")
+@click.option("--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="What a hang-up does.")
+@options.level
+@options.stage
+@options.gpu
+@options.engine
+@options.verbose
+def command(solver, weights, snapshot, resume, sigint_effect, sighup_effect, level, stage, gpu, engine, verbose):
+    from caffepy.cli import terminal
+    from caffepy.proto import text
+    from caffepy.solver import Solver
+    from caffepy.solver import snapshot as snapshots
+    from caffepy.solver.signals import listen
+
+    if bool(weights) + bool(snapshot) + resume > 1:
+        raise ConfigError(
+            "--weights, --snapshot and --resume exclude each other",
+            hint="--snapshot and --resume restore the weights with everything else.",
+        )
+    handler = terminal.start_logging(verbose)
+    param = text.read_solver(solver)
+    param.train_state.level = level
+    param.train_state.stage.extend(options.stages(stage))
+    if resume:
+        snapshot = snapshots.newest(snapshots.prefix(param, solver)) or ""
+        log.info("Resuming from %s", snapshot) if snapshot else log.info("No snapshot yet: starting from the beginning")
+    if weights or snapshot:
+        del param.weights[:]
+        param.weights.extend([weights] if weights else [])
+    built = Solver(param, file=solver, engine=options.choose_engine(engine, gpu))
+    log.info("Starting Optimization")
+    with listen(sigint_effect, sighup_effect) as built.action, terminal.training(handler, built):
+        built.solve(snapshot or None)
+    log.info("Optimization Done.")

@@ -1,0 +1,202 @@
+"""Python: a layer written by the user, found by module and class name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+from types import ModuleType
+from typing import Any
+
+from caffepy.blob import Blob
+from caffepy.engine import Engine
+from caffepy.errors import CaffeError, ConfigError, did_you_mean
+from caffepy.layer import Layer, register
+from caffepy.proto import caffe_pb2
+
+
+class ParameterBlobs(list[Blob]):
+    """A layer's parameters; `add_blob(2, 3)` appends one of shape (2, 3), filled with zeros."""
+
+    def __init__(self, engine: Engine | None = None):
+        super().__init__()
+        self._engine = engine
+
+    def add_blob(self, *shape: int) -> Blob:
+        self.append(Blob(tuple(int(n) for n in shape), self._engine))
+        return self[-1]
+
+
+class PythonLayer:
+    """Base of the user's layers, `caffepy.Layer`; the protocol is pycaffe's.
+
+    `bottom` and `top` are lists of Blob, whose `data` and `diff` are written in place. The constructor gets
+    the layer's definition; `setup`, `reshape`, `forward` and `backward` are for the user to define.
+    """
+
+    type = "Python"
+
+    param_str: str = ""
+    """`python_param.param_str`, set before `setup`."""
+    phase: int = caffe_pb2.TRAIN
+    """caffepy.TRAIN or caffepy.TEST, set before `setup`."""
+
+    def __init__(self, param: caffe_pb2.LayerParameter | None = None):
+        self.blobs = ParameterBlobs()
+        """Parameters: `self.blobs.add_blob(2, 3)` in `setup`; `backward` adds to their `diff`."""
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Check the definition and add parameters. Called once."""
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Shape the tops: `top[0].reshape(*bottom[0].shape)`. Called before each `forward`."""
+        raise NotImplementedError("the class defines no reshape(self, bottom, top)")
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Write the tops' `data`."""
+        raise NotImplementedError("the class defines no forward(self, bottom, top)")
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        """Write the `diff` of the bottoms where `propagate_down`."""
+        if any(propagate_down) or self.blobs:
+            raise NotImplementedError("the class defines no backward(self, top, propagate_down, bottom)")
+
+
+@register("Python")
+class Python(Layer):
+    """What the class `python_param.layer` of the module `python_param.module` computes.
+
+    The module is looked for on the Python path and in the current folder. The class derives from
+    `caffepy.Layer` and sees `python_param.param_str` as `self.param_str`; its attributes can be read from
+    this layer, too. `share_in_parallel` means nothing here. Errors of the user's code name method and line.
+    """
+
+    num_bottom = (0, None)
+    num_top = (0, None)
+
+    def __init__(
+        self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None
+    ):
+        super().__init__(param, phase, engine)
+        p = param.python_param
+        self.user_name = f"{p.module}.{p.layer}"
+        cls = find_class(p.module, p.layer)
+        self._file = inspect.getfile(cls)
+        self._shaped = False
+        self.user = self._call(cls, param, name="the constructor")
+        self.user.param_str = p.param_str
+        self.user.phase = phase
+        self.blobs = self.user.blobs = ParameterBlobs(self.engine)
+
+    def __getattr__(self, name: str) -> Any:
+        # pycaffe's scripts reach the user's object as net.layers[i].
+        if name in ("user", "__setstate__"):
+            raise AttributeError(name)
+        return getattr(self.user, name)
+
+    def set_up(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().set_up(bottom, top)
+        self._shaped = False
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self._call(self.user.setup, bottom, top)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self._call(self.user.reshape, bottom, top)
+        self._shaped = True
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        # Caffe reshapes before each forward pass; layers that read data choose the next item there.
+        if not self._shaped:
+            self.reshape(bottom, top)
+        self._shaped = False
+        self._call(self.user.forward, bottom, top)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        self._call(self.user.backward, top, propagate_down, bottom)
+
+    def _call(self, method: Any, *args: Any, name: str = "") -> Any:
+        try:
+            return method(*args)
+        except CaffeError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{self.user_name}: {name or method.__name__} raised {_described(error)}",
+                hint=_place(error, self._file),
+            ) from error
+
+
+def find_class(module_name: str, class_name: str) -> type[PythonLayer]:
+    """The user's class. Raises ConfigError with the nearest name where there is none."""
+    for field, value in (("module", module_name), ("layer", class_name)):
+        if not value:
+            raise ConfigError(f"python_param.{field} is not set")
+    module = _import(module_name)
+    classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
+    if class_name not in classes:
+        known = [name for name, value in classes.items() if issubclass(value, PythonLayer)]
+        file = getattr(module, "__file__", "built in")
+        raise ConfigError(
+            f'the module "{module_name}" ({file}) has no class "{class_name}"',
+            hint=did_you_mean(class_name, known) or (f"It has {', '.join(sorted(known))}." if known else ""),
+        )
+    cls = classes[class_name]
+    if not issubclass(cls, PythonLayer):
+        raise ConfigError(
+            f"{module_name}.{class_name} is not a layer", hint=f"Write: class {class_name}(caffepy.Layer)"
+        )
+    return cls
+
+
+def _import(name: str) -> ModuleType:
+    folder = os.getcwd()
+    if "" not in sys.path and folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except CaffeError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise ConfigError(
+                f'no module "{name}" on the Python path or in {folder}',
+                hint=did_you_mean(name, _modules_beside(name))
+                or "Set PYTHONPATH to the folder that holds it.",
+            ) from None
+        hint = _place(error)
+        if missing == "caffe":
+            hint = f'Write "import caffepy as caffe" there. {hint}'
+        raise ConfigError(
+            f'the module "{name}" cannot be imported: {_described(error)}', hint=hint
+        ) from error
+
+
+def _modules_beside(name: str) -> list[str]:
+    """Importable modules of the package that `name` is said to be in."""
+    package, _, _ = name.rpartition(".")
+    parent = sys.modules.get(package)
+    if package and parent is None:
+        return []
+    path = getattr(parent, "__path__", None)
+    prefix = f"{package}." if package else ""
+    return [prefix + module.name for module in pkgutil.iter_modules(path)]
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _place(error: Exception, file: str | None = None) -> str:
+    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but this."""
+    if isinstance(error, SyntaxError):
+        return f"At {error.filename}:{error.lineno}."
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    frames = [f for f in frames if not f.filename.startswith("<")]
+    own = [f for f in frames if f.filename == file] or frames
+    return f"At {own[-1].filename}:{own[-1].lineno}." if own else ""

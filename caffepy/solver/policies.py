@@ -1,0 +1,100 @@
+"""Learning-rate policies: pure functions of (SolverParameter, iteration, step counter)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from caffepy.errors import ConfigError, did_you_mean
+from caffepy.proto.caffe_pb2 import SolverParameter
+
+Policy = Callable[[SolverParameter, int, int], float]
+
+_policies: dict[str, Policy] = {}
+_USE_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
+_USE_MAX_ITER = ("poly", "cosine")
+
+
+def policy(fn: Policy) -> Policy:
+    """Function decorator: `lr_policy: "name"` calls the function of that name."""
+    _policies[fn.__name__.rstrip("_")] = fn
+    return fn
+
+
+def check(p: SolverParameter) -> None:
+    """Raise ConfigError for what Caffe notices at the first update: the policy, its fields, the regularization."""
+    if not p.HasField("lr_policy"):
+        raise ConfigError("lr_policy is not set", hint=f"Known policies: {', '.join(_policies)}.")
+    if p.lr_policy not in _policies:
+        known = f"Known policies: {', '.join(_policies)}."
+        raise ConfigError(f'unknown lr_policy "{p.lr_policy}"', hint=did_you_mean(p.lr_policy, _policies) or known)
+    if p.weight_decay and p.regularization_type not in ("L1", "L2"):
+        raise ConfigError(f'unknown regularization_type "{p.regularization_type}"', hint="Known types: L1, L2.")
+    if not p.HasField("base_lr"):
+        raise ConfigError("base_lr is not set")
+    if p.lr_policy == "step" and p.stepsize <= 0:
+        raise ConfigError("lr_policy step needs a stepsize of at least 1")
+    if p.lr_policy in _USE_MAX_ITER and p.max_iter <= 0:
+        raise ConfigError(f"lr_policy {p.lr_policy} needs a max_iter of at least 1")
+    if p.lr_policy in _USE_GAMMA and p.gamma < 0:
+        raise ConfigError(f"lr_policy {p.lr_policy} needs gamma >= 0, got {p.gamma:g}")
+
+
+def learning_rate(p: SolverParameter, iteration: int, step: int) -> float:
+    """The rate of an iteration, warm-up included."""
+    return _policies[p.lr_policy](p, iteration, step) * warmup(p, iteration)
+
+
+def warmup(p: SolverParameter, iteration: int) -> float:
+    """A factor that rises linearly from `warmup_factor` to 1 over the first `warmup_iter` iterations."""
+    if iteration >= p.warmup_iter:
+        return 1.0
+    return p.warmup_factor + (1 - p.warmup_factor) * iteration / p.warmup_iter
+
+
+def next_step(p: SolverParameter, iteration: int, step: int) -> int:
+    """The step counter of an iteration: `multistep` counts on, at most one an iteration, `step` computes it."""
+    if p.lr_policy == "multistep":
+        return step + (step < len(p.stepvalue) and iteration >= p.stepvalue[step])
+    return iteration // p.stepsize if p.lr_policy == "step" else step
+
+
+@policy
+def fixed(p, iteration, step):
+    return p.base_lr
+
+
+@policy
+def step(p, iteration, step):
+    return p.base_lr * p.gamma**step
+
+
+@policy
+def exp_(p, iteration, step):
+    return p.base_lr * p.gamma**iteration
+
+
+@policy
+def inv(p, iteration, step):
+    return p.base_lr * (1 + p.gamma * iteration) ** -p.power
+
+
+@policy
+def multistep(p, iteration, step):
+    return p.base_lr * p.gamma**step
+
+
+@policy
+def poly(p, iteration, step):
+    return p.base_lr * (1 - iteration / p.max_iter) ** p.power
+
+
+@policy
+def sigmoid(p, iteration, step):
+    return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+
+
+@policy
+def cosine(p, iteration, step):
+    """Half a cosine from base_lr to min_lr at max_iter (Loshchilov and Hutter 2017)."""
+    return p.min_lr + (p.base_lr - p.min_lr) * (1 + math.cos(math.pi * min(1, iteration / p.max_iter))) / 2

@@ -1,0 +1,56 @@
+"""Has a test metric improved? For early stop and for keeping the best snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caffepy.errors import ConfigError, did_you_mean
+from caffepy.proto.caffe_pb2 import EarlyStopParameter
+
+Scores = dict[str, float]
+
+
+class EarlyStop:
+    """Remembers the best value of a test output and how many tests have passed since.
+
+    Mode AUTO: an output with "loss" in its name is better lower, any other higher.
+    """
+
+    def __init__(self, param: EarlyStopParameter):
+        self.param = param
+        self.best: float | None = None
+        self.stale = 0
+        lower = param.mode == EarlyStopParameter.LOWER
+        if param.mode == EarlyStopParameter.AUTO:
+            lower = "loss" in param.metric.lower()
+        self.sign = -1 if lower else 1
+
+    def check(self, outputs: list[str]) -> None:
+        """Raise ConfigError if no test net has the output."""
+        if self.param.metric not in outputs:
+            known = f"Test outputs: {', '.join(outputs)}." if outputs else "There is no test net: set test_iter."
+            raise ConfigError(
+                f'no test output is called "{self.param.metric}"', hint=did_you_mean(self.param.metric, outputs) or known
+            )
+
+    def improved(self, scores: Scores) -> bool:
+        """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`."""
+        value = scores[self.param.metric]
+        if self.best is None or (value - self.best) * self.sign > self.param.min_delta:
+            self.best, self.stale = value, 0
+            return True
+        self.stale += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        return self.stale >= self.param.patience
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "stale": self.stale}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best, self.stale = state["best"], state["stale"]
+
+    def __str__(self) -> str:
+        return f"{self.param.metric} has not improved on {self.best:.6g} for {self.stale} tests"

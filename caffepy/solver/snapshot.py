@@ -1,0 +1,273 @@
+"""Snapshots: Caffe's weights and solver state, and beside them what Caffe forgets.
+
+`<prefix>_iter_<n>.caffemodel`, `.solverstate` (HDF5: the same plus `.h5`) are Caffe's own. `.resume` is ours: JSON
+with the data cursors, generators and recurrent states, the loss window, and sizes and checksums of the other two.
+Every file is written under a temporary name, flushed and renamed, the solver state last: where it is, all are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from caffepy import rng, weights
+from caffepy.errors import CaffeError, ConfigError, SnapshotError
+from caffepy.files import atomic_write
+from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
+
+if TYPE_CHECKING:
+    from caffepy.solver.solver import Solver
+
+log = logging.getLogger(__name__)
+
+_STATE = re.compile(r"_iter_(\d+)\.solverstate(\.h5)?$")
+
+
+def prefix(param: SolverParameter, solver_file: str) -> str:
+    """`snapshot_prefix`; not set: the solver file without extension; a folder: that name inside it."""
+    stem = os.path.splitext(solver_file)[0]
+    if not param.HasField("snapshot_prefix"):
+        return stem
+    if os.path.isdir(param.snapshot_prefix):
+        return os.path.join(param.snapshot_prefix, os.path.basename(stem))
+    return param.snapshot_prefix
+
+
+def check_writable(path: str) -> None:
+    """Find out at the start, not after hours, that snapshots cannot be written."""
+    probe = f"{path}_iter_0.{os.getpid()}.tmp"
+    try:
+        with open(probe, "wb"):
+            pass
+        os.unlink(probe)
+    except OSError as error:
+        raise ConfigError(
+            f'snapshots cannot be written to "{path}": {error.strerror}',
+            hint="Make the folder, or set snapshot_prefix to one that exists.",
+        ) from None
+
+
+def save(solver: Solver, name: str) -> str:
+    """Write the files `name`.caffemodel ... and return the path of the solver state."""
+    hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
+    suffix = ".h5" if hdf5 else ""
+    model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)
+    # A state of the same name would for a moment stand beside weights that are not its own.
+    Path(state).unlink(missing_ok=True)
+    log.info("Snapshotting to %s file %s", "HDF5" if hdf5 else "binary proto", model)
+    (weights.save_hdf5 if hdf5 else weights.save)(solver.net, model, solver.param.snapshot_diff)
+    log.info("Snapshotting solver state to %s file %s", "HDF5" if hdf5 else "binary proto", state)
+    with atomic_write(state) as temporary:
+        (_write_hdf5 if hdf5 else _write_binary)(solver, model, temporary)
+        remembered = _remember(solver, {model: _digest(model), state: _digest(temporary)})
+        with atomic_write(extra) as other:
+            Path(other).write_text(json.dumps(remembered, default=_encode))
+    return state
+
+
+def resume_path(name: str) -> str:
+    return f"{name}.resume"
+
+
+def restore(solver: Solver, path: str | PathLike[str]) -> None:
+    """Continue from a solver state: weights, history, iteration, and what `.resume` holds if it is there."""
+    path = os.fspath(path)
+    state, history = _read(path)
+    model = _find_model(state.learned_net, path)
+    extra = _recall(path, model)
+    if len(history) != len(solver.history):
+        raise SnapshotError(
+            f"the state has {len(history)} history blob(s), this solver has {len(solver.history)}",
+            where=path,
+            hint=f'It was written by a solver of another type than "{solver.param.type}", or of another net.',
+        )
+    for i, (values, blob) in enumerate(zip(history, solver.history)):
+        if values.size != blob.count:
+            raise SnapshotError(f"history {i} has shape {values.shape}, the parameter {blob.shape}", where=path)
+    if model:
+        weights.load(solver.net, [model])
+    for values, blob in zip(history, solver.history):
+        blob.data[...] = solver.engine.asarray(values.reshape(blob.shape))
+    solver.iter, solver.current_step = state.iter, state.current_step
+    if extra is not None:
+        _continue(solver, extra)
+
+
+def newest(name: str) -> str | None:
+    """The newest complete snapshot with the prefix `name`; incomplete ones are passed over with a warning."""
+    for path in snapshots(name):
+        try:
+            state, _ = _read(path)
+            model = _find_model(state.learned_net, path)
+            if _recall(path, model) is None and model and not weights.is_hdf5(model):
+                weights.read_weights(model)
+            return path
+        except CaffeError as error:
+            log.warning("Passing over an incomplete snapshot: %s", error)
+    return None
+
+
+def snapshots(name: str) -> list[str]:
+    """Solver states of the prefix `name`, newest first."""
+    folder, base = os.path.split(name)
+    found = []
+    for entry in Path(folder or ".").glob("*.solverstate*"):
+        match = _STATE.search(entry.name)
+        if match and entry.name[: match.start()] == base:
+            found.append((int(match[1]), os.path.join(folder, entry.name)))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def prune(name: str, keep: int) -> None:
+    """Remove all but the newest `keep` snapshots of the prefix."""
+    for path in snapshots(name)[keep:]:
+        for file in _files_of(path):
+            Path(file).unlink(missing_ok=True)
+
+
+def _files_of(state: str) -> Iterator[str]:
+    stem, suffix = _split_name(state)
+    yield state  # first, so that what remains after a crash is not taken for a snapshot
+    yield f"{stem}.caffemodel{suffix}"
+    yield resume_path(stem)
+
+
+def _split_name(state: str) -> tuple[str, str]:
+    suffix = ".h5" if state.endswith(".h5") else ""
+    return state.removesuffix(suffix).removesuffix(".solverstate"), suffix
+
+
+def _digest(path: str) -> list[int]:
+    """Size and CRC-32."""
+    crc = size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    return [size, crc]
+
+
+# Caffe's part
+
+
+def _write_binary(solver: Solver, model: str, path: str) -> None:
+    state = SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+    state.history.extend(weights.blob_to_proto(blob) for blob in solver.history)
+    Path(path).write_bytes(state.SerializeToString())
+
+
+def _write_hdf5(solver: Solver, model: str, path: str) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["iter"] = np.array([solver.iter], np.int32)
+        file["current_step"] = np.array([solver.current_step], np.int32)
+        file.create_dataset("learned_net", data=np.bytes_(model))
+        group = file.create_group("history")
+        for i, blob in enumerate(solver.history):
+            group[str(i)] = solver.engine.to_host(blob.data)
+
+
+def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
+    """Iteration, step and weights of a state in either format (HDF5 if its name ends in .h5), and its history."""
+    state = SolverState()
+    if path.endswith(".h5"):
+        with weights.open_hdf5(path) as file:
+            try:
+                state.iter, state.current_step = int(file["iter"][0]), int(file["current_step"][0])
+                state.learned_net = np.asarray(file["learned_net"]).item().decode()
+                group = file["history"]
+                return state, [group[str(i)][()] for i in range(len(group))]
+            except KeyError as error:
+                raise SnapshotError(f"this is no solver state: {error.args[0]}", where=path) from None
+    try:
+        state.ParseFromString(weights.read_bytes(path))
+    except DecodeError:
+        raise SnapshotError(
+            "this is no complete solver state: truncated, or another kind of file",
+            where=path,
+            hint="Weights alone (.caffemodel) are given with --weights.",
+        ) from None
+    if not state.HasField("iter"):
+        raise SnapshotError("this is no solver state", where=path)
+    return state, [weights.proto_to_array(proto) for proto in state.history]
+
+
+def _find_model(learned_net: str, state: str) -> str:
+    """The weights of a state: as written there, relative to the working folder, else beside the state."""
+    beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
+    for path in (learned_net, beside):
+        if not learned_net or os.path.isfile(path):
+            return path
+    raise SnapshotError(f'the weights "{learned_net}" that it belongs to are missing', where=state)
+
+
+# Our part
+
+
+def _remember(solver: Solver, files: dict[str, list[int]]) -> dict[str, Any]:
+    nets = [solver.net, *solver.test_nets]
+    return {
+        "format": 1,
+        "iter": solver.iter,
+        "files": {os.path.basename(path): digest for path, digest in files.items()},
+        "random": rng.get_state(),
+        "layers": [{layer.name: state for layer in net.layers if (state := layer.state())} for net in nets],
+        **solver.state(),
+    }
+
+
+def _recall(path: str, model: str) -> dict[str, Any] | None:
+    """Our file beside a solver state, checked against it; None for a state that Caffe wrote."""
+    extra = resume_path(_split_name(path)[0])
+    if not os.path.isfile(extra):
+        return None
+    try:
+        remembered = json.loads(Path(extra).read_text(), object_hook=_decode)
+        files = remembered["files"]
+    except (ValueError, KeyError):
+        raise SnapshotError("this is no complete resume file", where=extra, hint="Remove it to resume as Caffe does.") from None
+    for file in (path, model):
+        expected = files.get(os.path.basename(file))
+        if expected is None or list(expected) != _digest(file):
+            raise SnapshotError(
+                "the file is not the one that was written with this snapshot: truncated or replaced",
+                where=file,
+                hint=f"Use another snapshot, or remove {extra} to resume as Caffe does.",
+            )
+    return remembered
+
+
+def _continue(solver: Solver, extra: dict[str, Any]) -> None:
+    rng.set_state(extra["random"])
+    for net, states in zip([solver.net, *solver.test_nets], extra["layers"]):
+        for name, state in states.items():
+            if name in net.layer_dict:
+                net.layer_dict[name].set_state(state)
+    solver.set_state(extra)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"array": data, "dtype": str(value.dtype), "shape": value.shape}
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot store {type(value).__name__} in a snapshot")
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if value.keys() == {"array", "dtype", "shape"}:
+        flat = np.frombuffer(base64.b64decode(value["array"]), value["dtype"])
+        return flat.reshape(value["shape"]).copy()
+    return value

@@ -1,0 +1,66 @@
+"""Time spent in each layer of a net."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from caffepy.net import Net
+
+
+@dataclass
+class Times:
+    """Milliseconds an iteration: of each layer, of the passes, and of waiting for data."""
+
+    layers: list[tuple[str, str]]
+    layer_forward: list[float] = field(default_factory=list)
+    layer_backward: list[float] = field(default_factory=list)
+    forward: float = 0.0
+    backward: float = 0.0
+    total: float = 0.0
+    data_wait: float | None = None
+
+    def table(self) -> str:
+        """Name, type, forward and backward milliseconds and share of the whole, a line a layer."""
+        whole = sum(self.layer_forward) + sum(self.layer_backward) or 1.0
+        width = max([len(name) for name, _ in self.layers] + [5])
+        kind = max([len(type_) for _, type_ in self.layers] + [4])
+        lines = [f"{'layer':<{width}}  {'type':<{kind}}  {'forward ms':>10}  {'backward ms':>11}  {'share':>6}"]
+        for (name, type_), f, b in zip(self.layers, self.layer_forward, self.layer_backward):
+            lines.append(f"{name:<{width}}  {type_:<{kind}}  {f:>10.3f}  {b:>11.3f}  {(f + b) / whole:>6.1%}")
+        return "\n".join(lines)
+
+
+def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
+    """Mean times over `iterations`, after one forward and backward pass that is not counted.
+
+    As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
+    """
+    clock = time.perf_counter
+    count = len(net.layers)
+    forward, backward = [0.0] * count, [0.0] * count
+    net.forward_backward()
+    waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
+    waited = sum(layer.data_wait for layer in waits)
+    start = clock()
+    for done in range(1, iterations + 1):
+        for i in range(count):
+            before = clock()
+            net.forward_layer(i)
+            forward[i] += clock() - before
+        for i in reversed(range(count)):
+            before = clock()
+            net.backward_layer(i)
+            backward[i] += clock() - before
+        advance(done)
+    scale = 1000 / iterations
+    return Times(
+        [(layer.name, layer.type) for layer in net.layers],
+        [t * scale for t in forward],
+        [t * scale for t in backward],
+        sum(forward) * scale,
+        sum(backward) * scale,
+        (clock() - start) * scale,
+        (sum(layer.data_wait for layer in waits) - waited) * scale if waits else None,
+    )
