@@ -47,6 +47,13 @@ def _fans(shape: tuple[int, ...], param: FillerParameter) -> float:
     }[param.variance_norm]
 
 
+def _uniform(random: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+    """One 32-bit draw a value, scaled as Boost does for floats: Caffe's weights under Caffe's seed."""
+    draws = random.bit_generator.random_raw(prod(shape)).astype(np.float32)
+    low, high = np.float32(low), np.nextafter(np.float32(high), np.float32(np.inf))
+    return (draws / np.float32(2**32 - 1) * (high - low) + low).reshape(shape)
+
+
 @register("constant")
 def constant(random, shape, param):
     """`value` everywhere."""
@@ -56,7 +63,7 @@ def constant(random, shape, param):
 @register("uniform")
 def uniform(random, shape, param):
     """Uniform between `min` and `max`."""
-    return random.uniform(param.min, param.max, shape)
+    return _uniform(random, param.min, param.max, shape)
 
 
 @register("gaussian")
@@ -64,19 +71,19 @@ def gaussian(random, shape, param):
     """Normal with `mean` and `std`; with `sparse` n, an output unit keeps n of its incoming weights on average."""
     if param.std < 0:
         raise ConfigError(f"filler std must not be negative, got {param.std:g}")
-    values = param.mean + param.std * random.standard_normal(shape)
+    values = param.mean + param.std * random.standard_normal(shape, np.float32)
     if param.sparse < -1:
         raise ConfigError(f"filler sparse must be -1 (off) or more, got {param.sparse}")
     if param.sparse >= 0:
         # Caffe's rule: each weight is kept with probability sparse / number of outputs.
-        values *= random.random(shape) < param.sparse / shape[0]
+        values *= random.random(shape, np.float32) < param.sparse / shape[0]
     return values
 
 
 @register("positive_unitball")
 def positive_unitball(random, shape, param):
     """Uniform in [0, 1), then scaled so that the values of each item (first axis) sum to 1."""
-    values = random.random((shape[0], prod(shape[1:])))
+    values = _uniform(random, 0, 1, (shape[0], prod(shape[1:])))
     return (values / values.sum(axis=1, keepdims=True)).reshape(shape)
 
 
@@ -84,13 +91,13 @@ def positive_unitball(random, shape, param):
 def xavier(random, shape, param):
     """Uniform in [-a, a], a = sqrt(3 / fan) (Glorot and Bengio 2010)."""
     limit = sqrt(3 / _fans(shape, param))
-    return random.uniform(-limit, limit, shape)
+    return _uniform(random, -limit, limit, shape)
 
 
 @register("msra")
 def msra(random, shape, param):
     """Normal with std = sqrt(2 / fan) (He et al. 2015)."""
-    return sqrt(2 / _fans(shape, param)) * random.standard_normal(shape)
+    return sqrt(2 / _fans(shape, param)) * random.standard_normal(shape, np.float32)
 
 
 @register("bilinear")

@@ -73,9 +73,7 @@ class Layer:
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
 
-    def __init__(
-        self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None
-    ):
+    def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         self.param = param
         self.name = param.name
         self.phase = phase

@@ -132,7 +132,7 @@ class Net:
         layer = create(param, param.phase, self.engine)
         log.debug("Creating Layer %s", param.name)
         bottom = [self._consume(name, available) for name in param.bottom]
-        needs = any([need_backward.get(id(blob), False) for blob in bottom])
+        needs = any(need_backward.get(id(blob), False) for blob in bottom)
         wanted = param.propagate_down or [need_backward.get(id(blob), False) for blob in bottom]
         names = list(param.top)
         if layer.auto_top and isinstance(layer.num_top, int):
@@ -188,9 +188,7 @@ class Net:
             raise ConfigError(f"{len(specs)} param {{ }} given, the layer has {len(layer.blobs)} parameter blob(s)")
         specs += [ParamSpec()] * (len(layer.blobs) - len(specs))
         layer.param_propagate_down = [spec.lr_mult != 0 for spec in specs]
-        self._param_index.append(
-            [self._append_param(layer, i, spec) for i, spec in enumerate(specs)]
-        )
+        self._param_index.append([self._append_param(layer, i, spec) for i, spec in enumerate(specs)])
         return any(layer.param_propagate_down)
 
     def _append_param(self, layer: Layer, i: int, spec: ParamSpec) -> int:
@@ -209,7 +207,7 @@ class Net:
         permissive = spec.share_mode == ParamSpec.PERMISSIVE
         if shared.blob.count != blob.count if permissive else shared.blob.shape != blob.shape:
             raise ShapeError(
-                f'param "{spec.name}" has shape {blob.shape} here and {shared.blob.shape} in {shared.owner}, which owns it',
+                f'param "{spec.name}" has shape {blob.shape} here and {shared.blob.shape} in {shared.owner}, its owner',
                 hint="" if permissive else "share_mode: PERMISSIVE shares shapes that differ but have one count.",
             )
         for field in ("lr_mult", "decay_mult"):

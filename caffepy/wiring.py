@@ -85,7 +85,9 @@ def insert_splits(layers: list[LayerParameter], places: list[str], hint: str = "
         yield from splits
 
 
-def unknown_bottom(layer: LayerParameter, name: str, layers: list[LayerParameter], place: str, hint: str) -> ConfigError:
+def unknown_bottom(
+    layer: LayerParameter, name: str, layers: list[LayerParameter], place: str, hint: str
+) -> ConfigError:
     tops = {top for other in layers for top in other.top}
     if name in tops:
         maker = next(other.name for other in layers if name in other.top)

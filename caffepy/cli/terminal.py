@@ -49,7 +49,9 @@ def start_logging(verbose: bool = False) -> logging.Handler:
 
 
 @contextmanager
-def progress(handler: logging.Handler, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(
+    handler: logging.Handler, description: str, total: int | None, done: int = 0
+) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
     if not sys.stderr.isatty():
         yield lambda done: None

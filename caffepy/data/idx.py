@@ -28,7 +28,9 @@ def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
         raise DataError(f"the gzipped file is damaged: {error}", where=str(path)) from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise DataError(
-            "this is no IDX file of bytes", where=str(path), hint="MNIST's files are called train-images-idx3-ubyte ..."
+            "this is no IDX file of bytes",
+            where=str(path),
+            hint="MNIST's files are called train-images-idx3-ubyte ...",
         )
     if raw[3] != ndim:
         raise DataError(
@@ -41,6 +43,7 @@ def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     if len(raw) < start or len(raw) - start < count:
         raise DataError(
-            f"the file is truncated: its header announces {count} bytes, {len(raw) - start} follow", where=str(path)
+            f"the file is truncated: its header announces {count} bytes, {len(raw) - start} follow",
+            where=str(path),
         )
     return np.frombuffer(raw, np.uint8, count, start).reshape(shape)

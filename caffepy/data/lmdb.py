@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -27,10 +29,8 @@ class LmdbReader:
         self.path = str(path)
         if not Path(path).exists():
             raise DataError("there is no such LMDB", where=self.path, hint=near_names(path) or _MAKE)
-        try:
-            self._env = lmdb.open(self.path, subdir=Path(path).is_dir(), readonly=True, lock=False, readahead=True)
-        except lmdb.Error as error:
-            raise DataError(f"this is no LMDB ({error})", where=self.path, hint=_MAKE) from None
+        self._env = _open(self.path)
+        weakref.finalize(self, _release, os.path.realpath(self.path))
         self._length = self._env.stat()["entries"]
         if not self._length:
             raise DataError("the LMDB is empty", where=self.path, hint=_MAKE)
@@ -60,8 +60,31 @@ class LmdbReader:
             self._cursor.set_key(self._keys[i])
         self._at = i
 
-    def close(self) -> None:
-        self._env.close()
+
+# The library opens a database once in a process; a train and a test net may read the same one.
+_open_environments: dict[str, list] = {}
+_environments_lock = threading.Lock()
+
+
+def _open(path: str) -> lmdb.Environment:
+    with _environments_lock:
+        entry = _open_environments.get(os.path.realpath(path))
+        if entry is None:
+            try:
+                env = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False)
+            except lmdb.Error as error:
+                raise DataError(f"this is no LMDB ({error})", where=path, hint=_MAKE) from None
+            entry = _open_environments[os.path.realpath(path)] = [env, 0]
+        entry[1] += 1
+        return entry[0]
+
+
+def _release(real_path: str) -> None:
+    with _environments_lock:
+        entry = _open_environments[real_path]
+        entry[1] -= 1
+        if not entry[1]:
+            del _open_environments[real_path]  # closed when the last transaction is gone, too
 
 
 _MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."

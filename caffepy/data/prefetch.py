@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
 
@@ -82,10 +83,8 @@ class Prefetcher(Generic[S, B]):
         if self._thread is not None:
             self._stop.set()
             while self._thread.is_alive():
-                try:
+                with suppress(Empty):
                     self._ready.get_nowait()  # a full queue keeps it from seeing the stop
-                except Empty:
-                    pass
                 self._thread.join(0.01)
             self._thread = None
             self._held = None

@@ -76,7 +76,11 @@ class Transformer:
     def apply(self, image: np.ndarray, choice: Choice, out: np.ndarray) -> None:
         """Write the transformed (C, H, W) picture of any number type into `out`, float32 of `shape`."""
         _, height, width = out.shape
-        window = (slice(None), slice(choice.top, choice.top + height), slice(choice.left, choice.left + width))
+        window = (
+            slice(None),
+            slice(choice.top, choice.top + height),
+            slice(choice.left, choice.left + width),
+        )
         value = image[window]
         if self.mean is not None:
             value = value - (self.mean[window] if self.param.HasField("mean_file") else self.mean)

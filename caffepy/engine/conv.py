@@ -121,6 +121,8 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
     w = np.ascontiguousarray(w)
     channels, outputs = dx.shape[-1] // group, w.shape[0] // group
     work = tiles(n, tuple(out), w[0].size, threads)
+    if not work:
+        return
     images = max(1, work[0].images.stop)
     padded_size = tuple(s + 2 * p for s, p in zip(size, window.pad))
     inside = tuple(slice(p, p + s) for s, p in zip(size, window.pad))

@@ -177,9 +177,7 @@ class NumpyEngine:
     def lrn(self, x: Array, y: Array, size: int, alpha: float, beta: float, k: float) -> None:
         self._by_rows(lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
 
-    def lrn_grad(
-        self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float
-    ) -> None:
+    def lrn_grad(self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float) -> None:
         self._by_rows(lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
 
     # Gather, scatter, random numbers

@@ -29,7 +29,10 @@ def max_pool(x, y, choice, window: Window) -> None:
     )
     rows = [slice(k, k + (out_height - 1) * window.stride[0] + 1, window.stride[0]) for k in range(kernel_height)]
     best, number = _running_max(
-        (best[:, row], np.add(number if np.ndim(number) == 0 else number[:, row], choice.dtype.type(k * kernel_width)))
+        (
+            best[:, row],
+            np.add(number if np.ndim(number) == 0 else number[:, row], choice.dtype.type(k * kernel_width)),
+        )
         for k, row in enumerate(rows)
     )
     y[...] = best[:, :, ::stride] if dense else best
@@ -45,7 +48,7 @@ def _running_max(candidates):
         if best is None:
             best, choice = candidate, label
         else:
-            # Labels rise, so the highest of those that were strictly larger is the last; `where` takes ten times as long.
+            # Labels rise, so the highest of those strictly larger is the last; `where` takes ten times as long.
             choice = np.maximum(choice, (candidate > best) * label)
             best = np.maximum(best, candidate)
     return best, choice

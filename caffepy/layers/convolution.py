@@ -20,7 +20,11 @@ def read_window(p: ConvolutionParameter, num_spatial: int) -> Window:
         _per_axis(p, "pad", "pad", num_spatial, 0),
         _per_axis(p, "dilation", None, num_spatial, 1),
     )
-    for field, values in (("kernel_size", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
+    for field, values in (
+        ("kernel_size", window.kernel),
+        ("stride", window.stride),
+        ("dilation", window.dilation),
+    ):
         if any(v <= 0 for v in values):
             raise ConfigError(f"{field} must be at least 1, got {_text(values)}")
     return window
@@ -70,7 +74,7 @@ class _Windowed(Layer):
         shape = bottom[0].shape
         if len(shape) != self.axis + 1 + len(self.window.kernel) or shape[self.axis] != self.channels:
             raise ShapeError(
-                f"bottom {self.bottom_name(0)} has shape {shape}; the layer was built for {self.channels} channels "
+                f"{self.bottom_name(0)} has shape {shape}; the layer was built for {self.channels} channels "
                 f"on axis {self.axis} and {len(self.window.kernel)} spatial axes"
             )
         return shape[self.axis + 1 :]
@@ -213,7 +217,7 @@ class Im2col(_Windowed):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for source, target in zip(bottom, top):
             x = self.folded(source.data)
-            y = self.engine.zeros(target.count).reshape((x.shape[0], self.channels, -1, *self.out))
+            y = self.engine.zeros(target.count).reshape((x.shape[0], *self._split_channels()))
             for number, outputs, cells in self._positions(x.shape[2:]):
                 y[(slice(None), slice(None), number, *outputs)] = x[(slice(None), slice(None), *cells)]
             target.data[...] = y.reshape(target.shape)
@@ -223,11 +227,14 @@ class Im2col(_Windowed):
             if wanted:
                 size = source.shape[self.axis + 1 :]
                 items = prod(source.shape[: self.axis])
-                dy = target.diff.reshape((items, self.channels, -1, *self.out))
+                dy = target.diff.reshape((items, *self._split_channels()))
                 dx = self.engine.zeros(source.count).reshape((items, self.channels, *size))
                 for number, outputs, cells in self._positions(size):
                     dx[(slice(None), slice(None), *cells)] += dy[(slice(None), slice(None), number, *outputs)]
                 source.diff[...] = dx.reshape(source.shape)
+
+    def _split_channels(self) -> Ints:
+        return (self.channels, prod(self.window.kernel), *self.out)
 
     def _positions(self, size: Ints):
         for number in range(prod(self.window.kernel)):

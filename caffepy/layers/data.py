@@ -43,6 +43,7 @@ class BatchLayer(Layer):
         batch, _ = self.make(position, None)
         for blob, values in zip(top, batch):
             blob.reshape(values.shape)
+        rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
         self.prefetcher = Prefetcher(self.make, position, depth)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -57,7 +58,8 @@ class BatchLayer(Layer):
         return {"position": self.prefetcher.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.prefetcher.restart(state["position"])
+        cursor, random = state["position"]
+        self.prefetcher.restart(Position(Cursor(*cursor), random))
 
     @property
     def data_wait(self) -> float:

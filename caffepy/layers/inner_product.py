@@ -38,23 +38,31 @@ class InnerProduct(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         # Flattening is one copy where x is stored channels-last; it is small beside the weights.
-        x = bottom[0].data.reshape((-1, self.depth))
-        with self.written_as(top[0].data, (x.shape[0], -1)) as y:
+        x = self._rows(bottom[0].data)
+        with self.written_as(top[0].data, (x.shape[0], self._outputs)) as y:
             self.engine.gemm(x, self._weights(), y)
             if len(self.blobs) > 1:
                 y += self.blobs[1].data
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        x = bottom[0].data.reshape((-1, self.depth))
-        dy = top[0].diff.reshape((x.shape[0], -1))
+        x = self._rows(bottom[0].data)
+        dy = top[0].diff.reshape((x.shape[0], self._outputs))
         if self.param_propagate_down[0]:
             left, right = (x.T, dy) if self.param.inner_product_param.transpose else (dy.T, x)
             self.engine.gemm(left, right, self.blobs[0].diff, accumulate=True)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            self.blobs[1].diff[...] += self.xp.sum(dy, axis=0)
+            self.engine.add_sum_over_channels(dy, self.blobs[1].diff)
         if propagate_down[0]:
             with self.written_as(bottom[0].diff, x.shape) as dx:
                 self.engine.gemm(dy, self._weights().T, dx)
+
+    @property
+    def _outputs(self) -> int:
+        return self.param.inner_product_param.num_output
+
+    def _rows(self, array: Array) -> Array:
+        """(M, K)"""
+        return array.reshape((prod(array.shape[: self.axis]), self.depth))
 
     def _weights(self) -> Array:
         """(K, num_output)"""

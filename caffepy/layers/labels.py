@@ -10,25 +10,49 @@ from caffepy.errors import DataError, ShapeError
 from caffepy.proto.caffe_pb2 import LossParameter
 
 
-def read_labels(engine: Engine, labels: Array, num_classes: int, ignore: int | None, name: str) -> Array:
+def read_labels(
+    engine: Engine,
+    labels: Array,
+    num_classes: int,
+    ignore: int | None,
+    name: str,
+    shape: tuple[int, ...] | None = None,
+) -> Array:
     """Labels as integers, truncated towards zero; ignored ones become 0.
 
-    Raises DataError for a label outside 0 .. num_classes - 1 (and not `ignore`), with its position.
+    Raises DataError for a label outside 0 .. num_classes - 1 (and not `ignore`), with its position in `shape`,
+    the shape that the user knows them in.
     """
     xp = engine.xp
-    index = xp.astype(labels, xp.int64)
-    wrong = (index < 0) | (index >= num_classes)
-    if ignore is not None:
-        ignored = index == ignore
-        wrong = wrong & ~ignored
-        index = xp.where(ignored, 0, index)
+    whole = xp.trunc(labels)
+    inside = (whole >= 0) & (whole < num_classes)
+    if ignore is None:
+        wrong = ~inside
+    else:
+        inside = inside & (whole != ignore)
+        wrong = ~inside & (whole != ignore)
+    # Chosen before the conversion, which numpy warns of for NaN.
+    index = xp.astype(xp.where(inside, whole, xp.zeros_like(whole)), xp.int64)
     if engine.any(wrong):
         at = tuple(int(axis[0]) for axis in xp.nonzero(wrong))
         raise DataError(
-            f"label {float(labels[at]):g} at position {at} of {name} is outside 0 .. {num_classes - 1}",
+            f"label {float(labels[at]):g} at position {_position(at, labels.shape, shape)} of {name} "
+            f"is outside 0 .. {num_classes - 1}",
             hint=f"The net distinguishes {num_classes} classes: correct the labels or num_output.",
         )
     return index
+
+
+def _position(at: tuple[int, ...], given: tuple[int, ...], shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The index `at` of an array of shape `given`, seen in another shape."""
+    number = 0
+    for n, i in zip(given, at):
+        number = number * n + i
+    position = []
+    for n in reversed(given if shape is None else shape):
+        number, i = divmod(number, n)
+        position.insert(0, i)
+    return tuple(position)
 
 
 def ignored_label(loss_param) -> int | None:

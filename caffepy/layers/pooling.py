@@ -58,11 +58,13 @@ class Pooling(Layer):
         if p.HasField(f"{field}_h") or p.HasField(f"{field}_w"):
             if p.HasField(square):
                 raise ConfigError(f"both {square} and {field}_h / {field}_w are given", hint="Keep one of the two.")
-            if not (p.HasField(f"{field}_h") and p.HasField(f"{field}_w")) and field != "pad":
+            if not (p.HasField(f"{field}_h") and p.HasField(f"{field}_w")):
                 raise ConfigError(f"{field}_h and {field}_w must both be given")
             return getattr(p, f"{field}_h"), getattr(p, f"{field}_w")
         if field == "kernel" and not p.HasField("kernel_size"):
-            raise ConfigError("kernel_size is not set", hint="Set kernel_size, kernel_h and kernel_w, or global_pooling.")
+            raise ConfigError(
+                "kernel_size is not set", hint="Set kernel_size, kernel_h and kernel_w, or global_pooling."
+            )
         return (getattr(p, square),) * 2
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:

@@ -77,9 +77,7 @@ class Python(Layer):
     num_bottom = (0, None)
     num_top = (0, None)
 
-    def __init__(
-        self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None
-    ):
+    def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         super().__init__(param, phase, engine)
         p = param.python_param
         self.user_name = f"{p.module}.{p.layer}"
@@ -166,15 +164,12 @@ def _import(name: str) -> ModuleType:
         if missing and f"{name}.".startswith(f"{missing}."):
             raise ConfigError(
                 f'no module "{name}" on the Python path or in {folder}',
-                hint=did_you_mean(name, _modules_beside(name))
-                or "Set PYTHONPATH to the folder that holds it.",
+                hint=did_you_mean(name, _modules_beside(name)) or "Set PYTHONPATH to the folder that holds it.",
             ) from None
         hint = _place(error)
         if missing == "caffe":
             hint = f'Write "import caffepy as caffe" there. {hint}'
-        raise ConfigError(
-            f'the module "{name}" cannot be imported: {_described(error)}', hint=hint
-        ) from error
+        raise ConfigError(f'the module "{name}" cannot be imported: {_described(error)}', hint=hint) from error
 
 
 def _modules_beside(name: str) -> list[str]:

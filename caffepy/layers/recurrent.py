@@ -58,9 +58,7 @@ class Recurrent(Layer):
             )
         if len(top) != 1 + len(hidden):
             final = "".join(f", final {name}" for name in hidden)
-            raise ConfigError(
-                f"{self.type} takes the tops output{final}: {1 + len(hidden)}, {len(top)} given"
-            )
+            raise ConfigError(f"{self.type} takes the tops output{final}: {1 + len(hidden)}, {len(top)} given")
         self.has_static = len(bottom) > least
         self._check_bottoms(bottom)
         self.depth = prod(bottom[0].shape[2:])
@@ -213,9 +211,7 @@ class Recurrent(Layer):
     def state(self) -> dict[str, Any]:
         if self.exposed:
             return {}
-        return {
-            name: self.engine.to_host(value).copy() for name, value in zip(self.state_names, self.carried)
-        }
+        return {name: self.engine.to_host(value).copy() for name, value in zip(self.state_names, self.carried)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         for name, value in zip(self.state_names, self.carried):

@@ -95,9 +95,7 @@ def read_text(path: str | PathLike[str]) -> str:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)
-        ) from None
+        raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -159,9 +157,7 @@ def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigErr
 
 def _elsewhere(name: str, descriptor: Descriptor) -> str:
     """Name the message inside `descriptor` that does have the field."""
-    owners = [
-        f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name
-    ]
+    owners = [f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
     return f'"{name}" belongs inside {owners[0]} {{ }}.' if len(owners) == 1 else ""
 
 

@@ -30,7 +30,8 @@ class EarlyStop:
         if self.param.metric not in outputs:
             known = f"Test outputs: {', '.join(outputs)}." if outputs else "There is no test net: set test_iter."
             raise ConfigError(
-                f'no test output is called "{self.param.metric}"', hint=did_you_mean(self.param.metric, outputs) or known
+                f'no test output is called "{self.param.metric}"',
+                hint=did_you_mean(self.param.metric, outputs) or known,
             )
 
     def improved(self, scores: Scores) -> bool:

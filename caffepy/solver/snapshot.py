@@ -236,7 +236,9 @@ def _recall(path: str, model: str) -> dict[str, Any] | None:
         remembered = json.loads(Path(extra).read_text(), object_hook=_decode)
         files = remembered["files"]
     except (ValueError, KeyError):
-        raise SnapshotError("this is no complete resume file", where=extra, hint="Remove it to resume as Caffe does.") from None
+        raise SnapshotError(
+            "this is no complete resume file", where=extra, hint="Remove it to resume as Caffe does."
+        ) from None
     for file in (path, model):
         expected = files.get(os.path.basename(file))
         if expected is None or list(expected) != _digest(file):

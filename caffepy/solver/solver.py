@@ -45,9 +45,7 @@ class Solver:
     rule_type: str | None = None
     """The update rule of a subclass, whatever `type` the definition has."""
 
-    def __init__(
-        self, param: str | PathLike[str] | SolverParameter, *, engine: Engine | None = None, file: str = ""
-    ):
+    def __init__(self, param: str | PathLike[str] | SolverParameter, *, engine: Engine | None = None, file: str = ""):
         self.file = file if isinstance(param, SolverParameter) else fspath(param)
         self.param = SolverParameter()
         self.param.CopyFrom(param if isinstance(param, SolverParameter) else text.read_solver(param))
@@ -113,7 +111,11 @@ class Solver:
                 f"{found}: exactly one of net, net_param, train_net, train_net_param is needed",
                 hint='Set net: "train_val.prototxt".',
             )
-        log.info("Creating training net from %s: %s", fields[0], getattr(p, fields[0]) if "param" not in fields[0] else "")
+        log.info(
+            "Creating training net from %s: %s",
+            fields[0],
+            getattr(p, fields[0]) if "param" not in fields[0] else "",
+        )
         return self._net(getattr(p, fields[0]), caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None)
 
     def _test_nets(self) -> Iterator[Net]:
@@ -124,17 +126,25 @@ class Solver:
         rest = len(p.test_iter) - len(sources)
         if rest < 0 or (rest > 0 and generic is None):
             raise ConfigError(
-                f"{len(p.test_iter)} test_iter for {len(sources)} test net(s)", hint="Give one test_iter for each test net."
+                f"{len(p.test_iter)} test_iter for {len(sources)} test net(s)",
+                hint="Give one test_iter for each test net.",
             )
         sources += [generic] * rest
         if p.test_state and len(p.test_state) != len(sources):
-            raise ConfigError(f"{len(p.test_state)} test_state for {len(sources)} test net(s): give one for each, or none")
+            raise ConfigError(
+                f"{len(p.test_state)} test_state for {len(sources)} test net(s): give one for each, or none"
+            )
         if sources and p.test_interval <= 0:
             raise ConfigError(
-                "test nets are given, but test_interval is not set", hint="Set test_interval, or remove test_iter."
+                "test nets are given, but test_interval is not set",
+                hint="Set test_interval, or remove test_iter.",
             )
         for i, source in enumerate(sources):
-            log.info("Creating test net (#%d) specified by %s", i, "net file" if isinstance(source, str) else "net_param")
+            log.info(
+                "Creating test net (#%d) specified by %s",
+                i,
+                "net file" if isinstance(source, str) else "net_param",
+            )
             yield self._net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None)
 
     def _net(self, source: str | NetParameter, phase: int, state: NetState | None) -> Net:
@@ -267,7 +277,12 @@ class Solver:
         norm = math.sqrt(sum(float(self.engine.xp.sum(flat * flat)) for flat in flats))
         if norm > limit:
             factor = limit / norm
-            log.info("Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g", norm, limit, factor)
+            log.info(
+                "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
+                norm,
+                limit,
+                factor,
+            )
             for flat in flats:
                 flat *= factor
 

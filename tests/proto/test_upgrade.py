@@ -65,12 +65,8 @@ def test_nets_become_what_caffe_makes_of_them(name):
     assert param == golden(name, "out", NetParameter)
 
     log = [line for line in INDEX[name]["log"] if "Attempting" in line]
-    assert result.steps == tuple(
-        step for step, text in STEP_LOGS.items() if any(text in line for line in log)
-    )
-    assert result.changed == (
-        not any("already in latest proto format" in line for line in INDEX[name]["log"])
-    )
+    assert result.steps == tuple(step for step, text in STEP_LOGS.items() if any(text in line for line in log))
+    assert result.changed == (not any("already in latest proto format" in line for line in INDEX[name]["log"]))
     assert bool(result.lost) == (INDEX[name]["exit_code"] == 1)
     # "Unknown parameter num_output for layer type relu"
     unknown = [line.split() for line in INDEX[name]["log"] if "Unknown parameter" in line]
@@ -152,9 +148,7 @@ def test_every_v0_type_takes_exactly_its_own_fields(type_):
             getattr(old, field.name).append(2)
         elif field.name != "type":
             string = field.cpp_type == field.CPPTYPE_STRING
-            setattr(
-                old, field.name, field.name if string else True if field.cpp_type == field.CPPTYPE_BOOL else 2
-            )
+            setattr(old, field.name, field.name if string else True if field.cpp_type == field.CPPTYPE_BOOL else 2)
     takes = upgrade._V0_TYPES[type_][1].split() + (["hdf5_output_param"] if type_ == "hdf5_output" else [])
 
     result = upgrade_net(param)
@@ -171,9 +165,7 @@ def test_every_v0_type_takes_exactly_its_own_fields(type_):
 
 def test_v0_explicit_defaults_are_kept():
     layer, lost = v0_layer('name: "c" type: "conv" pad: 0 stride: 1 group: 1 biasterm: true kernelsize: 3')
-    own = text_format.Parse(
-        "bias_term: true pad: 0 kernel_size: 3 group: 1 stride: 1", type(layer.convolution_param)()
-    )
+    own = text_format.Parse("bias_term: true pad: 0 kernel_size: 3 group: 1 stride: 1", type(layer.convolution_param)())
     assert layer.convolution_param == own
     assert not lost
 
@@ -208,9 +200,7 @@ def test_v0_keeps_only_its_own_fields_of_net_and_layer():
         'layers { name: "b" type: SOFTMAX bottom: "x" }'
     )
     result = upgrade_net(param)
-    assert param == net(
-        'name: "n" force_backward: true layer { name: "a" type: "ReLU" } layer { bottom: "x" }'
-    )
+    assert param == net('name: "n" force_backward: true layer { name: "a" type: "ReLU" } layer { bottom: "x" }')
     assert result.lost == (
         'the net: the field "state" has no place among V0 layers; it is dropped',
         'the net: the field "debug_info" has no place among V0 layers; it is dropped',
@@ -242,9 +232,7 @@ def test_padding_serves_every_reader_of_it():
 
 
 def test_padding_without_pad_sets_zero():
-    param = net(
-        PADDING.replace("pad: 2", "") + 'layers { layer { type: "conv" pad: 3 } bottom: "px" top: "c" }'
-    )
+    param = net(PADDING.replace("pad: 2", "") + 'layers { layer { type: "conv" pad: 3 } bottom: "px" top: "c" }')
     upgrade_net(param)
     assert list(param.layer[0].convolution_param.pad) == [0]
 
@@ -291,9 +279,7 @@ def test_transforms_are_left_alone_where_no_layer_needs_them():
 
 
 def test_transform_fields_at_their_default_move_too():
-    param = net(
-        "layers { type: WINDOW_DATA window_data_param { scale: 1 mirror: false } } layers { type: DATA }"
-    )
+    param = net("layers { type: WINDOW_DATA window_data_param { scale: 1 mirror: false } } layers { type: DATA }")
     upgrade_net(param)
     assert param == net(
         'layer { type: "WindowData" window_data_param { } transform_param { scale: 1 mirror: false } }'
@@ -323,9 +309,7 @@ def test_layer_and_layers_in_one_file():
 def test_layer_order_and_empty_messages_survive():
     param = net('layers { name: "b" relu_param { } } layers { name: "a" include { } exclude { stage: "s" } }')
     upgrade_net(param)
-    assert param == net(
-        'layer { name: "b" relu_param { } } layer { name: "a" include { } exclude { stage: "s" } }'
-    )
+    assert param == net('layer { name: "b" relu_param { } } layer { name: "a" include { } exclude { stage: "s" } }')
 
 
 @pytest.mark.parametrize("wrap", ["layers { %s }", 'layers { layer { type: "conv" %s } }'], ids=["V1", "V0"])

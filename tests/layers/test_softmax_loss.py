@@ -1,0 +1,118 @@
+"""SoftmaxWithLoss against a loop over positions in float64."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from caffepy.errors import ConfigError, DataError, ShapeError
+from tests.support import ENGINES, Built, assert_close
+
+
+def reference(x, labels, axis, ignore, mode):
+    """Loss and its gradient."""
+    axis %= x.ndim
+    moved = np.moveaxis(x.astype(float), axis, -1)
+    p = np.exp(moved) / np.exp(moved).sum(axis=-1, keepdims=True)
+    d, total, valid = np.zeros(p.shape), 0.0, 0
+    labels = np.trunc(labels).astype(int).reshape(p.shape[:-1])
+    for at in np.ndindex(*labels.shape):
+        if ignore is None or labels[at] != ignore:
+            valid += 1
+            total -= np.log(p[at][labels[at]])
+            d[at] = p[at]
+            d[at][labels[at]] -= 1
+    divisor = {"VALID": valid, "FULL": labels.size, "BATCH_SIZE": int(np.prod(x.shape[:axis])), "NONE": 1}[mode]
+    return total / max(divisor, 1), np.moveaxis(d, -1, axis) / max(divisor, 1)
+
+
+SHAPES = [((5, 3), 1), ((2, 4, 3, 5), 1), ((2, 3, 4), -1), ((2, 3, 4), 0)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ignore", [None, 1, -1, 255])
+@pytest.mark.parametrize("mode", ["VALID", "FULL", "BATCH_SIZE", "NONE"])
+@pytest.mark.parametrize("shape, axis", SHAPES)
+def test_values(shape, axis, mode, ignore, engine):
+    random = np.random.default_rng(1)
+    x = random.standard_normal(shape).astype("f4")
+    positions = tuple(np.delete(shape, axis))
+    labels = random.integers(0, shape[axis], positions) + 0.4  # truncated
+    if ignore is not None:
+        labels[random.random(positions) < 0.3] = ignore
+    extra = "" if ignore is None else f"ignore_label: {ignore}"
+    loss_param = f"loss_param {{ normalization: {mode} {extra} }}"
+    text = f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} {loss_param}'
+    built = Built(text + " loss_weight: 0.5", x, labels, engine=engine)
+    loss, dx = reference(x, labels, axis, ignore, mode)
+    assert_close(built.forward()[0], loss)
+    assert_close(built.backward(propagate_down=[True, False])[0], 0.5 * dx)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "fields, mode",
+    [
+        ("", "VALID"),
+        ("normalize: true", "VALID"),
+        ("normalize: false", "BATCH_SIZE"),
+        ("normalize: true normalization: FULL", "FULL"),
+    ],
+)
+def test_which_normalization(fields, mode, engine):
+    x = np.random.default_rng(2).standard_normal((3, 2, 4)).astype("f4")
+    labels = np.random.default_rng(3).integers(0, 2, (3, 4))
+    built = Built(f'type: "SoftmaxWithLoss" loss_param {{ ignore_label: 0 {fields} }}', x, labels, engine=engine)
+    assert_close(built.forward()[0], reference(x, labels, 1, 0, mode)[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("items", [0, 3])
+def test_nothing_to_learn(items, engine):
+    built = Built(
+        'type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }',
+        np.ones((items, 2)),
+        np.ones(items),
+        engine=engine,
+    )
+    assert built.forward()[0] == 0
+    assert not built.backward(propagate_down=[True, False])[0].any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stable_and_bounded(engine):
+    x = np.array([[1e4, -1e4, 0], [1e4, 1e4, -1e4]], "f4")
+    built = Built('type: "SoftmaxWithLoss" loss_param { normalization: NONE }', x, np.array([1, 0]), engine=engine)
+    assert_close(built.forward()[0], -np.log(np.finfo("f4").tiny) + np.log(2))
+    assert_close(built.backward(propagate_down=[True, False])[0], [[1, -1, 0], [-0.5, 0.5, 0]])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("value, shown", [(3, "3"), (-1, "-1"), (1e9, "1e+09"), (np.nan, "nan"), (-np.inf, "-inf")])
+def test_labels_out_of_range(value, shown, engine):
+    labels = np.zeros((2, 1, 4, 5))
+    labels[1, 0, 2, 3] = value
+    built = Built('type: "SoftmaxWithLoss" bottom: "x" bottom: "label"', np.zeros((2, 3, 4, 5)), labels, engine=engine)
+    message = (
+        f'label {shown} at position (1, 0, 2, 3) of "label" is outside 0 .. 2\n'
+        "  The net distinguishes 3 classes: correct the labels or num_output."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        built.forward()
+
+
+def test_refused():
+    message = (
+        'the labels "label" have shape (2, 3), but "x" (2, 3, 4) with classes on axis 1 '
+        "needs one label for each of 8 positions, (2, 4)"
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        Built('type: "SoftmaxWithLoss" bottom: "x" bottom: "label"', np.zeros((2, 3, 4)), np.zeros((2, 3)))
+    message = "axis 3 is out of range for a bottom with 3 axes (-3 to 2)"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Built('type: "SoftmaxWithLoss" softmax_param { axis: 3 }', np.zeros((2, 3, 4)), np.zeros((2, 4)))
+    message = "SoftmaxWithLoss has one top here, as in Caffe\n  Add a Softmax layer for the probabilities."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Built('type: "SoftmaxWithLoss"', np.zeros((2, 3)), np.zeros(2), tops=2)
