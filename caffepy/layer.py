@@ -209,3 +209,9 @@ class LossLayer(Layer):
                 "must have the same number of items (first axis)"
             )
         top[0].reshape(())
+
+    def check_axes(self, bottom: list[Blob]) -> None:
+        """Some of Caffe's losses know up to four axes only."""
+        for i, blob in enumerate(bottom):
+            if len(blob.shape) > 4:
+                raise ShapeError(f"{self.type} takes up to four axes, {self.bottom_name(i)} is {blob.shape}")

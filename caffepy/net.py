@@ -153,7 +153,7 @@ class Net:
         self.top_names[param.name] = names
         self.bottom_need_backward.append([bool(w) for w in wanted])
         self._shapes.append(tuple(blob.shape for blob in bottom))
-        needs |= self._append_params(layer)
+        needs |= self._append_params(layer, source)
         self.layer_need_backward.append(needs)
         if needs:
             need_backward.update((id(blob), True) for blob in top)
@@ -181,13 +181,18 @@ class Net:
         self.blobs[name] = Blob((), self.engine)
         return self.blobs[name]
 
-    def _append_params(self, layer: Layer) -> bool:
-        """Register the layer's parameters; whether one of them is trained."""
+    def _append_params(self, layer: Layer, source: LayerParameter) -> bool:
+        """Register the layer's parameters; whether one of them is to be trained by what the definition says.
+
+        A layer may have changed its own specs when it was set up: they count for the solver, but not for whether the
+        layer needs backward. (So a BatchNorm without `param` needs it, though nothing of it is trained.)
+        """
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             raise ConfigError(f"{len(specs)} param {{ }} given, the layer has {len(layer.blobs)} parameter blob(s)")
         specs += [ParamSpec()] * (len(layer.blobs) - len(specs))
-        layer.param_propagate_down = [spec.lr_mult != 0 for spec in specs]
+        defined = [spec.lr_mult != 0 for spec in source.param]
+        layer.param_propagate_down = defined + [True] * (len(layer.blobs) - len(defined))
         self._param_index.append([self._append_param(layer, i, spec) for i, spec in enumerate(specs)])
         return any(layer.param_propagate_down)
 

@@ -217,21 +217,23 @@ class Im2col(_Windowed):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for source, target in zip(bottom, top):
             x = self.folded(source.data)
-            y = self.engine.zeros(target.count).reshape((x.shape[0], *self._split_channels()))
-            for number, outputs, cells in self._positions(x.shape[2:]):
-                y[(slice(None), slice(None), number, *outputs)] = x[(slice(None), slice(None), *cells)]
-            target.data[...] = y.reshape(target.shape)
+            with self.written_as(target.data, (x.shape[0], *self._split_channels())) as y:
+                for item in range(x.shape[0]):  # one at a time stays in cache
+                    if any(self.window.pad):
+                        y[item, ...] = 0
+                    for number, outputs, cells in self._positions(x.shape[2:]):
+                        y[(item, slice(None), number, *outputs)] = x[(item, slice(None), *cells)]
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for source, target, wanted in zip(bottom, top, propagate_down):
-            if wanted:
-                size = source.shape[self.axis + 1 :]
-                items = prod(source.shape[: self.axis])
-                dy = target.diff.reshape((items, *self._split_channels()))
-                dx = self.engine.zeros(source.count).reshape((items, self.channels, *size))
-                for number, outputs, cells in self._positions(size):
-                    dx[(slice(None), slice(None), *cells)] += dy[(slice(None), slice(None), number, *outputs)]
-                source.diff[...] = dx.reshape(source.shape)
+            if not wanted:
+                continue
+            dy = target.diff.reshape((prod(source.shape[: self.axis]), *self._split_channels()))
+            with self.written_as(source.diff, self.folded_shape(source.shape)) as dx:
+                for item in range(dx.shape[0]):
+                    dx[item, ...] = 0
+                    for number, outputs, cells in self._positions(dx.shape[2:]):
+                        dx[(item, slice(None), *cells)] += dy[(item, slice(None), number, *outputs)]
 
     def _split_channels(self) -> Ints:
         return (self.channels, prod(self.window.kernel), *self.out)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
-from caffepy.layer import Layer, register
+from caffepy.layer import register
+from caffepy.layers.elementwise import Elementwise
 
 
 def relu(xp, x, slope):
-    return xp.maximum(x, 0) if slope == 0 else xp.where(x > 0, x, slope * x)
+    return xp.where(x > 0, x, slope * x) if slope else xp.maximum(x, 0)
 
 
-def relu_grad(xp, dy, x, slope):
+def relu_grad(xp, dy, x, y, slope):
     # In place, x already holds y; for slope >= 0 its sign is x's.
-    return dy * (x > 0) if slope == 0 else xp.where(x > 0, dy, slope * dy)
+    return xp.where(x > 0, dy, slope * dy) if slope else dy * (x > 0)
 
 
 @register("ReLU")
-class ReLU(Layer):
-    """y = max(x, 0) + slope * min(x, 0) with `negative_slope`. Any shape; may run in place."""
+class ReLU(Elementwise):
+    """y = max(x, 0) + slope * min(x, 0) with `relu_param.negative_slope`. May run in place (slope >= 0)."""
 
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.slope = self.param.relu_param.negative_slope
-        top[0].reshape_like(bottom[0])
+    function, gradient = relu, relu_grad
 
-    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.engine.map(relu, bottom[0].data, self.slope, out=top[0].data)
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
-            self.engine.map(relu_grad, top[0].diff, bottom[0].data, self.slope, out=bottom[0].diff)
+    def arguments(self):
+        return (self.param.relu_param.negative_slope,)

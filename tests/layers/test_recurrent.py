@@ -29,7 +29,8 @@ def reference(kind, x, markers, static, params, states):
     w_x, b, *params = (p.astype(float) for p in params)
     fixed = np.zeros((x.shape[1], len(b)))
     if static is not None:
-        fixed = static.reshape(len(static), -1) @ params.pop(0).T
+        w_static = params.pop(0)
+        fixed = static.reshape(len(static), w_static.shape[1]) @ w_static.T
     y = np.zeros((*x.shape[:2], SIZE))
     final = [s.astype(float) for s in states]
     for n in range(x.shape[1]):

@@ -1,0 +1,22 @@
+"""AbsVal: y = |x|."""
+
+from __future__ import annotations
+
+from caffepy.layer import register
+from caffepy.layers.elementwise import Elementwise
+
+
+def absval(xp, x):
+    return xp.abs(x)
+
+
+def absval_grad(xp, dy, x, y):
+    return dy * xp.sign(x)
+
+
+@register("AbsVal")
+class AbsVal(Elementwise):
+    """y = |x|; the gradient at 0 is 0. Not in place."""
+
+    shares_data = True  # refused in place, as in Caffe: the sign would be lost
+    function, gradient = absval, absval_grad

@@ -1,0 +1,89 @@
+"""BatchReindex and Filter: choose items of a batch."""
+
+from __future__ import annotations
+
+from caffepy.blob import Array, Blob
+from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.layer import Layer, register
+
+
+@register("BatchReindex")
+class BatchReindex(Layer):
+    """y[i] = x[index[i]]; items may be left out, repeated and reordered. The gradients of a repeated item add up.
+
+    x (N, ...), index (M), y (M, ...). DataError for an index outside 0 .. N - 1; the index gets no gradient.
+    """
+
+    num_bottom = 2
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if len(bottom[1].shape) != 1:
+            raise ShapeError(f"the index {self.bottom_name(1)} must have one axis, it is {bottom[1].shape}")
+        top[0].reshape((*bottom[1].shape, *bottom[0].shape[1:]))
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if top[0].count:
+            top[0].data[...] = self.xp.take(bottom[0].data, self._index(bottom), axis=0)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[1]:
+            raise ConfigError("BatchReindex cannot pass a gradient to its index", hint="Set propagate_down: false.")
+        if propagate_down[0]:
+            table = self.engine.zeros(bottom[0].count).reshape((bottom[0].shape[0], -1))
+            if top[0].count:
+                self.engine.scatter_add(table, self._index(bottom), top[0].diff.reshape((top[0].shape[0], -1)))
+            bottom[0].diff[...] = table.reshape(bottom[0].shape)
+
+    def _index(self, bottom: list[Blob]) -> Array:
+        xp, size = self.xp, bottom[0].shape[0]
+        index = xp.astype(bottom[1].data, xp.int64)
+        wrong = (index < 0) | (index >= size)
+        if self.engine.any(wrong):
+            at = int(xp.nonzero(wrong)[0][0])
+            raise DataError(
+                f"index {int(index[at])} at position {at} of {self.bottom_name(1)} is outside 0 .. {size - 1}"
+            )
+        return index
+
+
+@register("Filter")
+class Filter(Layer):
+    """The items of all but the last bottom whose selector, the last bottom (N) or (N, 1, ...), is not 0.
+
+    The tops have N items when the net is built, and the true number after forward.
+    """
+
+    num_bottom = (2, None)
+    num_top = (1, None)
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if len(top) != len(bottom) - 1:
+            raise ConfigError(f"{len(bottom)} bottoms need {len(bottom) - 1} top(s), one for each but the selector")
+        for blob, source in zip(top, bottom):
+            blob.reshape_like(source)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        selector = bottom[-1].shape
+        if any(d != 1 for d in selector[1:]):
+            raise ShapeError(
+                f"the selector {self.bottom_name(len(bottom) - 1)} must be (N) or (N, 1, ...), it is {selector}"
+            )
+        for i, blob in enumerate(bottom[:-1]):
+            if blob.shape[:1] != selector[:1]:
+                raise ShapeError(
+                    f"{self.bottom_name(i)} {blob.shape} and the selector {selector} differ in their items"
+                )
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.kept = self.xp.nonzero(bottom[-1].data.reshape((-1,)))[0]
+        for blob, source in zip(top, bottom):
+            blob.reshape((self.kept.shape[0], *source.shape[1:]))
+            blob.data[...] = source.data[self.kept]
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[-1]:
+            raise ConfigError("Filter cannot pass a gradient to its selector", hint="Set propagate_down: false.")
+        for blob, source, wanted in zip(top, bottom, propagate_down):
+            if wanted:
+                source.diff[...] = 0
+                source.diff[self.kept] = blob.diff

@@ -1,0 +1,24 @@
+"""Clip: y = min(max(x, low), high)."""
+
+from __future__ import annotations
+
+from caffepy.layer import register
+from caffepy.layers.elementwise import Elementwise
+
+
+def clip(xp, x, low, high):
+    return xp.clip(x, low, high)
+
+
+def clip_grad(xp, dy, x, y, low, high):
+    return dy * ((x >= low) & (x <= high))
+
+
+@register("Clip")
+class Clip(Elementwise):
+    """y = x limited to `clip_param.min` .. `clip_param.max`; the gradient passes at both bounds."""
+
+    function, gradient = clip, clip_grad
+
+    def arguments(self):
+        return self.param.clip_param.min, self.param.clip_param.max

@@ -1,0 +1,40 @@
+"""The shape of a layer that computes y = f(x) element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from caffepy.blob import Blob
+from caffepy.layer import Layer
+
+
+class Elementwise(Layer):
+    """y = function(x), dx = gradient(dy, x, y), each followed by `arguments()`; any shape.
+
+    Run in place, x already holds y when the gradient is taken: right where the gradient needs y alone.
+    """
+
+    function: ClassVar[Callable]
+    gradient: ClassVar[Callable | None] = None
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What the functions take besides arrays, read from the definition."""
+        return ()
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.args = self.arguments()
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        top[0].reshape_like(bottom[0])
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.engine.map(type(self).function, bottom[0].data, *self.args, out=top[0].data)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        gradient = type(self).gradient
+        if gradient is None:
+            super().backward(top, propagate_down, bottom)
+        elif propagate_down[0]:
+            arrays = top[0].diff, bottom[0].data, top[0].data
+            self.engine.map(gradient, *arrays, *self.args, out=bottom[0].diff)

@@ -1,0 +1,59 @@
+"""Embed: rows of a table, looked up by index."""
+
+from __future__ import annotations
+
+from caffepy.blob import Array, Blob
+from caffepy.errors import ConfigError, DataError
+from caffepy.layer import Layer, register
+
+
+@register("Embed")
+class Embed(Layer):
+    """y[i] = W[x[i]] + b: indices of any shape (...), W (input_dim, num_output), y (..., num_output).
+
+    A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
+    one outside 0 .. input_dim - 1.
+    """
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.param.embed_param
+        if p.num_output <= 0 or p.input_dim <= 0:
+            raise ConfigError(f"num_output and input_dim must be at least 1, got {p.num_output} and {p.input_dim}")
+        self.add_blob((p.input_dim, p.num_output), p.weight_filler)
+        if p.bias_term:
+            self.add_blob((p.num_output,), p.bias_filler)
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        return True  # and then refused, as in Caffe
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        top[0].reshape((*bottom[0].shape, self.param.embed_param.num_output))
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        index = self._indices(bottom)
+        with self.written_as(top[0].data, (bottom[0].count, -1)) as y:
+            self.engine.gather(self.blobs[0].data, index, y)
+            if len(self.blobs) > 1:
+                y += self.blobs[1].data
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[0]:
+            raise ConfigError("Embed cannot pass a gradient to its indices", hint="Set propagate_down: false.")
+        dy = top[0].diff.reshape((bottom[0].count, -1))
+        if self.param_propagate_down[0]:
+            self.engine.scatter_add(self.blobs[0].diff, self._indices(bottom), dy)
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            self.blobs[1].diff[...] += self.xp.sum(dy, axis=0)
+
+    def _indices(self, bottom: list[Blob]) -> Array:
+        xp, size = self.xp, self.param.embed_param.input_dim
+        given = bottom[0].data
+        index = xp.astype(given, xp.int64)
+        wrong = (index < 0) | (index >= size)
+        if self.engine.any(wrong):
+            at = tuple(int(axis[0]) for axis in xp.nonzero(wrong))
+            raise DataError(
+                f"index {float(given[at]):g} at position {at} of {self.bottom_name(0)} is outside 0 .. {size - 1}",
+                hint="embed_param.input_dim is the number of rows.",
+            )
+        return index.reshape((-1,))

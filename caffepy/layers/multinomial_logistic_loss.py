@@ -1,0 +1,41 @@
+"""MultinomialLogisticLoss: -log of the label's probability."""
+
+from __future__ import annotations
+
+from caffepy.blob import Blob
+from caffepy.errors import ShapeError
+from caffepy.layer import LossLayer, register
+from caffepy.layers import labels
+
+LOG_THRESHOLD = 1e-20
+
+
+@register("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(LossLayer):
+    """L = -sum of log max(p[label], 1e-20) / N. p (N, K, ...) up to four axes are probabilities, labels (N)."""
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().reshape(bottom, top)
+        self.check_axes(bottom)
+        if bottom[1].count != bottom[0].shape[0]:
+            raise ShapeError(
+                f"the labels {self.bottom_name(1)} {bottom[1].shape} must be one for each of the "
+                f"{bottom[0].shape[0]} items of {self.bottom_name(0)}"
+            )
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        xp = self.xp
+        p = bottom[0].data.reshape((bottom[0].shape[0], -1))
+        given = bottom[1].data.reshape((-1, 1))
+        self.index = labels.read_labels(self.engine, given, p.shape[1], None, self.bottom_name(1))
+        self.picked = xp.clip(xp.take_along_axis(p, self.index, axis=1), LOG_THRESHOLD, None)
+        top[0].data[...] = -xp.sum(xp.log(self.picked)) / p.shape[0]
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if not propagate_down[0]:
+            return
+        xp, n = self.xp, bottom[0].shape[0]
+        p = bottom[0].data.reshape((n, -1))
+        right = xp.reshape(xp.arange(p.shape[1]), (1, -1)) == self.index
+        dx = xp.where(right, -1 / self.picked, 0.0 * self.picked) * (top[0].diff / n)
+        bottom[0].diff[...] = dx.reshape(bottom[0].shape)

@@ -1,0 +1,318 @@
+"""Every layer's gradients against central differences of its own forward pass.
+
+A bottom is a shape (normal values) or a pair of a kind and a shape. `spaced` values differ by 0.1 and stay 0.05 away
+from multiples of 0.1, where kinks are; of the other kinds only `positive` gets a gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from caffepy import rng
+from caffepy.layer import layer_class, layer_types
+from tests.support import ENGINES, Built, assert_close, numerical_gradient
+
+IMAGE, MATRIX, VECTOR = (2, 3, 4, 5), (4, 3), (7,)
+SPACED = [[("spaced", IMAGE)], [("spaced", VECTOR)]]
+ANY = [[IMAGE], [MATRIX], [VECTOR]]
+POSITIVE = [[("positive", IMAGE)], [("positive", VECTOR)]]
+SEQUENCE = [(4, 3, 2), ("marker", (4, 3))]
+STATIC = [(3, 2, 2), ("marker", (3, 2)), (2, 3)]
+STATE = ("state", (1, 2, 3))
+
+
+# type: [(fields, lists of bottoms, number of tops: 1 without, 0 as many as bottoms, -1 one fewer, None none)]
+CASES = {
+    "AbsVal": [("", SPACED)],
+    "BNLL": [("", ANY)],
+    "BatchNorm": [
+        ("", [[IMAGE], [(6, 3)], [(4, 2, 5)]]),
+        ("batch_norm_param { use_global_stats: true eps: 0.01 }", [[IMAGE]]),
+        ("batch_norm_param { eps: 0.5 moving_average_fraction: 0.9 }", [[(2, 2, 3)]]),
+    ],
+    "BatchReindex": [("", [[(4, 3, 2), ("index 4", (6,))], [(4, 2, 2, 3), ("index 4", (3,))]])],
+    "Bias": [
+        ("", [[IMAGE], [MATRIX]]),
+        ("bias_param { axis: 0 num_axes: 2 }", [[IMAGE]]),
+        ("bias_param { axis: -2 num_axes: -1 }", [[IMAGE]]),
+        ("bias_param { num_axes: 0 }", [[IMAGE]]),
+        ("", [[IMAGE, (3, 4)], [IMAGE, (3,)]]),
+        ("bias_param { axis: 0 }", [[IMAGE, IMAGE], [MATRIX, (4,)], [MATRIX, ()]]),
+    ],
+    "Clip": [("clip_param { min: -0.5 max: 0.3 }", SPACED)],
+    "Concat": [
+        ("", [[IMAGE, (2, 1, 4, 5), (2, 2, 4, 5)], [IMAGE]]),
+        ("concat_param { axis: 0 }", [[MATRIX, (2, 3)], [VECTOR, (2,)]]),
+        ("concat_param { axis: -1 }", [[IMAGE, (2, 3, 4, 1)], [(2, 3, 4), (2, 3, 2)]]),
+    ],
+    "ContrastiveLoss": [
+        ("contrastive_loss_param { margin: 3 }", [[(8, 4), (8, 4), ("index 2", (8,))]]),
+        (
+            "contrastive_loss_param { margin: 9 legacy_version: true }",
+            [[(8, 3, 1, 1), (8, 3, 1, 1), ("index 2", (8,))]],
+        ),
+    ],
+    "Convolution": [
+        ("convolution_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 }", [[IMAGE], [IMAGE, IMAGE]], 0),
+        (
+            "convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 group: 2 bias_term: false }",
+            [[(3, 2, 3, 5)]],
+        ),
+        (
+            "convolution_param { num_output: 2 kernel_size: 2 dilation: 2 }",
+            [[IMAGE], [(2, 3, 5), (2, 3, 5)]],
+            0,
+        ),
+        ("convolution_param { num_output: 2 kernel_size: 2 axis: 2 }", [[(2, 3, 2, 5)]]),
+        ("convolution_param { num_output: 2 kernel_size: [1, 2, 1] pad: 1 }", [[(1, 2, 2, 2, 2)]]),
+        ("convolution_param { num_output: 2 }", [[MATRIX]]),
+    ],
+    "Crop": [
+        ("", [[IMAGE, ("reference", (1, 1, 3, 2))]]),
+        ("crop_param { axis: 1 offset: 1 offset: 0 offset: 2 }", [[IMAGE, ("reference", (2, 2, 3, 1))]]),
+        ("crop_param { axis: -1 offset: 2 }", [[(2, 3, 7), ("reference", (1, 1, 4))]]),
+    ],
+    "Deconvolution": [
+        ("convolution_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 }", [[(2, 2, 3, 2)]]),
+        ("convolution_param { num_output: 4 kernel_size: 2 group: 2 bias_term: false }", [[(2, 4, 2, 3)]]),
+        (
+            "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 pad: 2 }",
+            [[(1, 2, 4)], [(1, 2, 3, 2)]],
+        ),
+    ],
+    "Dropout": [("dropout_param { dropout_ratio: 0.3 }", ANY)],
+    "ELU": [("", SPACED), ("elu_param { alpha: 0.4 }", SPACED)],
+    "Eltwise": [
+        ("", [[IMAGE, IMAGE], [VECTOR, VECTOR, VECTOR]]),
+        ("eltwise_param { operation: SUM coeff: [0.5, -2, 1] }", [[MATRIX] * 3]),
+        ("eltwise_param { operation: PROD }", [[IMAGE, IMAGE], [MATRIX] * 3]),
+        ("eltwise_param { operation: PROD stable_prod_grad: false }", [[("positive", MATRIX)] * 3]),
+        (
+            "eltwise_param { operation: MAX }",
+            [
+                [("spaced", IMAGE), ("spaced 3", IMAGE)],
+                [("spaced", VECTOR), ("spaced 3", VECTOR), ("spaced 7", VECTOR)],
+            ],
+        ),
+    ],
+    "Embed": [
+        ("embed_param { num_output: 3 input_dim: 5 }", [[("index 5", (4, 3))], [("index 5", (7,))]]),
+        ("embed_param { num_output: 2 input_dim: 3 bias_term: false }", [[("index 3", (2, 1, 3, 2))]]),
+    ],
+    "EuclideanLoss": [("", [[IMAGE, IMAGE], [(4, 6), (4, 2, 3)], [VECTOR, VECTOR]])],
+    "Exp": [("", ANY), ("exp_param { base: 2 scale: 0.5 shift: 1 }", ANY)],
+    "Filter": [
+        (
+            "",
+            [
+                [(4, 3), ("selector", (4,))],
+                [(4, 2, 3, 2), ("selector", (4, 1))],
+                [(4, 2), (4, 3, 1, 2), ("selector", (4,))],
+            ],
+            -1,
+        )
+    ],
+    "Flatten": [
+        ("", [[IMAGE], [MATRIX]]),
+        ("flatten_param { axis: 1 end_axis: -2 }", [[IMAGE]]),
+        ("flatten_param { axis: 0 }", [[IMAGE]]),
+    ],
+    "HingeLoss": [
+        ("", [[("spaced", (5, 3)), ("index 3", (5,))]]),
+        ("hinge_loss_param { norm: L2 }", [[("spaced", (2, 3, 2, 2)), ("index 12", (2,))]]),
+    ],
+    "Im2col": [
+        ("convolution_param { kernel_size: 3 stride: 2 pad: 1 }", [[IMAGE]]),
+        ("convolution_param { kernel_size: 2 dilation: 2 }", [[(2, 3, 6)]]),
+    ],
+    "InfogainLoss": [
+        ("", [[(5, 3), ("index 3", (5,)), ("matrix", (1, 1, 3, 3))]]),
+        (
+            "infogain_loss_param { axis: 2 } loss_param { ignore_label: 1 normalization: FULL }",
+            [[(2, 3, 4), ("index 4", (2, 3)), ("matrix", (1, 1, 4, 4))]],
+        ),
+    ],
+    "InnerProduct": [
+        ("inner_product_param { num_output: 3 }", [[IMAGE], [MATRIX]]),
+        ("inner_product_param { num_output: 3 axis: 2 transpose: true }", [[IMAGE]]),
+        ("inner_product_param { num_output: 2 axis: -1 bias_term: false }", [[(2, 3, 4)]]),
+    ],
+    "LRN": [
+        ("lrn_param { local_size: 3 alpha: 2 beta: 0.75 k: 1.5 }", [[(2, 5, 2, 3)]]),
+        ("lrn_param { local_size: 5 alpha: 1 beta: 0.6 }", [[(1, 3, 3, 2)]]),
+        ("lrn_param { local_size: 3 alpha: 2 beta: 0.75 norm_region: WITHIN_CHANNEL }", [[IMAGE]]),
+    ],
+    "LSTM": [
+        ("recurrent_param { num_output: 3 }", [SEQUENCE, STATIC]),
+        (
+            "recurrent_param { num_output: 3 expose_hidden: true }",
+            [[(3, 2, 2), ("marker", (3, 2)), STATE, STATE], [*STATIC, STATE, STATE]],
+            3,
+        ),
+    ],
+    "LSTMUnit": [("", [[(1, 4, 3), (1, 4, 12), ("marker", (1, 4))]], 2)],
+    "Log": [("", POSITIVE), ("log_param { base: 2 scale: 0.5 shift: 1 }", POSITIVE)],
+    "MVN": [
+        ("", [[IMAGE], [(3, 2, 5)]]),
+        ("mvn_param { normalize_variance: false }", [[IMAGE]]),
+        ("mvn_param { across_channels: true eps: 0.001 }", [[IMAGE], [MATRIX]]),
+    ],
+    "MultinomialLogisticLoss": [("", [[("positive", (5, 3)), ("index 3", (5,))]])],
+    "PReLU": [
+        ("", [[("spaced", IMAGE)], [("spaced", MATRIX)], [("spaced", (2, 3, 4))]]),
+        ("prelu_param { channel_shared: true }", [[("spaced", IMAGE)]]),
+    ],
+    "Parameter": [("parameter_param { shape { dim: 2 dim: 3 } }", [[]])],
+    "Pooling": [
+        ("pooling_param { kernel_size: 3 stride: 2 }", [[("spaced", (2, 3, 6, 5))]]),
+        ("pooling_param { kernel_size: 3 stride: 2 pad: 1 }", [[("spaced", (1, 50, 4, 3))]]),
+        ("pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", [[IMAGE]]),
+        ("pooling_param { pool: AVE global_pooling: true }", [[IMAGE]]),
+    ],
+    "Power": [
+        ("power_param { power: 2 scale: 0.5 shift: 1 }", ANY),
+        ("power_param { power: -0.5 scale: 2 shift: 1 }", POSITIVE),
+        ("power_param { power: 3 }", ANY),
+        ("power_param { scale: 2 shift: 1 }", ANY),
+        ("power_param { power: 0 }", ANY),
+        ("power_param { scale: 0 power: 2 shift: 2 }", ANY),
+    ],
+    "RNN": [
+        ("recurrent_param { num_output: 3 }", [SEQUENCE, STATIC]),
+        (
+            "recurrent_param { num_output: 3 expose_hidden: true }",
+            [[(3, 2, 2), ("marker", (3, 2)), STATE], [*STATIC, STATE]],
+            2,
+        ),
+    ],
+    "ReLU": [("", SPACED), ("relu_param { negative_slope: 0.3 }", SPACED)],
+    "Reduction": [
+        ("reduction_param { axis: 1 }", ANY[:2]),
+        ("reduction_param { operation: ASUM axis: -1 coeff: 2 }", SPACED),
+        ("reduction_param { operation: SUMSQ coeff: 0.5 }", ANY),
+        ("reduction_param { operation: MEAN axis: 2 coeff: 3 }", [[IMAGE]]),
+    ],
+    "Reshape": [
+        ("reshape_param { shape { dim: 0 dim: -1 } }", [[IMAGE]]),
+        ("reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 2 }", [[(2, 4, 3, 5)]]),
+    ],
+    "SPP": [
+        ("spp_param { pyramid_height: 2 }", [[("spaced", (2, 3, 4, 6))]]),
+        ("spp_param { pyramid_height: 3 pool: AVE }", [[(1, 2, 7, 8)]]),
+        ("spp_param { pyramid_height: 1 }", [[("spaced", IMAGE)]]),
+    ],
+    "Scale": [
+        ("", [[IMAGE], [MATRIX]]),
+        ("scale_param { bias_term: true }", [[IMAGE], [(2, 4, 3)]]),
+        ("scale_param { axis: 0 num_axes: 2 bias_term: true }", [[IMAGE]]),
+        ("scale_param { axis: -1 num_axes: -1 }", [[IMAGE]]),
+        ("scale_param { num_axes: 0 bias_term: true }", [[IMAGE]]),
+        ("scale_param { axis: 0 num_axes: -1 }", [[MATRIX]]),
+        ("", [[IMAGE, (3, 4)], [IMAGE, (3,)]]),
+        ("scale_param { axis: 0 }", [[IMAGE, IMAGE], [MATRIX, (4,)], [MATRIX, ()]]),
+        ("scale_param { bias_term: true }", [[IMAGE, (3,)]]),
+    ],
+    "Sigmoid": [("", ANY)],
+    "SigmoidCrossEntropyLoss": [
+        ("", [[IMAGE, ("target", IMAGE)], [(4, 6), ("target", (4, 6))]]),
+        ("loss_param { normalization: VALID ignore_label: 1 }", [[MATRIX, ("index 2", MATRIX)]]),
+    ],
+    "Silence": [("", [[IMAGE], [MATRIX, VECTOR]], None)],
+    "Slice": [
+        ("", [[(2, 4, 3, 2)]], 2),
+        ("slice_param { axis: 0 slice_point: 1 slice_point: 3 }", [[(4, 3)], [(5,)]], 3),
+        ("slice_param { axis: -1 slice_point: 4 }", [[IMAGE]], 2),
+    ],
+    "Softmax": [("", [[IMAGE], [MATRIX]]), ("softmax_param { axis: -1 }", [[IMAGE], [VECTOR]])],
+    "SoftmaxWithLoss": [
+        ("", [[IMAGE, ("index 3", (2, 4, 5))], [MATRIX, ("index 3", (4,))]]),
+        (
+            "softmax_param { axis: -1 } loss_param { ignore_label: 1 normalization: FULL }",
+            [[IMAGE, ("index 5", (2, 3, 4))]],
+        ),
+    ],
+    "Split": [("", [[IMAGE], [VECTOR]], 3)],
+    "Swish": [("", ANY), ("swish_param { beta: 1.5 }", ANY)],
+    "TanH": [("", ANY)],
+    "Tile": [
+        ("tile_param { tiles: 3 }", [[IMAGE], [MATRIX]]),
+        ("tile_param { axis: -1 tiles: 2 }", [[(2, 3, 4)]]),
+    ],
+}
+
+# Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
+WITHOUT_GRADIENT = {
+    "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
+    "Threshold", "WindowData",
+}  # fmt: skip
+
+
+def values(spec, random) -> tuple[np.ndarray, bool]:
+    """Values for a bottom, and whether it has a gradient."""
+    kind, shape = spec if spec and isinstance(spec[0], str) else ("normal", spec)
+    kind, _, number = kind.partition(" ")
+    count = int(np.prod(shape))
+    made = {
+        "normal": lambda: random.standard_normal(shape),
+        "spaced": lambda: (random.permutation(count).reshape(shape) - count // 2) / 10 + 0.05 + int(number or 0) / 100,
+        "positive": lambda: random.uniform(0.5, 2, shape),
+        "index": lambda: random.integers(0, int(number), shape),
+        "marker": lambda: (random.random(shape) < 0.7) * (np.arange(shape[0]) > 0).reshape(-1, *[1] * (len(shape) - 1)),
+        "selector": lambda: (np.arange(count) != 1).reshape(shape) * 1.5,
+        "target": lambda: random.random(shape),
+        "matrix": lambda: random.random(shape),
+        "state": lambda: random.standard_normal(shape),
+        "reference": lambda: np.zeros(shape),
+    }[kind]()
+    return np.asarray(made, np.float32), kind in ("normal", "spaced", "positive")
+
+
+def table():
+    for layer_type, entries in CASES.items():
+        for fields, lists, *tops in entries:
+            for bottoms in lists:
+                number = {0: len(bottoms), -1: len(bottoms) - 1, None: 0}.get(tops[0], tops[0]) if tops else 1
+                yield pytest.param(layer_type, fields, bottoms, number, id=f"{layer_type}-{fields}-{bottoms}")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("layer_type, fields, bottoms, tops", list(table()))
+def test_gradient(layer_type, fields, bottoms, tops, engine):
+    random = np.random.default_rng(1)
+    made = [values(spec, random) for spec in bottoms]
+    hosts, wanted = [m[0] for m in made], [m[1] for m in made]
+    built = Built(f'type: "{layer_type}" {fields}', *hosts, engine=engine, tops=tops)
+    blobs = [*built.bottom, *built.layer.blobs]
+    if layer_type == "BatchNorm":  # statistics, not trained
+        wanted += [False] * 3
+        hosts += [np.array(v, np.float32) for v in ([1, -2, 0.5], [2, 3, 6], [1.5])]
+        hosts[1:3] = [h[: built.layer.blobs[0].count] for h in hosts[1:3]]
+    else:
+        wanted += [True] * len(built.layer.blobs)
+        hosts += [random.standard_normal(b.shape).astype("f4") for b in built.layer.blobs]
+
+    def forward():
+        rng.seed(1)
+        for blob, host in zip(blobs, hosts):
+            blob.data[...] = built.engine.asarray(host)
+        built.layer.forward(built.bottom, built.top)
+        return [built.host(top.data).astype(float) for top in built.top]
+
+    weights = [random.standard_normal(y.shape).astype("f4") for y in forward()]
+    if "expose_hidden" in fields:
+        weights[1:] = [0 * w for w in weights[1:]]  # final states pass no gradient
+    for blob in built.bottom:
+        blob.diff[...] = 9  # overwritten, unlike parameters'
+    ours = built.backward(*weights, propagate_down=wanted[: len(bottoms)])
+    ours += [built.host(blob.diff) for blob in built.layer.blobs]
+    for gradient, host, needed in zip(ours, hosts, wanted):
+        if needed:
+            expected = numerical_gradient(lambda: sum(np.sum(w * y) for w, y in zip(weights, forward())), host)
+            assert_close(gradient, expected, 1e-2, floor=0.1)
+
+
+def test_every_layer_type_is_here():
+    own = {name for name in layer_types() if layer_class(name).__module__.startswith("caffepy.")}
+    assert own - set(CASES) - WITHOUT_GRADIENT == set()
+    assert set(CASES) & WITHOUT_GRADIENT == set()
