@@ -135,8 +135,9 @@ class Net:
         needs = any(need_backward.get(id(blob), False) for blob in bottom)
         wanted = param.propagate_down or [need_backward.get(id(blob), False) for blob in bottom]
         names = list(param.top)
-        if layer.auto_top and isinstance(layer.num_top, int):
-            names += [AUTOMATIC] * (layer.num_top - len(names))
+        if layer.auto_top:
+            least = layer.num_top if isinstance(layer.num_top, int) else layer.num_top[0]
+            names += [AUTOMATIC] * (least - len(names))
         top = [self._produce(param, i, name, available) for i, name in enumerate(names)]
         if param.type == "Input":
             self.inputs += names

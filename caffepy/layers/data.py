@@ -43,7 +43,6 @@ class BatchLayer(Layer):
         batch, _ = self.make(position, None)
         for blob, values in zip(top, batch):
             blob.reshape(values.shape)
-        rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
         self.prefetcher = Prefetcher(self.make, position, depth)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -99,6 +98,7 @@ class Data(BatchLayer):
             rng.draw()  # Caffe draws twice and seeds with the second
             random = rng.mt19937(rng.draw()).bit_generator.state
         self.with_labels = len(top) > 1
+        rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
         self.start(Position(Cursor(), random), p.prefetch, top)
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:

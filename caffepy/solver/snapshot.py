@@ -172,7 +172,8 @@ def _write_hdf5(solver: Solver, model: str, path: str) -> None:
     with h5py.File(path, "w") as file:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)
-        file.create_dataset("learned_net", data=np.bytes_(model))
+        name = model.encode()
+        file["learned_net"] = np.array(name, f"S{len(name) + 1}")  # with its final zero, as C writes it
         group = file.create_group("history")
         for i, blob in enumerate(solver.history):
             group[str(i)] = solver.engine.to_host(blob.data)

@@ -1,0 +1,79 @@
+"""Rows of several HDF5 files as one source."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from caffepy.errors import DataError
+from caffepy.files import near_names
+
+
+class Hdf5Rows:
+    """Rows of the datasets `names` of the files that a list names, in file order; all become float32.
+
+    Opens files as they are needed and keeps the last one's rows in memory. Raises DataError naming the file for
+    missing files and datasets and for datasets of different length.
+    """
+
+    def __init__(self, list_file: str, names: list[str]):
+        self.list_file, self.names = list_file, names
+        try:
+            self.files = Path(list_file).read_text().split()
+        except OSError as error:
+            raise DataError(
+                f"cannot read the list of HDF5 files: {error.strerror}", where=list_file, hint=near_names(list_file)
+            ) from None
+        if not self.files:
+            raise DataError("the list names no HDF5 file", where=list_file)
+        lengths = [self._length(path) for path in self.files]
+        self.starts = [0, *accumulate(lengths)]
+        self._loaded: tuple[int, list[np.ndarray]] | None = None
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def file_of(self, row: int) -> tuple[int, int]:
+        """Which file a row is in, and its number there."""
+        file = bisect_right(self.starts, row) - 1
+        return file, row - self.starts[file]
+
+    def load(self, file: int) -> list[np.ndarray]:
+        """All datasets of a file."""
+        if self._loaded is None or self._loaded[0] != file:
+            with self._open(self.files[file]) as h5:
+                self._loaded = file, [np.asarray(h5[name][()], np.float32) for name in self.names]
+        return self._loaded[1]
+
+    def _open(self, path: str):
+        import h5py
+
+        if not Path(path).is_file():
+            raise DataError(f"the list names {path}, which does not exist", where=self.list_file, hint=near_names(path))
+        try:
+            return h5py.File(path, "r")
+        except OSError:
+            raise DataError("this is no complete HDF5 file", where=path) from None
+
+    def _length(self, path: str) -> int:
+        with self._open(path) as h5:
+            lengths = {}
+            for name in self.names:
+                if name not in h5:
+                    raise DataError(
+                        f'there is no dataset "{name}"',
+                        where=path,
+                        hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
+                    )
+                if not h5[name].shape or h5[name].dtype.kind not in "fiu":
+                    raise DataError(f'dataset "{name}" is no array of numbers', where=path)
+                lengths[name] = h5[name].shape[0]
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f'"{name}" {n}' for name, n in lengths.items())
+            raise DataError(f"the datasets differ in their number of rows: {found}", where=path)
+        if not next(iter(lengths.values())):
+            raise DataError("the datasets have no rows", where=path)
+        return next(iter(lengths.values()))

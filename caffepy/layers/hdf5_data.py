@@ -1,0 +1,80 @@
+"""HDF5Data: batches of rows from HDF5 files."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffepy import rng
+from caffepy.blob import Blob
+from caffepy.data.hdf5 import Hdf5Rows
+from caffepy.data.order import Cursor
+from caffepy.errors import ConfigError, DataError
+from caffepy.layer import register
+from caffepy.layers.data import Batch, BatchLayer, Position, new_array
+
+
+@register("HDF5Data")
+class HDF5Data(BatchLayer):
+    """Rows of the datasets named as the tops, of any rank, from the files that `hdf5_data_param.source` lists.
+
+    In file order and round again; a batch may span files. `shuffle` mixes the order of files for every epoch and that
+    of rows in each file. Any number type becomes float32.
+    """
+
+    num_top = (1, None)
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.param.hdf5_data_param
+        if p.batch_size <= 0:
+            raise ConfigError("hdf5_data_param.batch_size must be at least 1")
+        if self.param.HasField("transform_param"):
+            raise ConfigError("HDF5Data does not transform", hint="Remove transform_param; scale the data in the files.")
+        self.rows = Hdf5Rows(p.source, list(self.param.top))
+        self.seed = rng.draw() if p.shuffle else 0
+        self.start(Position(Cursor()), 1, top)
+
+    def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
+        size = self.param.hdf5_data_param.batch_size
+        (epoch, index), filled = position.cursor, 0
+        batch: Batch = []
+        while filled < size:
+            file, order, first = self._locate(epoch, index)
+            arrays = self.rows.load(file)
+            if not batch:
+                batch = [new_array(recycled, i, (size, *a.shape[1:])) for i, a in enumerate(arrays)]
+            take = order[first : first + size - filled]
+            for name, target, source in zip(self.rows.names, batch, arrays):
+                if target.shape[1:] != source.shape[1:]:
+                    raise DataError(
+                        f'rows of "{name}" have shape {source.shape[1:]}, the batch began with {target.shape[1:]}',
+                        where=self.rows.files[file],
+                    )
+                target[filled : filled + len(take)] = source[take]
+            filled += len(take)
+            index += len(take)
+            if index == len(self.rows):
+                epoch, index = epoch + 1, 0
+        return batch, Position(Cursor(epoch, index))
+
+    def _locate(self, epoch: int, index: int) -> tuple[int, np.ndarray, int]:
+        """The file that row `index` of the epoch is in, the order of the file's rows, and where in it the row stands."""
+        count = len(self.rows.files)
+        files = self._mix(count, epoch, 0)
+        for file in files:
+            rows = self.rows.starts[file + 1] - self.rows.starts[file]
+            if index < rows:
+                return int(file), self._mix(rows, epoch, 1 + int(file)), index
+            index -= rows
+        raise AssertionError("a position lies inside its epoch")
+
+    def _mix(self, count: int, epoch: int, stream: int) -> np.ndarray:
+        if not self.param.hdf5_data_param.shuffle:
+            return np.arange(count)
+        return np.random.default_rng([self.seed, epoch, stream]).permutation(count)
+
+    def state(self):
+        return {**super().state(), "seed": self.seed}
+
+    def set_state(self, state) -> None:
+        self.seed = state["seed"]
+        super().set_state(state)
