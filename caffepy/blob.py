@@ -28,6 +28,8 @@ class Blob:
             engine = default_engine()
         self.engine = engine
         self.channels_last = channels_last
+        self.diff_moved = False
+        """A Flatten has given this blob's gradient another memory, as Caffe's does (see layers/reshape.py)."""
         self._shape: tuple[int, ...] = tuple(shape)
         self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
         self._view: dict[str, Array] = {}

@@ -109,7 +109,8 @@ class Net:
             try:
                 self._append_layer(layer_param, available, need_backward)
             except CaffeError as error:
-                raise error.at(where) from None
+                error.at(where)
+                raise
         self._prune_backward()
         if self.param.force_backward:
             self._force_backward()
@@ -167,8 +168,8 @@ class Net:
 
     def _produce(self, param: LayerParameter, i: int, name: str, available: set[str]) -> Blob:
         if name == AUTOMATIC:  # outside the namespace: not an output, no bottom can name it
-            self.blobs.setdefault(name, Blob((), self.engine))
-            return Blob((), self.engine)
+            self.blobs[name] = Blob((), self.engine)
+            return self.blobs[name]
         if i < len(param.bottom) and name == param.bottom[i]:
             available.add(name)
             return self.blobs[name]  # in place
@@ -274,7 +275,8 @@ class Net:
             for i in range(start, len(self.layers) if end is None else end + 1):
                 loss = loss + self.forward_layer(i)
         except CaffeError as error:
-            raise error.at(self._places[i]) from None
+            error.at(self._places[i])
+            raise
         return loss
 
     def forward_layer(self, i: int) -> Array:
@@ -307,7 +309,8 @@ class Net:
                 if self.layer_need_backward[i]:
                     self.backward_layer(i)
         except CaffeError as error:
-            raise error.at(self._places[i]) from None
+            error.at(self._places[i])
+            raise
         if self.param.debug_info:
             debug.backward_total(self)
 
@@ -330,7 +333,8 @@ class Net:
             try:
                 layer.reshape(self.bottoms[i], self.tops[i])
             except CaffeError as error:
-                raise error.at(self._places[i]) from None
+                error.at(self._places[i])
+            raise
             self._shapes[i] = tuple(blob.shape for blob in self.bottoms[i])
 
     def clear_param_diffs(self) -> None:
@@ -362,6 +366,7 @@ class Net:
         for source in other.layers:
             target = self.layer_dict.get(source.name)
             if target is None:
+                log.info("Ignoring source layer %s", source.name)
                 continue
             if [b.shape for b in target.blobs] != [b.shape for b in source.blobs]:
                 raise ShapeError(

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layer import Layer, register
+from caffepy.layers.reshape import gradient_is_lost
 
 
 class _Along(Layer):
@@ -50,6 +51,8 @@ class Concat(_Along):
             y[part] = blob.data
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if len(bottom) == 1 and gradient_is_lost(self.name, top[0]):
+            return
         dy = top[0].diff
         for blob, part, wanted in zip(bottom, self.parts(self.bounds, dy.ndim), propagate_down):
             if wanted:
@@ -93,7 +96,7 @@ class Slice(_Along):
             blob.data[...] = x[part]
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
+        if propagate_down[0] and not (len(top) == 1 and gradient_is_lost(self.name, top[0])):
             dx = bottom[0].diff
             for blob, part in zip(top, self.parts(self.bounds, dx.ndim)):
                 dx[part] = blob.diff

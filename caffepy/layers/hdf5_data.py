@@ -28,7 +28,9 @@ class HDF5Data(BatchLayer):
         if p.batch_size <= 0:
             raise ConfigError("hdf5_data_param.batch_size must be at least 1")
         if self.param.HasField("transform_param"):
-            raise ConfigError("HDF5Data does not transform", hint="Remove transform_param; scale the data in the files.")
+            raise ConfigError(
+                "HDF5Data does not transform", hint="Remove transform_param; scale the data in the files."
+            )
         self.rows = Hdf5Rows(p.source, list(self.param.top))
         self.seed = rng.draw() if p.shuffle else 0
         self.start(Position(Cursor()), 1, top)
@@ -57,7 +59,7 @@ class HDF5Data(BatchLayer):
         return batch, Position(Cursor(epoch, index))
 
     def _locate(self, epoch: int, index: int) -> tuple[int, np.ndarray, int]:
-        """The file that row `index` of the epoch is in, the order of the file's rows, and where in it the row stands."""
+        """The file that row `index` of an epoch is in, the order of its rows, and where in it the row stands."""
         count = len(self.rows.files)
         files = self._mix(count, epoch, 0)
         for file in files:

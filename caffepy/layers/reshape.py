@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from math import prod
 
 from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layer import Layer, register
+
+log = logging.getLogger(__name__)
 
 
 class _Reshaping(Layer):
@@ -17,9 +21,25 @@ class _Reshaping(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].data[...] = bottom[0].data.reshape(top[0].shape)
 
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
-            bottom[0].diff[...] = top[0].diff.reshape(bottom[0].shape)
+
+def gradient_is_lost(name: str, top: Blob) -> bool:
+    """Whether Caffe loses the gradient of this top, which there shares the memory of its bottom's gradient.
+
+    Caffe's Flatten points the gradient of its bottom to that of its top. If that bottom is the top of a Reshape (or of
+    a Concat or Slice of one blob), which copies nothing backward, no gradient arrives in front of the two.
+    """
+    if top.diff_moved:
+        _warn(name)
+    return top.diff_moved
+
+
+@cache
+def _warn(name: str) -> None:
+    log.warning(
+        'layer "%s": its top goes to a Flatten, and Caffe loses the gradient there, so it is lost here, too. '
+        "Use one Reshape in place of the two layers.",
+        name,
+    )
 
 
 @register("Flatten")
@@ -33,6 +53,11 @@ class Flatten(_Reshaping):
         if last < first - 1:
             raise ConfigError(f"end_axis {p.end_axis} lies before axis {p.axis}")
         top[0].reshape((*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[0]:
+            bottom[0].diff[...] = top[0].diff.reshape(bottom[0].shape)
+            bottom[0].diff_moved = True
 
 
 @register("Reshape")
@@ -73,3 +98,7 @@ class Reshape(_Reshaping):
                 f"{self.bottom_name(0)} {shape} has {bottom[0].count} values, the new shape {result} has {prod(result)}"
             )
         top[0].reshape(result)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[0] and not gradient_is_lost(self.name, top[0]):
+            bottom[0].diff[...] = top[0].diff.reshape(bottom[0].shape)
