@@ -109,6 +109,10 @@ class Layer:
         """Whether `force_backward` reaches this bottom; not so labels and markers."""
         return True
 
+    def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
+        """Floating-point operations of a forward and backward pass, for layers that are products; else 0."""
+        return 0
+
     def state(self) -> dict[str, Any]:
         """What the layer remembers between passes beyond its blobs, for an exact resume: arrays, numbers, dicts."""
         return {}

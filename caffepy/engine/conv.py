@@ -7,7 +7,7 @@ of images, or a range of rows (of the first spatial axis) of one image, whose co
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -62,11 +62,18 @@ def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratc
             cols = _columns(source, tile, out, window, slice(g * channels, (g + 1) * channels), scratch)
             np.matmul(cols, matrix, out=flat[:, g * outputs : (g + 1) * outputs])
         if bias is not None:
-            flat += bias
+            add_to_rows(flat, bias)
         if not target.flags.c_contiguous:
             target[...] = flat.reshape(target.shape)
 
     run(task, len(work))
+
+
+def add_to_rows(rows, bias) -> None:
+    """rows (M, O) += bias (O,), several rows at a time: numpy's inner loop over O alone would be short."""
+    repeat = gcd(len(rows), 1 << (1024 // bias.size).bit_length()) if bias.size else 1
+    several = rows.reshape(len(rows) // max(1, repeat), -1)
+    several += np.tile(bias, repeat)
 
 
 def grad_weights(x, dy, dw, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:

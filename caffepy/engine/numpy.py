@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from caffepy import rng
 from caffepy.engine import conv, lrn, pool
+from caffepy.engine.memory import keep_freed_memory
 from caffepy.engine.threads import ThreadPool, available_cores
 from caffepy.engine.window import Window
 
@@ -21,6 +22,8 @@ Array = np.ndarray
 MAP_TILE = 1 << 15
 # Elements of the largest array a tile of pooling.
 IMAGE_TILE = 1 << 19
+# Below this many elements pooling is not worth a second thread, which takes 50 to 100 microseconds to wake.
+SHARE_MINIMUM = 1 << 18
 # Below this many multiply-adds a product is not worth a second thread.
 GEMM_MINIMUM = 1 << 18
 
@@ -36,6 +39,7 @@ class NumpyEngine:
         self._local = threading.local()
         # The pool is the only parallelism: BLAS threads under it would fight over the cores.
         threadpool_limits(1, user_api="blas")
+        keep_freed_memory()
 
     @property
     def threads(self) -> int:
@@ -229,7 +233,7 @@ class NumpyEngine:
         arrays = tuple(_last(a) for a in arrays)
         n = arrays[0].shape[0]
         largest = max(a.size for a in arrays)
-        parts = min(n, max(self.threads if largest > MAP_TILE else 1, largest // IMAGE_TILE)) or 1
+        parts = min(n, max(self.threads if largest > SHARE_MINIMUM else 1, largest // IMAGE_TILE)) or 1
         self.pool.run(lambda i: fn(*(a[i * n // parts : (i + 1) * n // parts] for a in arrays), **options), parts)
 
     def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:

@@ -1,0 +1,180 @@
+"""Forward and backward time of five classic nets, against PyTorch eager and a caffe binary where there are any.
+
+    python benchmarks/nets.py [--nets lenet,cifar10_quick] [--rounds 5] [--json FILE]
+
+Every contender runs in a process of its own; the rounds alternate between them, so that a noisy machine slows all of
+them alike, and ratios are taken of medians. PyTorch takes part if it is installed (or TORCH_PYTHON names an
+interpreter that has it), Caffe if CAFFE_BIN names its binary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / "models"
+
+NETS = {  # definition, input shape, iterations a round
+    "lenet": ("lenet/lenet_train_test.prototxt", (64, 1, 28, 28), 30),
+    "cifar10_quick": ("cifar10_quick/cifar10_quick_train_test.prototxt", (100, 3, 32, 32), 5),
+    "cifar10_full": ("cifar10_full/cifar10_full_train_test.prototxt", (100, 3, 32, 32), 5),
+    "bvlc_alexnet": ("bvlc_alexnet/train_val.prototxt", (32, 3, 227, 227), 1),
+    "bvlc_googlenet": ("bvlc_googlenet/train_val.prototxt", (16, 3, 224, 224), 1),
+}
+
+
+def synthetic(name: str) -> str:
+    """The TRAIN net as prototxt, its data layers replaced by constant inputs: no contender waits for data."""
+    from caffepy import wiring
+    from caffepy.proto import caffe_pb2, text
+
+    path, shape, _ = NETS[name]
+    param = text.read_net(MODELS / path).param
+    param.state.phase = caffe_pb2.TRAIN
+    layers = [layer for layer, _ in wiring.filter_layers(param, iter([""] * len(param.layer)))]
+    out = caffe_pb2.NetParameter(name=name)
+    data = out.layer.add(name="data", type="DummyData", top=["data", "label"])
+    # Constants: other fillers draw anew for each pass, and that would be measured, too.
+    for dims, value in ((shape, 0.5), (shape[:1], 3)):
+        data.dummy_data_param.shape.add(dim=dims)
+        data.dummy_data_param.data_filler.add(type="constant", value=value)
+    out.layer.extend(layer for layer in layers if layer.type != "Data")
+    return text.to_text(out)
+
+
+def run_caffepy(net_file: str, iterations: int) -> dict:
+    from caffepy.net import Net
+
+    net = Net(net_file, 0)
+    net.forward_backward()
+    start = time.perf_counter()
+    for _ in range(iterations):
+        net.forward_backward()
+    return {"ms": (time.perf_counter() - start) / iterations * 1000, **measured(net)}
+
+
+def measured(net) -> dict:
+    import resource
+
+    flops = sum(layer.flops(bottom, top) for layer, bottom, top in zip(net.layers, net.bottoms, net.tops))
+    return {"gflop": flops / 1e9, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def run_torch(net_file: str, iterations: int, channels_last: bool) -> dict:
+    import resource
+
+    sys.path.insert(0, str(HERE))
+    from torch_peer import TorchNet
+
+    net = TorchNet(net_file, channels_last)
+    net.forward_backward()
+    start = time.perf_counter()
+    for _ in range(iterations):
+        net.forward_backward()
+    ms = (time.perf_counter() - start) / iterations * 1000
+    return {"ms": ms, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def run_caffe(net_file: str, iterations: int) -> dict:
+    command = [os.environ["CAFFE_BIN"], "time", f"--model={net_file}", f"--iterations={iterations}"]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return {"ms": float(re.search(r"Average Forward-Backward: ([\d.]+) ms", log)[1])}
+
+
+def sgemm_peak(size: int = 2000) -> float:
+    """GFLOP/s of a large float32 product with all threads: the machine's limit in the same minute."""
+    a = np.ones((size, size), np.float32)
+    best = min(_timed(lambda: a @ a) for _ in range(5))
+    return 2 * size**3 / best / 1e9
+
+
+def _timed(fn) -> float:
+    start = time.perf_counter()
+    fn()
+    return time.perf_counter() - start
+
+
+def contenders() -> dict[str, str]:
+    """Name to the interpreter that runs it."""
+    found = {"caffepy": sys.executable}
+    torch_python = os.environ.get("TORCH_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else "")
+    if torch_python:
+        found["torch"] = found["torch_channels_last"] = torch_python
+    if os.environ.get("CAFFE_BIN"):
+        found["caffe"] = sys.executable
+    return found
+
+
+def one(contender: str, net_file: str, iterations: int) -> dict:
+    """What a child process runs."""
+    if contender == "caffepy":
+        return run_caffepy(net_file, iterations)
+    if contender == "caffe":
+        return run_caffe(net_file, iterations)
+    return run_torch(net_file, iterations, contender == "torch_channels_last")
+
+
+def compare(name: str, rounds: int) -> dict:
+    peers = contenders()
+    results: dict[str, list[dict]] = {peer: [] for peer in peers}
+    with tempfile.TemporaryDirectory() as folder:
+        net_file = f"{folder}/{name}.prototxt"
+        Path(net_file).write_text(synthetic(name))
+        for _ in range(rounds):
+            for peer, python in peers.items():
+                command = [python, __file__, "--one", peer, "--net-file", net_file, "--rounds", str(NETS[name][2])]
+                out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                results[peer].append(json.loads(out.splitlines()[-1]))
+    row = {peer: statistics.median(r["ms"] for r in runs) for peer, runs in results.items()}
+    ours = results["caffepy"][0]
+    peak = sgemm_peak()
+    speed = ours["gflop"] / row["caffepy"] * 1000
+    return {
+        "net": name, "ms": row, "gflops": speed, "of_peak": speed / peak, "peak_gflops": peak,
+        "mb": {peer: max(r["mb"] for r in runs) for peer, runs in results.items() if "mb" in runs[0]},
+        "times_faster": {peer: row[peer] / row["caffepy"] for peer in row if peer != "caffepy"},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", default=",".join(NETS), help="which nets, separated by commas")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    parser.add_argument("--json", default="bench-nets.json", help="where the numbers go")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--net-file", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(one(args.one, args.net_file, args.rounds)))
+        return
+    rows = []
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; milliseconds forward + backward")
+    print(f"{'net':<16}{'caffepy':>9}{'GFLOP/s':>9}{'of peak':>9}{'MB':>7}   times as fast as")
+    for name in args.nets.split(","):
+        row = compare(name, args.rounds)
+        rows.append(row)
+        ratios = "  ".join(f"{peer} {ratio:.2f}" for peer, ratio in row["times_faster"].items()) or "no peer installed"
+        print(
+            f"{name:<16}{row['ms']['caffepy']:>9.1f}{row['gflops']:>9.1f}{row['of_peak']:>9.0%}"
+            f"{row['mb']['caffepy']:>7.0f}   {ratios}",
+            flush=True,
+        )
+    Path(args.json).write_text(json.dumps(rows, indent=1))
+    print(f"written to {args.json}")
+
+
+if __name__ == "__main__":
+    main()
