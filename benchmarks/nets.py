@@ -69,8 +69,9 @@ def run_caffepy(net_file: str, iterations: int) -> dict:
 def measured(net) -> dict:
     import resource
 
-    flops = sum(layer.flops(bottom, top) for layer, bottom, top in zip(net.layers, net.bottoms, net.tops))
-    return {"gflop": flops / 1e9, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    from caffepy.timing import layer_flops
+
+    return {"gflop": sum(layer_flops(net)) / 1e9, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def run_torch(net_file: str, iterations: int, channels_last: bool) -> dict:

@@ -59,6 +59,12 @@ class MissingExtraError(CaffeError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The sentence that offers the nearest known name, or an empty string."""
+    near = nearest(name, known)
+    return f'Did you mean "{near}"?' if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like `name`, upper and lower case alike, or an empty string if none is near."""
     by_lower = {k.lower(): k for k in known}
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f'Did you mean "{by_lower[near[0]]}"?' if near else ""
+    return by_lower[near[0]] if near else ""

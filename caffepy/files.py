@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from caffepy.errors import did_you_mean
+from caffepy.errors import did_you_mean, nearest
 
 
 @contextmanager
@@ -40,7 +40,13 @@ def _sync_folder(folder: Path) -> None:
 
 def near_names(path: str | os.PathLike[str]) -> str:
     """A sentence that offers the file of the nearest name in the same folder."""
-    folder = Path(path).parent
-    if not folder.is_dir():
-        return f"There is no folder {folder}."
-    return did_you_mean(Path(path).name, (p.name for p in folder.iterdir()))
+    path = Path(path)
+    if not path.parent.is_dir():
+        place = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
+        return f"There is no folder {path.parent}{place}."
+    names = [p.name for p in path.parent.iterdir() if p.name != path.name]
+    # Compared without the extension that they share: it would make any two names near.
+    stems = {Path(name).stem: name for name in names if Path(name).suffix == path.suffix}
+    if near := nearest(path.stem, stems):
+        return f'Did you mean "{stems[near]}"?'
+    return did_you_mean(path.name, (name for name in names if name not in stems.values()))

@@ -108,6 +108,6 @@ def bilinear(random, shape, param):
     if shape[2] != shape[3]:
         raise ConfigError(f"the bilinear filler needs a square kernel, got {shape[2]}x{shape[3]}")
     half = ceil(shape[3] / 2)
-    centre = (2 * half - 1 - half % 2) / (2 * half)
+    centre = (shape[3] - 1) / (2 * half)
     ramp = 1 - np.abs(np.arange(shape[3]) / half - centre)
     return np.broadcast_to(np.outer(ramp, ramp), shape)

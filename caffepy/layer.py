@@ -47,6 +47,8 @@ def layer_types() -> list[str]:
 
 def layer_class(name: str) -> type[Layer]:
     _import_all()
+    if not name:
+        raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
     if name not in _registry:
         raise ConfigError(f'unknown layer type "{name}"', hint=did_you_mean(name, _registry))
     return _registry[name]
@@ -76,6 +78,8 @@ class Layer:
     def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         self.param = param
         self.name = param.name
+        self.bottom_names = list(param.bottom)
+        """The bottoms as the definition calls them, for messages: `param` has the tops of Splits put in between."""
         self.phase = phase
         self.engine = engine or default_engine()
         self.xp = self.engine.xp
@@ -110,7 +114,7 @@ class Layer:
         return True
 
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
-        """Floating-point operations of a forward and backward pass, for layers that are products; else 0."""
+        """Floating-point operations of a forward pass, for layers that are matrix products; else 0."""
         return 0
 
     def state(self) -> dict[str, Any]:
@@ -170,7 +174,7 @@ class Layer:
 
     def bottom_name(self, i: int) -> str:
         """`"name"` of a bottom for messages."""
-        return f'"{self.param.bottom[i]}"' if i < len(self.param.bottom) else f"bottom {i}"
+        return f'"{self.bottom_names[i]}"' if i < len(self.bottom_names) else f"bottom {i}"
 
     def _check_count(self, kind: str, wanted: Count, found: int) -> None:
         least, most = (wanted, wanted) if isinstance(wanted, int) else wanted

@@ -85,6 +85,7 @@ class Net:
 
         self._places: list[str] = []
         self._shapes: list[tuple] = []
+        self._split_from: dict[str, str] = {}  # a Split's top to what it copies
         self._param_index: list[list[int]] = []
         self._param_owner: dict[str, int] = {}  # name to index in learnable_params
         self._owned: set[tuple[str, int]] = set()
@@ -97,12 +98,11 @@ class Net:
     def _build(self, places: dict[str, list[str]]) -> None:
         log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
         kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, places)))
-        hint = f"The net is built for {wiring.describe(self.param.state)}; include/exclude rules may have dropped it."
         layers, found = [layer for layer, _ in kept], [place for _, place in kept]
         at = dict(zip((layer.name for layer in layers), found))
         available: set[str] = set()
         need_backward: dict[int, bool] = {}  # by id of the blob
-        for layer_param in wiring.insert_splits(layers, found, hint):
+        for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
             place = at.get(layer_param.name, "")
             where = f'{place}layer "{layer_param.name}"'
             self._places.append(where)
@@ -131,6 +131,9 @@ class Net:
         if param.name in self.layer_dict:
             raise ConfigError("the net has two layers of this name", hint="Give each layer a name of its own.")
         layer = create(param, param.phase, self.engine)
+        layer.bottom_names = [self._split_from.get(name, name) for name in param.bottom]
+        if param.type == "Split":
+            self._split_from.update(dict.fromkeys(param.top, layer.bottom_names[0]) if param.bottom else {})
         log.debug("Creating Layer %s", param.name)
         bottom = [self._consume(name, available) for name in param.bottom]
         needs = any(need_backward.get(id(blob), False) for blob in bottom)
@@ -334,7 +337,7 @@ class Net:
                 layer.reshape(self.bottoms[i], self.tops[i])
             except CaffeError as error:
                 error.at(self._places[i])
-            raise
+                raise
             self._shapes[i] = tuple(blob.shape for blob in self.bottoms[i])
 
     def clear_param_diffs(self) -> None:

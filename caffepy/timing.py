@@ -14,6 +14,8 @@ class Times:
     """Milliseconds an iteration: of each layer, of the passes, and of waiting for data."""
 
     layers: list[tuple[str, str]]
+    flops: list[int] = field(default_factory=list)
+    """Of each layer, forward and backward."""
     layer_forward: list[float] = field(default_factory=list)
     layer_backward: list[float] = field(default_factory=list)
     forward: float = 0.0
@@ -22,13 +24,17 @@ class Times:
     data_wait: float | None = None
 
     def table(self) -> str:
-        """Name, type, forward and backward milliseconds and share of the whole, a line a layer."""
+        """Name, type, forward and backward milliseconds, GFLOP/s of products, share of the whole: a line a layer."""
         whole = sum(self.layer_forward) + sum(self.layer_backward) or 1.0
         width = max([len(name) for name, _ in self.layers] + [5])
         kind = max([len(type_) for _, type_ in self.layers] + [4])
-        lines = [f"{'layer':<{width}}  {'type':<{kind}}  {'forward ms':>10}  {'backward ms':>11}  {'share':>6}"]
-        for (name, type_), f, b in zip(self.layers, self.layer_forward, self.layer_backward):
-            lines.append(f"{name:<{width}}  {type_:<{kind}}  {f:>10.3f}  {b:>11.3f}  {(f + b) / whole:>6.1%}")
+        lines = [
+            f"{'layer':<{width}}  {'type':<{kind}}  {'forward ms':>10}  {'backward ms':>11}  {'GFLOP/s':>8}  {'share':>6}"
+        ]
+        for (name, type_), flops, f, b in zip(self.layers, self.flops, self.layer_forward, self.layer_backward):
+            speed = f"{flops / (f + b) / 1e6:.1f}" if flops else "-"
+            share = (f + b) / whole
+            lines.append(f"{name:<{width}}  {type_:<{kind}}  {f:>10.3f}  {b:>11.3f}  {speed:>8}  {share:>6.1%}")
         return "\n".join(lines)
 
 
@@ -57,6 +63,7 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
     scale = 1000 / iterations
     return Times(
         [(layer.name, layer.type) for layer in net.layers],
+        layer_flops(net),
         [t * scale for t in forward],
         [t * scale for t in backward],
         sum(forward) * scale,
@@ -64,3 +71,12 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
         (clock() - start) * scale,
         (sum(layer.data_wait for layer in waits) - waited) * scale if waits else None,
     )
+
+
+def layer_flops(net: Net) -> list[int]:
+    """Floating-point operations of each layer's products: forward, and backward to parameters and bottoms if needed."""
+    counts = []
+    for layer, bottom, top, wanted in zip(net.layers, net.bottoms, net.tops, net.bottom_need_backward):
+        passes = 1 + any(layer.param_propagate_down) + any(wanted)
+        counts.append(passes * layer.flops(bottom, top))
+    return counts

@@ -38,7 +38,20 @@ def describe(state: NetState) -> str:
     return f"phase {Phase.Name(state.phase)}, level {state.level}{stages}"
 
 
-def insert_splits(layers: list[LayerParameter], places: list[str], hint: str = "") -> Iterator[LayerParameter]:
+def left_out(param: NetParameter, kept: list[LayerParameter]) -> dict[str, str]:
+    """For each top of a layer that the rules drop, a sentence that says so."""
+    names = {layer.name for layer in kept}
+    return {
+        top: f'"{top}" is made by layer "{layer.name}", which include/exclude leave out in {describe(param.state)}.'
+        for layer in param.layer
+        if layer.name not in names
+        for top in layer.top
+    }
+
+
+def insert_splits(
+    layers: list[LayerParameter], places: list[str], dropped: dict[str, str] | None = None
+) -> Iterator[LayerParameter]:
     """The layers with a Split after every top that is read more than once.
 
     A Split is called `<blob>_<layer>_<top index>_split` and its tops add `_0`, `_1`, ... in order of use. A top's
@@ -51,7 +64,7 @@ def insert_splits(layers: list[LayerParameter], places: list[str], hint: str = "
     for i, layer in enumerate(layers):
         for j, name in enumerate(layer.bottom):
             if name not in last_top:
-                raise unknown_bottom(layer, name, layers, places[i], hint)
+                raise unknown_bottom(layer, name, layers, places[i], dropped or {})
             source[i, j] = last_top[name]
             uses[last_top[name]] = uses.get(last_top[name], 0) + 1
         for j, name in enumerate(layer.top):
@@ -86,14 +99,14 @@ def insert_splits(layers: list[LayerParameter], places: list[str], hint: str = "
 
 
 def unknown_bottom(
-    layer: LayerParameter, name: str, layers: list[LayerParameter], place: str, hint: str
+    layer: LayerParameter, name: str, layers: list[LayerParameter], place: str, dropped: dict[str, str]
 ) -> ConfigError:
     tops = {top for other in layers for top in other.top}
     if name in tops:
         maker = next(other.name for other in layers if name in other.top)
         hint = f'"{name}" is made by layer "{maker}", which comes later: move this layer behind it.'
     else:
-        hint = did_you_mean(name, tops) or hint
+        hint = dropped.get(name) or did_you_mean(name, tops) or "No layer before it has a top of this name."
     return ConfigError(f'unknown bottom "{name}"', where=f'{place}layer "{layer.name}"', hint=hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import sys
@@ -62,15 +63,28 @@ def normalize(args: list[str]) -> list[str]:
 def main(args: list[str] | None = None) -> None:
     """Run a command; what the user can mend ends in one or two lines on stderr and exit status 1."""
     try:
-        cli.main(normalize(sys.argv[1:] if args is None else args), prog_name="caffepy", standalone_mode=False)
+        args = sys.argv[1:] if args is None else args
+        cli.main(normalize(args) or ["--help"], prog_name="caffepy", standalone_mode=False)
     except CaffeError as error:
         fail(str(error))
     except click.ClickException as error:
-        fail(error.format_message())
+        fail(with_help(error))
+    except OSError as error:  # a full disk, a folder without permission
+        if error.errno is None:
+            raise
+        fail(": ".join([*([os.fsdecode(error.filename)] if error.filename else []), error.strerror]))
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+
+
+def with_help(error: click.ClickException) -> str:
+    """The message, with a pointer to the help where it offers no remedy of its own."""
+    message = error.format_message()
+    if "\n" in message or "Did you mean" in message or getattr(error, "ctx", None) is None:
+        return message
+    return f"{message}\n  {error.ctx.command_path} --help lists the options."
 
 
 def fail(message: str) -> None:

@@ -12,6 +12,9 @@ from caffepy.errors import ConfigError
 if TYPE_CHECKING:
     from caffepy.engine import Engine
 
+backend = click.option(
+    "--backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb", show_default=True, help="Kind of database."
+)
 engine = click.option("--engine", type=click.Choice(["numpy", "torch"]), help="What computes (default: numpy).")
 gpu = click.option("--gpu", default="", help='GPU ids separated by ",", or "all"; implies --engine torch.')
 level = click.option("--level", default=0, help="Level of the net's state.")

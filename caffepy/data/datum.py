@@ -8,6 +8,8 @@ from google.protobuf.message import DecodeError
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import Datum
 
+_FOREIGN = "The database was not written by a Caffe tool: convert the data again."
+
 
 def parse(value: bytes, key: bytes, source: str) -> Datum:
     """Raises DataError naming the database and the key of what is no Datum."""
@@ -15,12 +17,10 @@ def parse(value: bytes, key: bytes, source: str) -> Datum:
     try:
         datum.ParseFromString(value)
     except DecodeError:
-        raise DataError("the record is no Caffe Datum", where=where(source, key)) from None
+        raise DataError("the record is no Caffe Datum", where=where(source, key), hint=_FOREIGN) from None
     if not (datum.data or datum.float_data):
-        raise DataError(
-            "the record is an empty Datum" if datum.ListFields() else "the record is no Caffe Datum",
-            where=where(source, key),
-        )
+        problem = "is an empty Datum" if datum.ListFields() else "is no Caffe Datum"
+        raise DataError(f"the record {problem}", where=where(source, key), hint=_FOREIGN)
     return datum
 
 
@@ -44,4 +44,4 @@ def where(source: str, key: bytes) -> str:
 def from_image(pixels: np.ndarray, label: int) -> Datum:
     """A raw Datum of uint8 pixels (C, H, W)."""
     channels, height, width = pixels.shape
-    return Datum(channels=channels, height=height, width=width, data=pixels.tobytes(), label=label, encoded=False)
+    return Datum(channels=channels, height=height, width=width, data=pixels.tobytes(), label=label)

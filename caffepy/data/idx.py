@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from math import prod
 from os import PathLike
 from pathlib import Path
 
@@ -20,12 +21,10 @@ def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
         raw = Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
             raw = gzip.decompress(raw)
-    except OSError as error:
-        raise DataError(
-            f"cannot read the file: {error.strerror or error}", where=str(path), hint=near_names(path)
-        ) from None
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"the gzipped file is damaged: {error}", where=str(path)) from None
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise DataError(
             "this is no IDX file of bytes",
@@ -39,9 +38,11 @@ def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
             hint="The images come first, the labels second.",
         )
     start = 4 + 4 * ndim
-    shape = struct.unpack(f">{ndim}I", raw[4:start]) if len(raw) >= start else ()
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(raw) < start or len(raw) - start < count:
+    if len(raw) < start:
+        raise DataError(f"the file is truncated: its header has {start} bytes, the file {len(raw)}", where=str(path))
+    shape = struct.unpack(f">{ndim}I", raw[4:start])
+    count = prod(shape)
+    if len(raw) - start < count:
         raise DataError(
             f"the file is truncated: its header announces {count} bytes, {len(raw) - start} follow",
             where=str(path),

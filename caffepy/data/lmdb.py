@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -30,7 +32,6 @@ class LmdbReader:
         if not Path(path).exists():
             raise DataError("there is no such LMDB", where=self.path, hint=near_names(path) or _MAKE)
         self._env = _open(self.path)
-        weakref.finalize(self, _release, os.path.realpath(self.path))
         self._length = self._env.stat()["entries"]
         if not self._length:
             raise DataError("the LMDB is empty", where=self.path, hint=_MAKE)
@@ -61,49 +62,95 @@ class LmdbReader:
         self._at = i
 
 
-# The library opens a database once in a process; a train and a test net may read the same one.
-_open_environments: dict[str, list] = {}
+# The library opens a database once in a process; a train and a test net may read the same one. Weak, so that an
+# environment is known exactly as long as it is open.
+_open_environments: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.WeakValueDictionary()
 _environments_lock = threading.Lock()
 
 
 def _open(path: str) -> lmdb.Environment:
+    real = os.path.realpath(path)
     with _environments_lock:
-        entry = _open_environments.get(os.path.realpath(path))
-        if entry is None:
-            try:
-                env = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False)
-            except lmdb.Error as error:
-                raise DataError(f"this is no LMDB ({error})", where=path, hint=_MAKE) from None
-            entry = _open_environments[os.path.realpath(path)] = [env, 0]
-        entry[1] += 1
-        return entry[0]
+        env = _open_environments.get(real)
+        if env is None:
+            _check_files(path)
+            env = _open_new(path)
+            _check_size(path, env)
+            _open_environments[real] = env
+        return env
 
 
-def _release(real_path: str) -> None:
-    with _environments_lock:
-        entry = _open_environments[real_path]
-        entry[1] -= 1
-        if not entry[1]:
-            del _open_environments[real_path]  # closed when the last transaction is gone, too
+def _open_new(path: str) -> lmdb.Environment:
+    for attempt in range(100):
+        try:
+            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False)
+        except lmdb.Error as error:
+            if "already open" in str(error) and attempt < 99:
+                time.sleep(0.01)  # the library is just closing it, on another thread
+                continue
+            reason = str(error).removeprefix(f"{path}: ")
+            raise DataError(f"this is no LMDB ({reason})", where=path, hint=_MAKE) from None
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _check_files(path: str) -> None:
+    """Tell a LevelDB and an empty folder from an LMDB: the library's own words for them would mislead."""
+    if os.path.isdir(path) and not os.path.exists(os.path.join(path, "data.mdb")):
+        if os.path.exists(os.path.join(path, "CURRENT")):
+            raise DataError("this is a LevelDB, not an LMDB", where=path, hint="Set data_param { backend: LEVELDB }.")
+        raise DataError("this is no LMDB: the folder has no file data.mdb", where=path, hint=_MAKE)
+
+
+def _check_size(path: str, env: lmdb.Environment) -> None:
+    """Refuse a file that was cut off: reading beyond its end would kill the process (SIGBUS)."""
+    file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+    found, needed = os.path.getsize(file), (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if found + _UNWRITTEN * env.stat()["psize"] < needed:
+        env.close()
+        raise DataError(
+            f"the LMDB is truncated: it needs {needed} bytes and has {found}",
+            where=path,
+            hint="Copy or make the database again.",
+        )
+
+
+# Pages that a database may count and, unused, never have written at its end.
+_UNWRITTEN = 16
 
 
 _MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
 
 
-def write_lmdb(path: str | PathLike[str], records: Iterable[tuple[bytes, bytes]], batch: int = 1000) -> int:
+def write_lmdb(path: str | PathLike[str], records: Iterable[tuple[bytes, bytes]]) -> int:
     """Write a new database; the number of records. Refuses to touch one that exists."""
-    if Path(path).exists():
-        raise DataError("the database exists already", where=str(path), hint="Remove it or choose another name.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    from caffepy.data.databases import create_database
+
     count = 0
-    with lmdb.open(str(path), map_size=MAP_SIZE) as env:
-        transaction = env.begin(write=True)
+    with create_database(path, "lmdb") as put:
         for key, value in records:
-            transaction.put(key, value)
+            put(key, value)
             count += 1
-            if count % batch == 0:
+    return count
+
+
+@contextmanager
+def filling(path: str, batch: int = 1000) -> Iterator[Callable[[bytes, bytes], object]]:
+    """Make a database and yield the function that puts a record; `batch` of them make a transaction."""
+    with lmdb.open(path, map_size=MAP_SIZE) as env:
+        transaction, pending = env.begin(write=True), 0
+
+        def put(key: bytes, value: bytes) -> None:
+            nonlocal transaction, pending
+            transaction.put(key, value)
+            pending += 1
+            if pending == batch:
                 transaction.commit()
-                transaction = env.begin(write=True)
+                transaction, pending = env.begin(write=True), 0
+
+        try:
+            yield put
+        except BaseException:
+            transaction.abort()
+            raise
         transaction.commit()
     (Path(path) / "lock.mdb").unlink(missing_ok=True)
-    return count

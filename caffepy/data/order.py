@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffepy import rng
+
 
 class Cursor(NamedTuple):
     """How many records have been handed out in this epoch, and how many epochs are complete."""
@@ -39,6 +41,39 @@ class Order(NamedTuple):
 
     def permuted(self, epoch: int, i: int) -> int:
         return int(_permutation(self.seed, epoch, self.length)[i]) if self.shuffle else i
+
+
+class ListOrder(Order):
+    """The order that Caffe's ImageData shuffles a list into: each epoch mixes anew what the last one left."""
+
+    def permuted(self, epoch: int, i: int) -> int:
+        return int(_list_permutation(self.seed, epoch, self.length)[i]) if self.shuffle else i
+
+
+def _list_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    found = _lists.get((seed, length))
+    if found is None or found[0] > epoch:
+        found = -1, np.arange(length), rng.mt19937(seed)
+    at, permutation, random = found
+    while at < epoch:
+        permutation = _mixed(permutation, random)
+        at += 1
+        _lists[seed, length] = at, permutation, random
+    return permutation
+
+
+_lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator]] = {}
+
+
+def _mixed(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Fisher-Yates from the end, each place drawn evenly by division of 32-bit numbers (rejecting the excess)."""
+    mixed = values.tolist()
+    for i in range(len(mixed) - 1, 0, -1):
+        bucket = 2**32 // (i + 1)
+        while (j := int(random.bit_generator.random_raw()) // bucket) > i:
+            pass
+        mixed[i], mixed[j] = mixed[j], mixed[i]
+    return np.array(mixed)
 
 
 _last: dict[tuple[int, int, int], np.ndarray] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, Full, Queue
@@ -28,6 +29,7 @@ class Prefetcher(Generic[S, B]):
         """Seconds that `next` has waited for data."""
         self._thread: threading.Thread | None = None
         self._held: B | None = None
+        self._on_drop: weakref.finalize | None = None
         self.restart(state)
 
     def restart(self, state: S) -> None:
@@ -37,11 +39,14 @@ class Prefetcher(Generic[S, B]):
         self._ready: Queue[tuple[B | None, S, BaseException | None]] = Queue(self.depth)
         self._free: Queue[B] = Queue()
         self._stop = threading.Event()
+        if self._on_drop is not None:
+            self._on_drop.detach()
+        self._on_drop = weakref.finalize(self, self._stop.set)  # a dropped net leaves no thread
 
     def next(self) -> B:
         if self._thread is None:
-            args = (self.state, self._ready, self._free, self._stop)
-            self._thread = threading.Thread(target=self._work, args=args, name="caffepy-prefetch", daemon=True)
+            args = (weakref.ref(self), self.state, self._ready, self._free, self._stop)
+            self._thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
             self._thread.start()
         if self._held is not None:
             self._free.put(self._held)
@@ -57,27 +62,6 @@ class Prefetcher(Generic[S, B]):
         self._held, self.state = batch, state
         return batch
 
-    def _work(self, state: S, ready: Queue[Any], free: Queue[B], stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                recycled = free.get_nowait()
-            except Empty:
-                recycled = None
-            error: BaseException | None = None
-            batch: B | None = None
-            try:
-                batch, state = self._make(state, recycled)
-            except BaseException as caught:
-                error = caught
-            while not stop.is_set():
-                try:
-                    ready.put((batch, state, error), timeout=0.1)
-                    break
-                except Full:
-                    continue
-            if error is not None:
-                return
-
     def close(self) -> None:
         """Stop the thread; `next` starts it again where the reader stands."""
         if self._thread is not None:
@@ -89,3 +73,33 @@ class Prefetcher(Generic[S, B]):
             self._thread = None
             self._held = None
             self.restart(self.state)
+
+
+def _work(
+    owner: weakref.ref[Prefetcher], state: Any, ready: Queue[Any], free: Queue[Any], stop: threading.Event
+) -> None:
+    """The thread: make a batch, wait for room in the queue, again and again. It keeps its prefetcher alive only
+    while it makes a batch."""
+    while not stop.is_set():
+        prefetcher = owner()
+        if prefetcher is None:
+            return
+        try:
+            recycled = free.get_nowait()
+        except Empty:
+            recycled = None
+        error: BaseException | None = None
+        batch = None
+        try:
+            batch, state = prefetcher._make(state, recycled)
+        except BaseException as caught:
+            error = caught
+        del prefetcher, recycled
+        while not stop.is_set():
+            try:
+                ready.put((batch, state, error), timeout=0.1)
+                break
+            except Full:
+                continue
+        if error is not None:
+            return

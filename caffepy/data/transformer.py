@@ -6,10 +6,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.errors import CaffeError, ConfigError, DataError, ShapeError
 from caffepy.proto.caffe_pb2 import TRAIN, BlobProto, TransformationParameter
 from caffepy.weights import proto_to_array, read_bytes
+
+SMALL = 1 << 14
+"""Values of a picture below which a batch is transformed in one pass; for larger ones the copy costs more."""
 
 
 class Choice(NamedTuple):
@@ -43,7 +47,8 @@ class Transformer:
     def mean(self) -> np.ndarray | None:
         """(C, H, W) of `mean_file`, or (C or 1, 1, 1) of `mean_value`."""
         if self.param.HasField("mean_file"):
-            return read_mean(self.param.mean_file)
+            mean = read_mean(self.param.mean_file)
+            return np.ascontiguousarray(mean.transpose(1, 2, 0)).transpose(2, 0, 1)  # as pictures lie in memory
         if self.param.mean_value:
             return np.array(self.param.mean_value, np.float32).reshape(-1, 1, 1)
         return None
@@ -53,7 +58,10 @@ class Transformer:
         channels, height, width = image
         crop = self.param.crop_size
         if crop > min(height, width):
-            raise ShapeError(f"crop_size {crop} is larger than the picture, {height}x{width}")
+            raise ShapeError(
+                f"crop_size {crop} is larger than the picture, {height}x{width}",
+                hint="Make crop_size smaller, or the pictures larger.",
+            )
         if self.mean is not None:
             if self.param.HasField("mean_file") and self.mean.shape != image:
                 raise ShapeError(f"the mean file has shape {self.mean.shape}, the pictures have {image}")
@@ -76,28 +84,42 @@ class Transformer:
     def apply(self, image: np.ndarray, choice: Choice, out: np.ndarray) -> None:
         """Write the transformed (C, H, W) picture of any number type into `out`, float32 of `shape`."""
         _, height, width = out.shape
-        window = (
-            slice(None),
-            slice(choice.top, choice.top + height),
-            slice(choice.left, choice.left + width),
-        )
-        value = image[window]
-        if self.mean is not None:
-            value = value - (self.mean[window] if self.param.HasField("mean_file") else self.mean)
-        if choice.mirror:
-            value = value[:, :, ::-1]
+        window = (slice(None), slice(choice.top, choice.top + height), slice(choice.left, choice.left + width))
+        mean = self.mean
+        if mean is not None and self.param.HasField("mean_file"):
+            mean = mean[window]
+        if image.shape[0] > 1 and _channels_last(image) and _channels_last(out):
+            self._apply_rows(image[window], mean, choice.mirror, out)
+            return
+        target = out[:, :, ::-1] if choice.mirror else out
+        if mean is None:
+            np.multiply(image[window], np.float32(self.param.scale), out=target)
+            return
+        np.subtract(image[window], mean, out=target)
         if self.param.scale != 1:
-            np.multiply(value, np.float32(self.param.scale), out=out)
-        else:
-            out[...] = value
+            out *= np.float32(self.param.scale)
+
+    def _apply_rows(self, image: np.ndarray, mean: np.ndarray | None, mirror: bool, out: np.ndarray) -> None:
+        """`apply` where channels lie side by side: whole rows at a time, four times as fast as runs of channels."""
+        rows, target = _rows(image, mirror), _rows(out, False)
+        if mean is None:
+            np.multiply(rows, np.float32(self.param.scale), out=target)
+            return
+        per_pixel = np.tile(mean.ravel(), image.shape[2]) if mean.size == image.shape[0] else mean
+        if per_pixel.ndim == 3:
+            per_pixel = np.float32(mean[0, 0, 0]) if mean.size == 1 else _rows(mean, mirror)
+        np.subtract(rows, per_pixel, out=target)
+        if self.param.scale != 1:
+            target *= np.float32(self.param.scale)
 
     def apply_all(self, images: list[np.ndarray], choices: list[Choice], out: np.ndarray) -> None:
         """`apply` for a batch, `out` (N, C, H, W); one pass where nothing differs from picture to picture."""
-        if len({c[1:] for c in choices}) == 1 and not any(c.mirror for c in choices):
+        alike = len({c[1:] for c in choices}) == 1 and len({image.shape for image in images}) == 1
+        if alike and images[0].size < SMALL and not any(c.mirror for c in choices):
             _, _, height, width = out.shape
             _, top, left = choices[0]
             window = (slice(None), slice(top, top + height), slice(left, left + width))
-            batch = np.stack(images)[(slice(None), *window)]
+            batch = np.stack([image[window] for image in images])
             if self.mean is not None:
                 batch = batch - (self.mean[window] if self.param.HasField("mean_file") else self.mean)
             np.multiply(batch, np.float32(self.param.scale), out=out)
@@ -106,14 +128,18 @@ class Transformer:
                 self.apply(image, choice, target)
 
 
+_MAKE_MEAN = "A mean file (.binaryproto) is made with `caffepy compute-image-mean`."
+
+
 def read_mean(path: str) -> np.ndarray:
     """A mean file, a BlobProto (1, C, H, W), as (C, H, W)."""
     proto = BlobProto()
+    raw = read_bytes(path)
     try:
-        proto.ParseFromString(read_bytes(path))
+        proto.ParseFromString(raw)
         mean = proto_to_array(proto)
-    except Exception as error:
-        raise DataError(f"this is no mean file: {error}", where=path) from None
+    except (DecodeError, CaffeError) as error:
+        raise DataError(f"this is no mean file: {error}", where=path, hint=_MAKE_MEAN) from None
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or not mean.size:
@@ -124,3 +150,18 @@ def read_mean(path: str) -> np.ndarray:
 def _below(random: np.random.Generator | None, limit: int) -> int:
     assert random is not None
     return int(random.bit_generator.random_raw()) % limit
+
+
+def _channels_last(array: np.ndarray) -> bool:
+    """Whether the pixels of a (C, H, W) view are runs of channels, and rows runs of pixels."""
+    return array.strides[0] == array.itemsize and array.strides[2] == array.itemsize * array.shape[0]
+
+
+def _rows(image: np.ndarray, mirror: bool) -> np.ndarray:
+    """A channels-last (C, H, W) picture as (H, W * C), a view unless mirrored."""
+    channels, height, width = image.shape
+    pixels = image.transpose(1, 2, 0)
+    if mirror:
+        # Whole pixels are moved, not single channels.
+        pixels = pixels.view(f"V{channels * image.itemsize}")[:, ::-1].copy().view(image.dtype)
+    return pixels.reshape(height, width * channels)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib.util import find_spec
 
 from caffepy.engine.numpy import NumpyEngine as Engine
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, MissingExtraError
 
 __all__ = ["Engine", "default_engine", "get_engine"]
 
@@ -19,7 +20,12 @@ def get_engine(name: str, device: str | None = None) -> Engine:
     if name == "numpy":
         return Engine()
     if name == "torch":
-        from caffepy.engine.torch import TorchEngine
+        if find_spec("torch") is None:
+            raise MissingExtraError("torch", "torch", "the torch engine")
+        try:
+            from caffepy.engine.torch import TorchEngine
+        except ModuleNotFoundError as error:
+            raise ConfigError("the torch engine is not part of this version yet", hint="Use numpy's.") from error
 
         return TorchEngine(device)
     raise ConfigError(f'no engine "{name}"', hint=f"Known engines: {', '.join(NAMES)}.")

@@ -173,7 +173,8 @@ def _add_columns(cols, region, first: int, out: tuple[int, ...], window: Window)
         for position in np.ndindex(*window.kernel[:-1]):
             cells = _cells(starts, position, out[:-1], window)
             for o in range(out[-1]):
-                run = slice(o * s, o * s + (k - 1) * d + 1, d)
+                left = starts[-1] + o * s
+                run = slice(left, left + (k - 1) * d + 1, d)
                 region[(slice(None), *cells, run)] += cols[(..., o, *position, slice(None), slice(None))]
     else:
         for position in np.ndindex(*window.kernel):

@@ -91,7 +91,8 @@ class NumpyEngine:
 
         def task(i: int) -> None:
             at = slice(i * length // count, (i + 1) * length // count) if count > 1 else ...
-            result = fn(np, *(a[at] if c else a for a, c in zip(args, cut)))
+            with np.errstate(all="ignore"):  # log(0) is -inf in silence, as in Caffe
+                result = fn(np, *(a[at] if c else a for a, c in zip(args, cut)))
             for target, value in zip(outs, result if isinstance(out, tuple) else (result,)):
                 target[at] = value
 
@@ -136,15 +137,26 @@ class NumpyEngine:
         run = self.pool.run
         conv.grad_data(_last(dy), _last(w), bias, _last(dx), window, group, run, self.scratch, self.threads)
 
-    def add_sum_over_channels(self, x: Array, out: Array) -> None:
-        """out (C,) += sum of x (N, C, *size) over all but the channels: the gradient of a bias."""
-        rows = _last(x).reshape(-1, x.shape[1])
-        ones = np.ones(rows.shape[0], np.float32)
-        out += ones @ rows  # a matrix-vector product adds up three times as fast as sum(axis=0)
+    def add_sum_over_channels(self, x: Array, out: Array, times: Array | None = None) -> None:
+        """out (C,) += sum of x (N, C, *size), or of x * times, over all but the channels: a bias's gradient."""
+        rows = _rows(x)
+        other = None if times is None else _last(times).reshape(rows.shape)
+        parts = min(len(rows), -(-rows.size // MAP_TILE))
+        sums = np.zeros((parts, x.shape[1]), np.float32)
+
+        def task(i: int) -> None:
+            at = slice(i * len(rows) // parts, (i + 1) * len(rows) // parts)
+            if other is None:
+                np.matmul(np.ones(at.stop - at.start, np.float32), rows[at], out=sums[i])
+            else:
+                np.einsum("ij,ij->j", rows[at], other[at], out=sums[i])
+
+        self.pool.run(task, parts)
+        out += sums.sum(axis=0)
 
     def channel_moments(self, x: Array) -> tuple[Array, Array]:
         """Mean and variance (C,) of x (N, C, *size) a channel, each the mean of the tiles' sums."""
-        rows = _last(x).reshape(-1, x.shape[1])
+        rows = _rows(x)
         mean, variance = (np.zeros(x.shape[1], np.float32) for _ in range(2))
         if len(rows):
             self.add_sum_over_channels(x, mean)
@@ -210,8 +222,13 @@ class NumpyEngine:
         np.take(table, index, axis=0, out=out)
 
     def scatter_add(self, table: Array, index: Array, rows: Array) -> None:
-        """table[index[i]] += rows[i], repeated indices adding up in order."""
-        np.add.at(table, index, rows)
+        """table[index[i]] += rows[i]; repeated indices add up in order."""
+        if len(index):
+            # Sorted, each row of the table is one run: a tenth of the time of np.add.at.
+            order = np.argsort(index, kind="stable")
+            ranked = index[order]
+            starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+            table[ranked[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
     def random_mask(self, keep: float, out: Array) -> None:
         """out = 1 with probability `keep`, else 0."""
@@ -239,15 +256,20 @@ class NumpyEngine:
     def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:
         """Run `fn` over tiles of rows of channels; all arrays are (N, C, H, W) of one shape."""
         channels = arrays[0].shape[1]
-        rows = [_last(a).reshape(-1, channels) for a in arrays]
+        rows = [_rows(a) for a in arrays]
         n = rows[0].shape[0]
-        step = max(1, MAP_TILE // channels)
+        step = max(1, MAP_TILE // max(1, channels))
         self.pool.run(lambda i: fn(*(a[i * step : (i + 1) * step] for a in rows), **options), -(-n // step))
 
 
 def _last(a: Array) -> Array:
     """(N, C, *size) seen as (N, *size, C)."""
     return a if a.ndim < 3 else a.transpose(0, *range(2, a.ndim), 1)
+
+
+def _rows(a: Array) -> Array:
+    """(N, C, *size) as a matrix: the channels of one position a row."""
+    return _last(a).reshape(a.size // max(1, a.shape[1]), a.shape[1])
 
 
 def _flatten(arrays: list[Array]) -> list[Array] | None:

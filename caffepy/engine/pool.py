@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from caffepy.engine.window import Window
@@ -11,6 +13,8 @@ FLOAT_MAX = np.finfo(np.float32).max
 
 # With fewer channels than this, numpy's inner loops over channels are too short: work in runs along a row instead.
 FEW_CHANNELS = 48
+# With more positions than this in a kernel, gradients are scattered one by one.
+LARGE_KERNEL = 64
 
 
 def max_pool(x, y, choice, window: Window) -> None:
@@ -72,6 +76,9 @@ def max_pool_grad(dy, choice, dx, window: Window) -> None:
     tiled = tuple(m * k for m, k in zip(dy.shape[1:3], window.kernel))
     if window.stride != window.kernel or any(window.pad) or dx.shape[1:3] != tiled:
         dx[...] = 0  # some cells lie outside of all windows
+    if apart and prod(window.kernel) > LARGE_KERNEL:
+        _scatter(dy, choice, dx, window)
+        return
     for number, position in enumerate(np.ndindex(*window.kernel), 1):
         outputs, cells = window.reach(position, dx.shape[1:3], dy.shape[1:3])
         at, target = (slice(None), *outputs), dx[(slice(None), *cells)]
@@ -80,6 +87,15 @@ def max_pool_grad(dy, choice, dx, window: Window) -> None:
             target[...] = share
         else:
             target += share
+
+
+def _scatter(dy, choice, dx, window: Window) -> None:
+    """max_pool_grad for few large windows that do not overlap: one assignment instead of one a kernel position."""
+    dx[...] = 0
+    index = mask(choice, window, dx.shape[1:3])
+    item, row, column, channel = np.nonzero(index >= 0)
+    cells = index[item, row, column, channel]
+    dx[item, cells // dx.shape[2], cells % dx.shape[2], channel] = dy[item, row, column, channel]
 
 
 def ave_pool(x, y, window: Window) -> None:

@@ -8,11 +8,15 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from caffepy.errors import ConfigError
+
 
 def available_cores() -> int:
     """Cores this process may use, or CAFFEPY_THREADS."""
     if chosen := os.environ.get("CAFFEPY_THREADS"):
-        return max(1, int(chosen))
+        if not chosen.isdecimal() or not int(chosen):
+            raise ConfigError(f'the environment variable CAFFEPY_THREADS is "{chosen}", not a number of threads')
+        return int(chosen)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

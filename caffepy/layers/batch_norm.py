@@ -16,6 +16,10 @@ def normalize_grad(xp, dy, y, mean_dy, mean_dy_y, inverse):
     return (dy - mean_dy - y * mean_dy_y) * inverse
 
 
+def copy(xp, x):
+    return x
+
+
 def times(xp, x, factor):
     return x * factor
 
@@ -69,14 +73,14 @@ class BatchNorm(Layer):
             mean, variance = self.blobs[0].data * scale, self.blobs[1].data * scale
         else:
             mean, variance = self.engine.channel_moments(x)
-            m = bottom[0].count // self.channels
+            m = self._values_per_channel(bottom)
             correction = m / (m - 1) if m > 1 else 1.0
             for blob, value in zip(self.blobs, (mean, variance * correction, 1.0)):
                 blob.data[...] = p.moving_average_fraction * blob.data + value
         self.inverse = 1 / xp.sqrt(variance + p.eps)
         self.engine.map(normalize, x, self._spread(mean), self._spread(self.inverse), out=top[0].data)
         if top[0] is bottom[0]:
-            self.y.data[...] = top[0].data
+            self.engine.map(copy, top[0].data, out=self.y.data)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
@@ -86,12 +90,15 @@ class BatchNorm(Layer):
             self.engine.map(times, dy, self._spread(self.inverse), out=bottom[0].diff)
             return
         y = self.y.data if top[0] is bottom[0] else top[0].data
-        m = bottom[0].count // self.channels
+        m = self._values_per_channel(bottom)
         sums = [self.engine.zeros(self.channels) for _ in range(2)]
         self.engine.add_sum_over_channels(dy, sums[0])
-        self.engine.add_sum_over_channels(dy * y, sums[1])
+        self.engine.add_sum_over_channels(dy, sums[1], times=y)
         means = [self._spread(s / m) for s in sums]
         self.engine.map(normalize_grad, dy, y, *means, self._spread(self.inverse), out=bottom[0].diff)
+
+    def _values_per_channel(self, bottom: list[Blob]) -> int:
+        return max(1, bottom[0].count // max(1, self.channels))
 
     def _spread(self, values: Array) -> Array:
         return values.reshape(self.broadcast)

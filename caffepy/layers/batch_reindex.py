@@ -23,16 +23,20 @@ class BatchReindex(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0].count:
-            top[0].data[...] = self.xp.take(bottom[0].data, self._index(bottom), axis=0)
+            # An item is one run of memory, in the same order at both ends.
+            items, chosen = bottom[0].flat(), top[0].flat()
+            table = items.reshape((bottom[0].shape[0], -1))
+            self.engine.gather(table, self._index(bottom), chosen.reshape((top[0].shape[0], -1)))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:
             raise ConfigError("BatchReindex cannot pass a gradient to its index", hint="Set propagate_down: false.")
         if propagate_down[0]:
-            table = self.engine.zeros(bottom[0].count).reshape((bottom[0].shape[0], -1))
+            dx = bottom[0].flat("diff")
+            dx[...] = 0
             if top[0].count:
-                self.engine.scatter_add(table, self._index(bottom), top[0].diff.reshape((top[0].shape[0], -1)))
-            bottom[0].diff[...] = table.reshape(bottom[0].shape)
+                rows = top[0].flat("diff").reshape((top[0].shape[0], -1))
+                self.engine.scatter_add(dx.reshape((bottom[0].shape[0], -1)), self._index(bottom), rows)
 
     def _index(self, bottom: list[Blob]) -> Array:
         xp, size = self.xp, bottom[0].shape[0]

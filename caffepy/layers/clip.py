@@ -7,7 +7,7 @@ from caffepy.layers.elementwise import Elementwise
 
 
 def clip(xp, x, low, high):
-    return xp.clip(x, low, high)
+    return xp.clip(x, low, max(low, high))  # bounds the wrong way round: low everywhere, as in Caffe
 
 
 def clip_grad(xp, dy, x, y, low, high):

@@ -125,9 +125,9 @@ class _Convolving(_Windowed):
         raise NotImplementedError
 
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
-        # Each position of the smaller side meets every weight of its channel; three products of the same size.
+        # Each value of the smaller side meets every weight of its channel.
         side = bottom if self.transposed else top
-        return sum(3 * 2 * blob.count * prod(self.blobs[0].shape[1:]) for blob in side)
+        return sum(2 * blob.count * prod(self.blobs[0].shape[1:]) for blob in side)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         bias = self.blobs[1].data if len(self.blobs) > 1 else None

@@ -25,10 +25,11 @@ def weighted_sum(xp, *terms):
 
 def largest(xp, first, second, *rest):
     """The maximum, and the number of the bottom it came from: of the first two the second wins a tie."""
-    best = xp.where(first > second, first, second)
-    winner = xp.where(first > second, 0.0, 1.0)
+    best = xp.maximum(first, second)
+    winner = xp.astype(first <= second, first.dtype)
     for number, x in enumerate(rest, 2):
-        winner = xp.where(x > best, float(number), winner)
+        # Numbers rise, so the last winner has the highest; `where` takes ten times as long.
+        winner = xp.maximum(winner, xp.astype(x > best, x.dtype) * number)
         best = xp.maximum(best, x)
     return best, winner
 

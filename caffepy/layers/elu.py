@@ -7,11 +7,11 @@ from caffepy.layers.elementwise import Elementwise
 
 
 def elu(xp, x, alpha):
-    return xp.where(x > 0, x, alpha * (xp.exp(xp.minimum(x, 0)) - 1))
+    return xp.maximum(x, 0) + alpha * (xp.exp(xp.minimum(x, 0)) - 1)
 
 
 def elu_grad(xp, dy, x, y, alpha):
-    return xp.where(x > 0, dy, dy * (alpha + y))
+    return dy * ((x > 0) + (alpha + y) * (x <= 0))
 
 
 @register("ELU")

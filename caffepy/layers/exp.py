@@ -28,4 +28,4 @@ class Exp(Elementwise):
         if p.base != -1 and p.base <= 0:
             raise ConfigError(f"exp_param.base must be positive, or -1 for e; got {p.base:g}")
         log_base = 1.0 if p.base == -1 else math.log(p.base)
-        return math.exp(log_base * p.shift), log_base * p.scale
+        return math.exp(min(log_base * p.shift, 700)), log_base * p.scale  # inf in float32 long before 700

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from caffepy import rng
@@ -10,7 +12,10 @@ from caffepy.data.hdf5 import Hdf5Rows
 from caffepy.data.order import Cursor
 from caffepy.errors import ConfigError, DataError
 from caffepy.layer import register
-from caffepy.layers.data import Batch, BatchLayer, Position, new_array
+from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
+
+DEPTH = 4
+"""Batches read ahead."""
 
 
 @register("HDF5Data")
@@ -22,6 +27,7 @@ class HDF5Data(BatchLayer):
     """
 
     num_top = (1, None)
+    rank, size = 0, 1
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.hdf5_data_param
@@ -33,18 +39,19 @@ class HDF5Data(BatchLayer):
             )
         self.rows = Hdf5Rows(p.source, list(self.param.top))
         self.seed = rng.draw() if p.shuffle else 0
-        self.start(Position(Cursor()), 1, top)
+        self.start(Position(Cursor()), DEPTH, top)
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         size = self.param.hdf5_data_param.batch_size
-        (epoch, index), filled = position.cursor, 0
+        (epoch, index), filled, passed = position.cursor, 0, 0
         batch: Batch = []
-        while filled < size:
+        while passed < size * self.size:  # all processes' rows, of which every size-th is ours
             file, order, first = self._locate(epoch, index)
             arrays = self.rows.load(file)
             if not batch:
                 batch = [new_array(recycled, i, (size, *a.shape[1:])) for i, a in enumerate(arrays)]
-            take = order[first : first + size - filled]
+            block = order[first : first + size * self.size - passed]
+            take = block[(self.rank - passed) % self.size :: self.size]
             for name, target, source in zip(self.rows.names, batch, arrays):
                 if target.shape[1:] != source.shape[1:]:
                     raise DataError(
@@ -53,7 +60,8 @@ class HDF5Data(BatchLayer):
                     )
                 target[filled : filled + len(take)] = source[take]
             filled += len(take)
-            index += len(take)
+            passed += len(block)
+            index += len(block)
             if index == len(self.rows):
                 epoch, index = epoch + 1, 0
         return batch, Position(Cursor(epoch, index))
@@ -70,9 +78,11 @@ class HDF5Data(BatchLayer):
         raise AssertionError("a position lies inside its epoch")
 
     def _mix(self, count: int, epoch: int, stream: int) -> np.ndarray:
-        if not self.param.hdf5_data_param.shuffle:
-            return np.arange(count)
-        return np.random.default_rng([self.seed, epoch, stream]).permutation(count)
+        return _mixed(count, (self.seed, epoch, stream) if self.param.hdf5_data_param.shuffle else None)
+
+    def shard(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self.prefetcher.restart(self.prefetcher.state)
 
     def state(self):
         return {**super().state(), "seed": self.seed}
@@ -80,3 +90,8 @@ class HDF5Data(BatchLayer):
     def set_state(self, state) -> None:
         self.seed = state["seed"]
         super().set_state(state)
+
+
+@lru_cache(8)
+def _mixed(count: int, seeds: tuple[int, int, int] | None) -> np.ndarray:
+    return np.arange(count) if seeds is None else np.random.default_rng(seeds).permutation(count)

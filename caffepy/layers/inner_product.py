@@ -37,7 +37,7 @@ class InnerProduct(Layer):
         top[0].reshape((*shape[: self.axis], self.param.inner_product_param.num_output))
 
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
-        return 3 * 2 * top[0].count * self.depth
+        return 2 * top[0].count * self.depth
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         # Flattening is one copy where x is stored channels-last; it is small beside the weights.

@@ -27,7 +27,7 @@ class MultinomialLogisticLoss(LossLayer):
         xp = self.xp
         p = bottom[0].data.reshape((bottom[0].shape[0], -1))
         given = bottom[1].data.reshape((-1, 1))
-        self.index = labels.read_labels(self.engine, given, p.shape[1], None, self.bottom_name(1))
+        self.index = labels.read_labels(self.engine, given, p.shape[1], None, self.bottom_name(1), bottom[1].shape)
         self.picked = xp.clip(xp.take_along_axis(p, self.index, axis=1), LOG_THRESHOLD, None)
         top[0].data[...] = -xp.sum(xp.log(self.picked)) / p.shape[0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from caffepy.blob import Array, Blob
 from caffepy.errors import ShapeError
 from caffepy.layer import Layer, register
@@ -41,4 +43,4 @@ class MVN(Layer):
         bottom[0].diff[...] = dx.reshape(bottom[0].shape)
 
     def _mean(self, x: Array) -> Array:
-        return self.xp.mean(x, axis=self.axes, keepdims=True)
+        return self.xp.sum(x, axis=self.axes, keepdims=True) / max(1, prod(x.shape[a] for a in self.axes))

@@ -8,7 +8,7 @@ from caffepy.layers.elementwise import Elementwise
 
 def power(xp, x, power, scale, shift):
     if power == 0 or scale == 0:
-        return xp.full_like(x, 1.0 if power == 0 else shift**power)
+        return xp.full_like(x, shift) ** power  # 0^0 is 1; inf and nan where Python's own power raises
     base = scale * x + shift
     return base if power == 1 else base**power
 

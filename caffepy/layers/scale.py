@@ -61,12 +61,14 @@ class _Broadcast(Layer):
         """The parameter's values with axes of 1, so that they broadcast over the bottom."""
         return values.reshape(self.broadcast)
 
-    def sum_to_param(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """The sum of an array like the bottom over the axes that the parameter does not cover."""
+    def sum_to_param(self, array: Array, shape: tuple[int, ...], times: Array | None = None) -> Array:
+        """The sum of an array like the bottom (times another) over the axes that the parameter does not cover."""
         if self.axis == 1 and len(shape) == 1 and array.ndim > 1:
             total = self.engine.zeros(self.param_count)
-            self.engine.add_sum_over_channels(array, total)
+            self.engine.add_sum_over_channels(array, total, times)
             return total
+        if times is not None:
+            array = array * times
         others = tuple(i for i in range(array.ndim) if not self.axis <= i < self.axis + len(shape))
         return self.xp.sum(array, axis=others).reshape(shape) if others else array.reshape(shape)
 
@@ -149,7 +151,7 @@ class Scale(_Broadcast):
             self.bias.diff[...] += self.sum_to_param(dy, self.bias.shape)
         learned = len(bottom) == 1
         if self.param_propagate_down[0] if learned else propagate_down[1]:
-            gradient = self.sum_to_param(dy * x, factor.shape)
+            gradient = self.sum_to_param(dy, factor.shape, times=x)
             if learned and not self._overwrites(bottom[0].count):
                 factor.diff[...] += gradient
             else:

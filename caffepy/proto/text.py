@@ -20,6 +20,7 @@ M = TypeVar("M", bound=Message)
 
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]+)"')
 _NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named ([^\s.]+)')
+_TWICE = re.compile(r'Message type "([\w.]+)" should not have multiple "([^"]+)" fields')
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>]|[A-Za-z_]\w*""")
 
 
@@ -63,6 +64,8 @@ def read_net(path: str | PathLike[str]) -> Definition:
         upgrade.upgrade_net(param)
     except ConfigError as error:
         raise error.at(str(path)) from None
+    if not param.layer:
+        raise ConfigError("the definition has no layer", where=str(path), hint="Add layer { ... } blocks.")
     places = defaultdict(list)
     for place in layer_places(text):
         places[place.name].append(f"{path}:{place.line}:{place.column}")
@@ -97,7 +100,7 @@ def read_text(path: str | PathLike[str]) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         if b"\0" in raw:
             raise ConfigError(
@@ -147,8 +150,13 @@ def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigErr
     elif found := _NO_VALUE.search(message):
         type_name, name = found.groups()
         values = _find(type_name).values_by_name
-        message = f'no value "{name}" in {_short(type_name)}'
-        hint = did_you_mean(name, values) or f"Known values: {', '.join(values)}."
+        bare = name.strip("\"'")
+        message = f'no value "{bare}" in {_short(type_name)}' if bare == name else f"{name} is a string, not a value"
+        hint = did_you_mean(bare, values) or f"Known values: {', '.join(values)}."
+        if bare in values:
+            hint = f"Write it without quotes: {bare}."
+    elif found := _TWICE.search(message):
+        message = f'field "{found[2]}" is given twice in {_short(found[1])}'
     before = [p for p in layer_places(text) if (p.line, p.column) <= (line, column)]
     if before and before[-1].name:
         message = f'layer "{before[-1].name}": {message}'
@@ -156,9 +164,15 @@ def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigErr
 
 
 def _elsewhere(name: str, descriptor: Descriptor) -> str:
-    """Name the message inside `descriptor` that does have the field."""
+    """Say which kind of file, or which message inside `descriptor`, does have the field."""
+    for here, other, kind in (("Net", "Solver", "solver"), ("Solver", "Net", "net")):
+        fields = getattr(caffe_pb2, f"{other}Parameter").DESCRIPTOR.fields_by_name
+        if descriptor.name == f"{here}Parameter" and name in fields:
+            return f"This looks like a {kind} definition, a {here.lower()}'s is expected."
     owners = [f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
-    return f'"{name}" belongs inside {owners[0]} {{ }}.' if len(owners) == 1 else ""
+    if 1 <= len(owners) <= 4:
+        return f'"{name}" belongs inside {" or ".join(f"{owner} {{ }}" for owner in owners)}.'
+    return ""
 
 
 def _find(type_name: str) -> Descriptor | EnumDescriptor:

@@ -163,6 +163,11 @@ class Solver:
         p = self.param
         if not p.HasField("max_iter"):
             raise ConfigError("max_iter is not set", where=self.file, hint="Say how many iterations to train.")
+        if p.snapshot_after_train:
+            try:
+                snapshot.check_writable(self.snapshot_prefix)
+            except CaffeError as error:
+                raise error.at(self.file) if self.file else error from None
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
         if resume_file:

@@ -1,0 +1,44 @@
+"""caffepy compute-image-mean: the mean picture of a database."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+log = logging.getLogger("caffepy.compute_image_mean")
+
+
+@click.command()
+@click.argument("input_db")
+@click.argument("output_file", required=False)
+@click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
+def command(input_db, output_file, backend):
+    """Write the mean picture of INPUT_DB to OUTPUT_FILE (.binaryproto) and print the mean of each channel."""
+    import numpy as np
+
+    from caffepy.cli import terminal
+    from caffepy.data.databases import guess_backend, open_database
+    from caffepy.data.mean import mean_image, records, write_mean
+
+    handler = terminal.start_logging()
+    backend = backend or guess_backend(input_db)
+    reader = open_database(input_db, backend)
+    log.info("Opened %s %s", backend, input_db)
+    if next(records(reader))[1].encoded:
+        log.info("Decoding Datum")
+    log.info("Starting iteration")
+    with terminal.progress(handler, "adding", len(reader)) as advance:
+        mean = mean_image(reader, lambda done: (advance(done), _report(done, len(reader))))
+    if output_file:
+        log.info("Write to %s", output_file)
+        write_mean(mean, output_file)
+    log.info("Number of channels: %d", len(mean))
+    for channel, values in enumerate(mean):
+        # The running sum in single precision that Caffe prints, not numpy's pairwise one.
+        log.info("mean_value channel [%d]: %.6g", channel, np.cumsum(values)[-1] / np.float32(values.size))
+
+
+def _report(done: int, total: int) -> None:
+    if done % 10000 == 0 or done == total:
+        log.info("Processed %d files.", done)

@@ -1,0 +1,58 @@
+"""caffepy data: look into databases."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def command():
+    """Look into databases."""
+
+
+@command.command()
+@click.argument("db")
+@click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
+@click.option("--sheet", help="Write a PNG with the first pictures to this file.")
+@click.option("--images", default=64, show_default=True, help="How many pictures the sheet shows.")
+def inspect(db, backend, sheet, images):
+    """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
+    from caffepy.cli import terminal
+    from caffepy.data import inspect as inspection
+    from caffepy.data.databases import guess_backend, open_database
+    from caffepy.errors import DataError
+    from caffepy.files import atomic_write
+
+    handler = terminal.start_logging()
+    backend = backend or guess_backend(db)
+    reader = open_database(db, backend)
+    with terminal.progress(handler, "reading", len(reader)) as advance:
+        found = inspection.look(reader, images if sheet else 0, advance)
+    click.echo(f"{db}: {found.count} records ({backend})")
+    click.echo(f"kinds: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common())}")
+    for shape, count in found.shapes.most_common(10):
+        click.echo(f"shape {'x'.join(map(str, shape))}: {count}")
+    if len(found.shapes) > 10:
+        click.echo(f"and {len(found.shapes) - 10} more shapes")
+    _histogram(found.labels)
+    if sheet and found.pictures:
+        with atomic_write(sheet) as temporary, open(temporary, "wb") as file:
+            file.write(inspection.sheet(found.pictures))
+        click.echo(f"{sheet}: the first {len(found.pictures)} pictures")
+    for error in found.damaged[:10]:
+        click.echo(f"damaged: {error.where}: {error.message}", err=True)
+    if found.damaged:
+        raise DataError(f"{len(found.damaged)} of {found.count} records are damaged", where=db)
+
+
+def _histogram(labels, width: int = 40, rows: int = 50) -> None:
+    """A line a label; only the smallest and largest classes where there are many."""
+    order = sorted(labels.items(), key=lambda item: (item[0] is None, item[0] or 0))
+    most = max(labels.values(), default=1)
+    if len(order) > rows:
+        counts = sorted(labels.values())
+        click.echo(f"{len(order)} labels, {counts[0]} to {counts[-1]} records each")
+        order = order[:rows]
+    for label, count in order:
+        bar = "#" * max(1, round(width * count / most))
+        click.echo(f"label {'none' if label is None else label:>6}: {count:>8} {bar}")

@@ -1,0 +1,71 @@
+"""caffepy extract-features: what a net computes, to databases."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from caffepy.cli import options
+
+log = logging.getLogger("caffepy.extract_features")
+
+
+@click.command()
+@click.argument("weights")
+@click.argument("model")
+@click.argument("blobs")
+@click.argument("dbs")
+@click.argument("batches", type=click.IntRange(min=1))
+@click.argument("backend", type=click.Choice(["lmdb", "leveldb"]))
+@click.argument("mode", type=click.Choice(["CPU", "GPU"]), default="CPU")
+@click.argument("device", default="0", required=False)
+@options.engine
+def command(weights, model, blobs, dbs, batches, backend, mode, device, engine):
+    """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
+
+    A record is a Datum of float_data, its key the number of the item. The net runs in phase TEST.
+    """
+    from contextlib import ExitStack
+
+    import numpy as np
+
+    from caffepy.cli import terminal
+    from caffepy.data.databases import create_database
+    from caffepy.errors import ConfigError, did_you_mean
+    from caffepy.net import Net
+    from caffepy.proto.caffe_pb2 import TEST, Datum
+
+    handler = terminal.start_logging()
+    names, paths = blobs.split(","), dbs.split(",")
+    if len(names) != len(paths):
+        raise click.UsageError(f"{len(names)} blob(s) but {len(paths)} database(s): give one for each")
+    log.info("Using %s", mode)
+    chosen = options.choose_engine(engine, device if mode == "GPU" else "")
+    net = Net(model, TEST, weights=weights, engine=chosen)
+    for name in names:
+        if name not in net.blobs:
+            raise ConfigError(f'the net has no blob "{name}"', where=model, hint=did_you_mean(name, net.blobs))
+    log.info("Extracting Features")
+    counts = dict.fromkeys(names, 0)
+    with ExitStack() as stack:
+        puts = [stack.enter_context(create_database(path, backend)) for path in paths]
+        advance = stack.enter_context(terminal.progress(handler, "extracting", batches))
+        for done in range(1, batches + 1):
+            net.forward_from_to()
+            for name, put in zip(names, puts):
+                blob = net.blobs[name]
+                values = np.asarray(net.engine.to_host(blob.data), np.float32).reshape(blob.num, -1)
+                shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
+                for item in values:
+                    datum = Datum(**shape)
+                    datum.float_data.extend(item)
+                    put(b"%010d" % counts[name], datum.SerializeToString())
+                    counts[name] += 1
+                    if counts[name] % 1000 == 0:
+                        log.info("Extracted features of %d query images for feature blob %s", counts[name], name)
+            advance(done)
+    for name in names:
+        if counts[name] % 1000:
+            log.info("Extracted features of %d query images for feature blob %s", counts[name], name)
+    log.info("Successfully extracted the features!")

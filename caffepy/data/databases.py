@@ -1,0 +1,65 @@
+"""Databases of records, whichever library holds them: opened to be read, created to be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+from caffepy.data.leveldb import LevelDbReader
+from caffepy.data.lmdb import LmdbReader, filling
+from caffepy.errors import DataError, MissingExtraError
+
+
+class Reader(Protocol):
+    """Key and value of record i, in key order."""
+
+    path: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> tuple[bytes, bytes]: ...
+
+
+def open_database(path: str | PathLike[str], backend: str) -> Reader:
+    """Open a database read-only; `backend` is "lmdb" or "leveldb". Nothing in its folder is touched."""
+    if backend.lower() == "leveldb":
+        return LevelDbReader(path)
+    return LmdbReader(path)
+
+
+def guess_backend(path: str | PathLike[str]) -> str:
+    return "leveldb" if (Path(path) / "CURRENT").is_file() else "lmdb"
+
+
+@contextmanager
+def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callable[[bytes, bytes], object]]:
+    """Create a database and yield the function that puts a record. Refuses to touch one that exists.
+
+    It has another name until it is complete, so that an error or a kill leaves no half database behind.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DataError("the database exists already", where=str(path), hint="Remove it or choose another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
+            yield put
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _filling_leveldb(path: str) -> Iterator[Callable[[bytes, bytes], object]]:
+    try:
+        import plyvel
+    except ImportError:
+        raise MissingExtraError("plyvel", "leveldb", "Writing a LevelDB") from None
+    with closing(plyvel.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 28)) as db:
+        yield db.put

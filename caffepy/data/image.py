@@ -1,0 +1,153 @@
+"""Pictures in and out of files: decoding and encoding by Pillow, resizing to the bit as Caffe's tools do."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from caffepy.errors import DataError, MissingExtraError
+from caffepy.files import near_names
+
+JPEG_QUALITY = 95
+
+
+@cache
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("Pillow", "images", "Reading and writing pictures") from None
+    return Image
+
+
+def decode(data: bytes, where: str, channels: int = 0) -> np.ndarray:
+    """The picture as uint8 (C, H, W), channels B, G, R.
+
+    `channels` 3 or 1 forces colour or gray; 0 keeps what is stored: gray 1, colour and palette 3, with alpha 4
+    (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError naming `where`.
+    """
+    opener = _pillow().open
+    try:
+        with opener(BytesIO(data)) as picture:
+            if channels == 1 and picture.format == "JPEG":
+                picture.draft("L", picture.size)
+            if channels and picture.format == "JPEG":
+                picture = _upright(picture)
+            pixels = _gray(picture) if channels == 1 else _color(picture, keep=channels == 0)
+    except Exception as error:  # decoders of damaged files raise whatever their parsers raise
+        text = "no known format" if "cannot identify" in str(error) else str(error) or type(error).__name__
+        raise DataError(
+            f"the picture does not decode: {text}", where=where, hint="Replace the file, or take it off the list."
+        ) from None
+    return pixels.transpose(2, 0, 1)
+
+
+def read(path: str, channels: int = 3, where: str = "") -> np.ndarray:
+    """Decode the file `path`; `where` says who asks for it."""
+    return decode(read_file(path, where), f"{where}: {path}" if where else path, channels)
+
+
+def read_file(path: str, where: str = "") -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot read the picture: {reason}", where=f"{where}: {path}" if where else path, hint=near_names(path)
+        ) from None
+
+
+def encode(image: np.ndarray, kind: str) -> bytes:
+    """A uint8 picture (1 or 3 or 4, H, W) as the bytes of a file of type `kind` (png, jpg, bmp, ...)."""
+    library = _pillow()
+    library.init()
+    name = library.registered_extensions().get("." + kind.lower().lstrip("."))
+    if name is None or name not in library.SAVE:
+        raise DataError(f'cannot encode pictures as "{kind}"', hint="Use png or jpg.")
+    pixels = image.transpose(1, 2, 0)
+    pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
+    out = BytesIO()
+    options = {"quality": JPEG_QUALITY, "subsampling": "4:2:0"} if name == "JPEG" else {}
+    library.fromarray(np.ascontiguousarray(pixels)).save(out, name, **options)
+    return out.getvalue()
+
+
+def _upright(picture: Any) -> Any:
+    """Turned as the camera's EXIF note says; pictures kept as stored are not."""
+    if "exif" not in picture.info:
+        return picture
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture)
+
+
+def _color(picture: Any, keep: bool) -> np.ndarray:
+    """(H, W, C) with C 3; with `keep` also 1 for gray and 4 for alpha."""
+    mode = picture.mode
+    if mode.startswith("I"):
+        gray = _eight_bits(picture)
+    elif mode in ("1", "L"):
+        gray = np.asarray(picture.convert("L"))
+    elif keep and (mode in ("LA", "RGBA", "PA") or "transparency" in picture.info):
+        return np.asarray(picture.convert("RGBA"))[:, :, [2, 1, 0, 3]]
+    else:
+        if mode != "RGB":
+            picture = picture.convert("RGB")
+        # Swapped by the library: a reversed view would slow down everything after it.
+        return np.frombuffer(picture.tobytes("raw", "BGR"), np.uint8).reshape(picture.height, picture.width, 3)
+    gray = gray[:, :, None]
+    return gray if keep else np.repeat(gray, 3, axis=2)
+
+
+def _gray(picture: Any) -> np.ndarray:
+    """(H, W, 1), weights in 15-bit integers as Caffe's decoder has them."""
+    if picture.mode.startswith("I"):
+        return _eight_bits(picture)[:, :, None]
+    if picture.mode in ("1", "L", "LA"):
+        return np.asarray(picture.convert("L"))[:, :, None]
+    rgb = np.asarray(picture.convert("RGB")).astype(np.int32)
+    return ((rgb @ np.array([9797, 19234, 3737], np.int32)) >> 15).astype(np.uint8)[:, :, None]
+
+
+def _eight_bits(picture: Any) -> np.ndarray:
+    """The upper byte of 16-bit gray."""
+    return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A uint8 picture (C, H, W) scaled bilinearly in the fixed-point arithmetic of Caffe's image library.
+
+    Weights have 11 bits; exact halving of both sides is the mean of four pixels.
+    """
+    _, old_height, old_width = image.shape
+    if (height, width) == (old_height, old_width):
+        return image
+    if (2 * height, 2 * width) == (old_height, old_width):
+        quads = image.astype(np.uint16)
+        rows = quads[:, 0::2] + quads[:, 1::2]
+        return ((rows[:, :, 0::2] + rows[:, :, 1::2] + 2) >> 2).astype(np.uint8)
+    left, (near, far) = _taps(old_width, width)
+    outside = (left < 0) | (left >= old_width - 1)
+    near[outside], far[outside] = 2048, 0
+    left = left.clip(0, old_width - 1)
+    source = image.astype(np.int32)
+    across = source[:, :, left] * near + source[:, :, (left + 1).clip(max=old_width - 1)] * far
+    across >>= 4
+    top, (above, below) = _taps(old_height, height)
+    upper = across[:, top.clip(0, old_height - 1)] * above[:, None] >> 16
+    lower = across[:, (top + 1).clip(0, old_height - 1)] * below[:, None] >> 16
+    return ((upper + lower + 2) >> 2).astype(np.uint8)
+
+
+def _taps(old: int, new: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Which pixel each new one begins at, and the weights of that and the next."""
+    at = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    first = np.floor(at)
+    t = at - first
+    weights = np.rint((1 - t) * 2048).astype(np.int32), np.rint(t * 2048).astype(np.int32)
+    return first.astype(np.int64), weights

@@ -1,0 +1,52 @@
+"""Image lists: a line each, the path of a picture, a blank, its label."""
+
+from __future__ import annotations
+
+import re
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from caffepy.errors import DataError
+from caffepy.files import near_names
+
+_INTEGER = re.compile(r"[+-]?\d+")
+
+
+class Entry(NamedTuple):
+    """A line of a list."""
+
+    name: str
+    label: int
+    line: int
+    """Counted from 1, for messages."""
+
+
+def read_list(path: str | PathLike[str]) -> list[Entry]:
+    """The entries of a list. Split at the last blank, so names may have some; empty lines are passed over.
+
+    A label is an integer; what follows its digits is ignored, as Caffe does. Raises DataError with the line number.
+    """
+    source = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(
+            f"cannot read the list of images: {error.strerror}", where=source, hint=near_names(path)
+        ) from None
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, blank, label = line.rstrip().rpartition(" ")
+        found = _INTEGER.match(label)
+        if not blank or not found:
+            raise DataError(
+                f'no label at the end of "{line.strip()}"',
+                where=f"{source}:{number}",
+                hint="Each line is a path, a blank and an integer label.",
+            )
+        entries.append(Entry(name, int(found[0]), number))
+    if not entries:
+        raise DataError("the list of images is empty", where=source)
+    return entries

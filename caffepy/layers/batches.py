@@ -1,0 +1,192 @@
+"""Layers whose tops are batches made ahead on a background thread: what they share."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from caffepy import rng
+from caffepy.blob import Blob
+from caffepy.data.augment import Augmenter
+from caffepy.data.order import Cursor, Order
+from caffepy.data.prefetch import Prefetcher
+from caffepy.data.transformer import Transformer
+from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.layer import Count, Layer
+
+Batch = list[np.ndarray]
+
+
+class Position(NamedTuple):
+    """Where a data layer stands: what it reads next, and its generator's state."""
+
+    cursor: Cursor
+    random: Any = None
+
+
+class BatchLayer(Layer):
+    """Base of layers whose tops are batches made ahead: a subclass makes batch after batch from a position."""
+
+    num_bottom = 0
+    num_top: ClassVar[Count] = (1, 2)
+    prefetcher: Prefetcher[Position, Batch]
+
+    def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
+        """The host arrays of the next batch, one a top, and the position behind it. Runs on the background thread."""
+        raise NotImplementedError
+
+    def start(self, position: Position, depth: int, top: list[Blob]) -> None:
+        """Shape the tops by the first batch and begin to read ahead."""
+        batch, _ = self.make(position, None)
+        for blob, values in zip(top, batch):
+            blob.reshape(values.shape)
+        this = weakref.proxy(self)  # else layer and prefetcher keep each other alive
+        self.prefetcher = Prefetcher(lambda position, recycled: this.make(position, recycled), position, depth)
+
+    def shard(self, rank: int, size: int) -> None:
+        """Read only what is due to process `rank` of `size`, without overlap. To be called before training."""
+        raise NotImplementedError
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """The tops take the shape of every batch as it comes."""
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        for blob, values in zip(top, self.prefetcher.next()):
+            blob.reshape(values.shape)
+            blob.data[...] = self.engine.asarray(values)
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self.prefetcher.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        cursor, random = state["position"]
+        self.prefetcher.restart(Position(Cursor(*cursor), random))
+
+    @property
+    def data_wait(self) -> float:
+        """Seconds that forward has waited for data so far."""
+        return self.prefetcher.wait
+
+
+class PictureLayer(BatchLayer):
+    """Base of layers that read labelled pictures: data (N, C, H, W) and, in a second top, labels (N).
+
+    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them). The shape of
+    a batch is that of its first picture after cropping; all others must come out alike.
+    """
+
+    order: Order
+    batch_size: int
+    seed = 0
+    """Of what Caffe does not draw: augmentation and the order of records."""
+
+    def fetch(self, i: int) -> Any:
+        """What there is of record `i` without decoding it."""
+        raise NotImplementedError
+
+    def decode(self, record: Any) -> tuple[np.ndarray, float]:
+        """Picture (C, H, W) and label."""
+        raise NotImplementedError
+
+    def place(self, record: Any) -> str:
+        """Where a record is, for messages."""
+        raise NotImplementedError
+
+    def begin(self, top: list[Blob], threads: int, before_start: Callable[[], Cursor]) -> None:
+        """Draw the seeds in Caffe's order, with the subclass's own in between, and start reading ahead."""
+        self.transformer = Transformer(self.param.transform_param, self.phase)
+        self.augmenter = Augmenter(self.param.transform_param, self.phase)
+        self.with_labels = len(top) > 1
+        if threads < 1:
+            raise ConfigError("threads must be at least 1")
+        self._pool = ThreadPoolExecutor(threads, "caffepy-decode") if threads > 1 else None
+        if self.transformer.random:
+            rng.draw()  # Caffe seeds twice and uses the second
+        cursor = before_start()
+        random = rng.mt19937(rng.draw()).bit_generator.state if self.transformer.random else None
+        rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
+        if self.augmenter.active:
+            self.seed = self.seed or rng.draw()
+        self.start(Position(cursor, random), self.param.data_param.prefetch, top)
+
+    def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
+        indices, cursor = self.order.advance(position.cursor, self.batch_size)
+        records = [self.fetch(i) for i in indices]
+        randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
+        decoded = list(self._map(self._prepare, records, randoms))
+        images = [image for image, _ in decoded]
+        shape = self._common_shape(images, records)
+        random = rng.mt19937(0) if position.random is not None else None
+        if random is not None:
+            random.bit_generator.state = position.random
+        choices = [self.transformer.draw(image.shape, random) for image in images]
+        batch = [new_array(recycled, 0, (len(images), *shape))]
+        if self._pool is None:
+            self.transformer.apply_all(images, choices, batch[0])
+        else:
+            list(self._map(self.transformer.apply, images, choices, batch[0]))
+        for target, augmentation in zip(batch[0], randoms):
+            self.augmenter.after(target, augmentation)
+        if self.with_labels:
+            batch.append(new_array(recycled, 1, (len(images),)))
+            batch[1][...] = [label for _, label in decoded]
+        return batch, Position(cursor, random and random.bit_generator.state)
+
+    def _augmentation(self, cursor: Cursor, k: int) -> np.random.Generator | None:
+        if not self.augmenter.active:
+            return None
+        return np.random.default_rng([self.seed, *cursor, self.order.rank, k])
+
+    def _prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, float]:
+        image, label = self.decode(record)
+        if random is not None:
+            image = self.augmenter.before(image, random, self.place(record))
+        return image, label
+
+    def _map(self, function: Callable, *arguments: Iterable) -> Iterable:
+        return map(function, *arguments) if self._pool is None else self._pool.map(function, *arguments)
+
+    def _common_shape(self, images: list[np.ndarray], records: list[Any]) -> tuple[int, int, int]:
+        """The shape of the batch; raises ShapeError and DataError with the record that has another."""
+        shapes: dict[tuple[int, ...], tuple[int, int, int]] = {}
+        for image, record in zip(images, records):
+            if image.shape not in shapes:
+                try:
+                    shapes[image.shape] = self.transformer.shape(image.shape)
+                except ShapeError as error:
+                    raise error.at(self.place(record)) from None
+            if shapes[image.shape] != shapes[images[0].shape]:
+                raise DataError(
+                    f"the picture has shape {image.shape}, the batch began with {images[0].shape}",
+                    where=self.place(record),
+                    hint=self.size_hint,
+                )
+        return shapes[images[0].shape]
+
+    size_hint = ""
+
+    def shard(self, rank: int, size: int) -> None:
+        self.order = self.order._replace(rank=rank, size=size)
+        self.prefetcher.restart(self.prefetcher.state)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "seed": self.seed}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.seed = state.get("seed", self.seed)
+        self.order = self.order._replace(seed=self.seed)
+        super().set_state(state)
+
+
+def new_array(recycled: Batch | None, i: int, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array (N, C, H, W) stored channels-last, or of fewer axes; the recycled one if it fits."""
+    if recycled is not None and recycled[i].shape == shape:
+        return recycled[i]
+    if len(shape) == 4:
+        n, c, h, w = shape
+        return np.empty((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
+    return np.empty(shape, np.float32)

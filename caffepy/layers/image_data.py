@@ -1,0 +1,65 @@
+"""ImageData: batches of pictures that a text file lists."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffepy import rng
+from caffepy.blob import Blob
+from caffepy.data import image
+from caffepy.data.lists import Entry, read_list
+from caffepy.data.order import Cursor, ListOrder
+from caffepy.errors import ConfigError
+from caffepy.layer import register
+from caffepy.layers.batches import PictureLayer
+
+
+@register("ImageData")
+class ImageData(PictureLayer):
+    """Pictures of the files in the list `image_data_param.source` (path, blank, label): data (N, C, H, W), labels (N).
+
+    Resized to `new_height` x `new_width` if these are set, in colour unless `is_color: false`; `root_folder` is put in
+    front of the names as it stands. `shuffle` mixes the list in every epoch as Caffe does; `rand_skip` begins at a
+    random line below it. Reads `transform_param`, `data_param.prefetch` and, beyond Caffe, `threads`.
+    """
+
+    size_hint = "Set new_height and new_width, or crop_size, or give all pictures one size."
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.param.image_data_param
+        if p.batch_size <= 0:
+            raise ConfigError(
+                "image_data_param.batch_size must be at least 1", hint="Set image_data_param { batch_size: 64 }."
+            )
+        if not p.source:
+            raise ConfigError("image_data_param.source is not set", hint="It names the list of images.")
+        if bool(p.new_height) != bool(p.new_width):
+            raise ConfigError("new_height and new_width are set together or not at all")
+        self.batch_size = p.batch_size
+        self.entries = read_list(p.source)
+        self.order = ListOrder(len(self.entries))
+        self.begin(top, p.threads, self._begin)
+
+    def _begin(self) -> Cursor:
+        p = self.param.image_data_param
+        if p.shuffle:
+            self.seed = rng.draw()
+            self.order = ListOrder(len(self.entries), shuffle=True, seed=self.seed)
+        skip = rng.draw() % p.rand_skip if p.rand_skip else 0
+        if skip >= len(self.entries):
+            raise ConfigError(
+                f"rand_skip {p.rand_skip} skips {skip} lines of a list of {len(self.entries)}",
+                hint="Make rand_skip at most the number of lines.",
+            )
+        return Cursor(0, skip)
+
+    def fetch(self, i: int) -> Entry:
+        return self.entries[i]
+
+    def decode(self, record: Entry) -> tuple[np.ndarray, float]:
+        p = self.param.image_data_param
+        picture = image.read(p.root_folder + record.name, 3 if p.is_color else 1, self.place(record))
+        return image.resize(picture, p.new_height, p.new_width) if p.new_height else picture, record.label
+
+    def place(self, record: Entry) -> str:
+        return f"{self.param.image_data_param.source}:{record.line}"

@@ -1,0 +1,152 @@
+"""The command line itself: spellings, help, unknown names and exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from caffepy import __version__
+from caffepy.cli import cli, main, normalize
+
+COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def run(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "caffepy", *args], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        (["train", "-solver=s.prototxt"], ["train", "--solver=s.prototxt"]),
+        (["train", "-solver", "s.prototxt"], ["train", "--solver", "s.prototxt"]),
+        (["train", "--solver", "my_net_v2.prototxt"], ["train", "--solver", "my_net_v2.prototxt"]),
+        (["--sigint_effect=snapshot"], ["--sigint-effect=snapshot"]),
+        (["-sigint_effect", "none"], ["--sigint-effect", "none"]),
+        (["--weights=a_b.caffemodel,-c_d"], ["--weights=a_b.caffemodel,-c_d"]),
+        (["--level", "-1"], ["--level", "-1"]),
+        (["--weights=a\nb"], ["--weights=a\nb"]),
+        (["--", "-solver_x"], ["--", "-solver_x"]),
+        (["-help"], ["--help"]),
+        (["-"], ["-"]),
+    ],
+)
+def test_caffes_spellings(given, ours):
+    assert normalize(given) == ours
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    main([name, "-help"])
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"Usage: caffepy {name} ")
+    command = cli.get_command(click.Context(cli), name)
+    assert command.help
+    for option in command.params:
+        assert isinstance(option, click.Argument) or option.help, f"--{option.name} has no help"
+
+
+def test_the_four_of_the_first_step_are_there():
+    assert {"train", "test", "time", "convert-mnist"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["convert_mnist", "convert-mnist"])
+def test_commands_may_be_written_with_underscores(name):
+    assert cli.get_command(click.Context(cli), name).name == "command"
+
+
+HELP = "\n  caffepy {} --help lists the options."
+USAGE = {
+    "trian": 'no command "trian"\n  Did you mean "train"?',
+    "frobnicate": 'no command "frobnicate"\n  caffepy --help lists the commands.',
+    "train": "Missing option '--solver'." + HELP.format("train"),
+    "train x.prototxt": "Missing option '--solver'." + HELP.format("train"),
+    "train --solver": "Option '--solver' requires an argument.",
+    "train --solver x y": "Got unexpected extra argument (y)" + HELP.format("train"),
+    "train --solver x --sigint_effect explode": (
+        "Invalid value for '--sigint-effect': 'explode' is not one of 'stop', 'snapshot', 'none'."
+        + HELP.format("train")
+    ),
+    "train --solver x --weights a --snapshot b": (
+        "--weights, --snapshot and --resume exclude each other\n"
+        "  --snapshot and --resume restore the weights with everything else."
+    ),
+    "test --model x": "Missing option '--weights'." + HELP.format("test"),
+    "time --model x --iterations many": (
+        "Invalid value for '--iterations': 'many' is not a valid integer." + HELP.format("time")
+    ),
+    "time --model x --iterations 0": "--iterations must be at least 1, got 0" + HELP.format("time"),
+    "time --model x --phase BOTH": (
+        "Invalid value for '--phase': 'BOTH' is not one of 'TRAIN', 'TEST'." + HELP.format("time")
+    ),
+    "convert-mnist a b": "Missing argument 'DB'." + HELP.format("convert-mnist"),
+}
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_wrong_usage(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    out, err = capsys.readouterr()
+    assert stop.value.code == 1 and out == ""
+    assert err == f"error: {USAGE[line]}\n"
+
+
+def test_a_misspelt_option_offers_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "-wieghts=x"])
+    assert stop.value.code == 1
+    err = capsys.readouterr().err  # the wording is click's and changes
+    assert err.startswith("error: No such option") and "--wieghts" in err and "Did you mean '--weights'?" in err
+
+
+def test_a_full_disk_is_no_traceback(monkeypatch, capsys):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device", "/data/db")
+
+    monkeypatch.setattr(cli, "main", full)
+    with pytest.raises(SystemExit) as stop:
+        main(["train"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: /data/db: No space left on device\n"
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["train"])
+    assert stop.value.code == 130 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arg", ["--version", "-version"])
+def test_version(arg, capsys):
+    main([arg])
+    assert capsys.readouterr().out == f"caffepy version {__version__}\n"
+
+
+def test_the_program_from_outside(tmp_path):
+    done = run()
+    assert done.returncode == 0 and done.stdout.startswith("Usage: caffepy [OPTIONS] COMMAND") and not done.stderr
+    done = run("time", "-model", str(tmp_path / "n.prototxt"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path}/n.prototxt: cannot read the file: No such file or directory\n"
+
+
+@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)], ids=lambda args: " ".join(args))
+def test_help_is_instant(args):
+    """What takes long to import waits until the command runs."""
+    code = (
+        "import sys; from caffepy.cli import main\n"
+        f"try: main({[*args, '--help']})\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', sorted({'numpy', 'google', 'h5py', 'lmdb', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"

@@ -1,0 +1,173 @@
+"""The tools that make databases, against what Caffe's own made and printed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import shlex
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from caffepy.cli import cli, main, normalize
+from caffepy.cli.terminal import start_logging
+from caffepy.data import image
+from caffepy.data.databases import guess_backend, open_database
+from caffepy.data.transformer import read_mean
+from caffepy.proto.caffe_pb2 import BlobProto, Datum
+from tests.support import GOLDEN, assert_close
+
+DB = GOLDEN / "db"
+COMMANDS = (DB / "commands.txt").read_text().splitlines()
+PRINTED = json.loads((DB / "tool_output.json").read_text())
+NAMES = {"convert_mnist_data": "convert-mnist", "convert_cifar_data": "convert-cifar"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The inputs of the recorded commands; what these made lies in `DB`."""
+    for name in ("images", "cifar10-batches-bin", "color_lmdb"):
+        shutil.copytree(DB / name, tmp_path / name)
+    for pattern in ("*.txt", "digits-*", "features.*"):
+        for path in DB.glob(pattern):
+            shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(line: str) -> None:
+    """A command of Caffe's, run by ours; raises what the command line would print."""
+    tool, *args = shlex.split(line)
+    cli.main(normalize([NAMES.get(tool, tool.replace("_", "-")), *args]), standalone_mode=False)
+
+
+def check_database(ours, reference) -> None:
+    ours, reference = (open_database(path, guess_backend(path)) for path in (ours, reference))
+    assert len(ours) == len(reference)
+    for i in range(len(ours)):
+        (key, value), (expected_key, expected_value) = ours[i], reference[i]
+        assert key == expected_key
+        datum, expected = Datum.FromString(value), Datum.FromString(expected_value)
+        if expected.float_data:
+            assert_close(datum.float_data, expected.float_data, 1e-5)
+            datum.ClearField("float_data")
+            expected.ClearField("float_data")
+        if expected.encoded:
+            values = [image.decode(d.data, "").astype(int) for d in (datum, expected)]
+            assert np.abs(values[0] - values[1]).max() <= 2
+            datum.data = expected.data
+        assert datum == expected
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_recorded_command(line, folder, caplog, monkeypatch):
+    if "leveldb" in line:
+        pytest.importorskip("plyvel")
+    words = line.split()
+    if words[0] == "compute_image_mean":
+        shutil.copytree(DB / words[-2], folder / words[-2], dirs_exist_ok=True)
+    elif words[0] == "convert_imageset":
+        shutil.rmtree(folder / words[-1], ignore_errors=True)
+    start_logging()
+    monkeypatch.setattr(logging.getLogger("caffepy"), "propagate", True)
+    with caplog.at_level("INFO", "caffepy"):
+        run(line)
+    if words[0] == "compute_image_mean":
+        ours = BlobProto.FromString((folder / words[-1]).read_bytes())
+        assert ours == BlobProto.FromString((DB / words[-1]).read_bytes())
+    elif words[0] == "extract_features":
+        for name in words[4].split(","):
+            check_database(name, DB / name)
+    else:
+        for name in [words[-1]] if "cifar" not in line else ["cifar10_train_lmdb", "cifar10_test_lmdb"]:
+            check_database(name, DB / name)
+    if line in PRINTED:
+        printed = [text.split("] ", 1)[1] for text in PRINTED[line].splitlines() if text[0] == "I"]
+        said = [record.getMessage() for record in caplog.records]
+        assert [text for text in printed if text not in said] == []
+
+
+def test_gzipped_mnist(folder):
+    for name in ("digits-images-idx3-ubyte", "digits-labels-idx1-ubyte"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+    run("convert_mnist_data digits-images-idx3-ubyte.gz digits-labels-idx1-ubyte.gz mnist_lmdb")
+    check_database("mnist_lmdb", DB / "mnist_lmdb")
+
+
+def test_nothing_is_left_behind_by_a_failure(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert-imageset", "--max-errors=0", "images/", "list_gap.txt", "out_lmdb"])
+    assert "more than 0 file(s) cannot be read" in capsys.readouterr().err
+    assert not [path for path in folder.iterdir() if "out_lmdb" in path.name]
+
+
+def test_sizes_are_checked_where_asked(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert-imageset", "--check_size=true", "images/", "list_var.txt", "out_lmdb"])
+    assert "the picture has shape (3, 25, 11), the first one (3, 13, 20)" in capsys.readouterr().err
+
+
+def test_shuffle_keeps_every_record(folder):
+    run("convert_imageset --shuffle --seed=3 images/ list_same.txt out_lmdb")
+    reader = open_database("out_lmdb", "lmdb")
+    keys = [reader[i][0].decode() for i in range(9)]
+    names = [key[9:] for key in keys]
+    expected = json.loads(h5py.File(DB / "records.h5")["color_lmdb"].attrs["keys"])
+    assert sorted(names) == sorted(key[9:] for key in expected)
+    assert names != sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the list of images is empty"),
+        ("same/img_00.png\n", 'list.txt:1: no label at the end of "same/img_00.png"'),
+        ("a.png 1\nb.png cat\n", 'list.txt:2: no label at the end of "b.png cat"'),
+    ],
+)
+def test_bad_lists(text, message, folder, capsys):
+    (folder / "list.txt").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        main(["convert-imageset", "images/", "list.txt", "out_lmdb"])
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_mean_of_different_sizes(folder, capsys):
+    shutil.copytree(DB / "var_lmdb", folder / "var_lmdb")
+    with pytest.raises(SystemExit):
+        main(["compute-image-mean", "var_lmdb", "mean.binaryproto"])
+    error = capsys.readouterr().err
+    assert 'var_lmdb, key "00000001_var/v1.png": the picture has shape (3, 25, 11), the first one (3, 13, 20)' in error
+    assert not (folder / "mean.binaryproto").exists()
+
+
+def test_inspect(folder, capsys):
+    main(["data", "inspect", "color_lmdb", "--sheet", "sheet.png"])
+    out = capsys.readouterr().out
+    assert "color_lmdb: 9 records (lmdb)" in out
+    assert "shape 3x14x18: 9" in out
+    assert "label      5:        1" in out
+    sheet = image.read("sheet.png")
+    reader = open_database("color_lmdb", "lmdb")
+    first = np.frombuffer(Datum.FromString(reader[0][1]).data, np.uint8).reshape(3, 14, 18)
+    assert np.array_equal(sheet[:, :14, :18], first)
+
+
+def test_inspect_names_damaged_records(folder, capsys):
+    from caffepy.data.lmdb import write_lmdb
+
+    write_lmdb("bad_lmdb", [(b"1", Datum(data=b"no picture", encoded=True).SerializeToString())])
+    with pytest.raises(SystemExit):
+        main(["data", "inspect", "bad_lmdb"])
+    error = capsys.readouterr().err
+    assert 'damaged: bad_lmdb, key "1": the picture does not decode' in error
+    assert "1 of 1 records are damaged" in error
+
+
+def test_written_means_are_read_by_the_transformer(folder):
+    run("compute_image_mean color_lmdb mean.binaryproto")
+    assert np.array_equal(read_mean("mean.binaryproto"), read_mean(str(DB / "mean_color_lmdb.binaryproto")))

@@ -1,0 +1,158 @@
+"""LMDB: reading in key order without a trace, writing whole or not at all, refusing what is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from caffepy.data.lmdb import LmdbReader, filling, write_lmdb
+from caffepy.errors import DataError
+
+MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
+KILLED = """
+import os, signal, sys
+from caffepy.data.lmdb import write_lmdb
+def records():
+    yield from ((b"%08d" % i, b"value") for i in range(2500))
+    os.kill(os.getpid(), signal.SIGKILL)
+write_lmdb(sys.argv[1], records())
+"""
+
+
+def records(count: int = 5) -> list[tuple[bytes, bytes]]:
+    return [(b"%08d" % i, b"value %d" % i) for i in range(count)]
+
+
+def refused(path) -> str:
+    with pytest.raises(DataError) as caught:
+        LmdbReader(path)
+    return str(caught.value)
+
+
+@pytest.fixture
+def db(tmp_path) -> Path:
+    write_lmdb(tmp_path / "db", records())
+    return tmp_path / "db"
+
+
+def test_records_come_in_key_order(tmp_path):
+    assert write_lmdb(tmp_path / "db", reversed(records())) == 5
+    reader = LmdbReader(tmp_path / "db")
+    assert len(reader) == 5
+    assert [reader[i] for i in range(5)] == records()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 6])
+def test_transactions_of_any_size(tmp_path, batch):
+    with filling(str(tmp_path / "db"), batch) as put:
+        for record in records():
+            put(*record)
+    assert [LmdbReader(tmp_path / "db")[i] for i in range(5)] == records()
+
+
+def test_any_order_of_access(db):
+    reader = LmdbReader(db)
+    for i in (3, 4, 0, 0, 1, 4, 2, 3, 1):
+        assert reader[i] == records()[i]
+
+
+def test_reading_leaves_no_trace(db):
+    before = {path.name: path.stat().st_mtime_ns for path in db.iterdir()}
+    LmdbReader(db)[0]
+    assert {path.name: path.stat().st_mtime_ns for path in db.iterdir()} == before
+    assert list(before) == ["data.mdb"]
+
+
+def test_several_readers_of_one_database(db):
+    first, second = LmdbReader(db), LmdbReader(str(db))
+    assert first[0] == second[0]
+    del first
+    assert second[1] == records()[1]
+    del second
+    assert LmdbReader(db)[2] == records()[2]
+
+
+def test_a_reader_may_be_dropped_while_another_opens(db, monkeypatch):
+    """As the garbage collector does, at any allocation: it must not wait for the lock that its own thread holds."""
+    readers = [LmdbReader(db)]
+    real = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: readers.clear() or real(path))
+    write_lmdb(db.parent / "other", records())
+    assert LmdbReader(db.parent / "other")[1] == records()[1]
+    assert not readers
+
+
+def test_a_single_file_is_a_database_too(tmp_path):
+    with lmdb.open(str(tmp_path / "one.mdb"), subdir=False) as env, env.begin(write=True) as transaction:
+        transaction.put(b"k", b"v")
+    assert LmdbReader(tmp_path / "one.mdb")[0] == (b"k", b"v")
+
+
+def test_what_is_missing(db):
+    assert refused(db.parent / "dbb") == f'{db.parent}/dbb: there is no such LMDB\n  Did you mean "db"?'
+    assert refused(db.parent / "zzzzzz") == f"{db.parent}/zzzzzz: there is no such LMDB\n  {MAKE}"
+    assert refused(db.parent / "no" / "db") == (
+        f"{db.parent}/no/db: there is no such LMDB\n  There is no folder {db.parent}/no."
+    )
+
+
+def test_what_is_empty(tmp_path):
+    write_lmdb(tmp_path / "db", [])
+    assert refused(tmp_path / "db") == f"{tmp_path}/db: the LMDB is empty\n  {MAKE}"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("db", b"text", "this is no LMDB (MDB_INVALID: File is not an LMDB file)\n  " + MAKE),
+        ("db/data.mdb", b"text" * 5000, "this is no LMDB (MDB_INVALID: File is not an LMDB file)\n  " + MAKE),
+        ("db/readme", b"text", "this is no LMDB: the folder has no file data.mdb\n  " + MAKE),
+        ("db/CURRENT", b"MANIFEST", "this is a LevelDB, not an LMDB\n  Set data_param { backend: LEVELDB }."),
+    ],
+)
+def test_what_is_no_lmdb(tmp_path, file, content, problem):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+    assert refused(tmp_path / "db") == f"{tmp_path}/db: {problem}"
+    assert refused(tmp_path / "db") == f"{tmp_path}/db: {problem}"  # nothing of the first attempt is left
+
+
+def test_a_truncated_database_is_refused(tmp_path):
+    write_lmdb(tmp_path / "db", ((b"%d" % i, bytes(3000)) for i in range(100)))
+    file = tmp_path / "db" / "data.mdb"
+    whole = file.stat().st_size
+    os.truncate(file, whole // 2)
+    assert refused(tmp_path / "db") == (
+        f"{tmp_path}/db: the LMDB is truncated: it needs {whole} bytes and has {whole // 2}\n"
+        "  Copy or make the database again."
+    )
+
+
+def test_an_existing_database_is_not_touched(db):
+    with pytest.raises(DataError) as caught:
+        write_lmdb(db, records(9))
+    assert str(caught.value) == f"{db}: the database exists already\n  Remove it or choose another name."
+    assert len(LmdbReader(db)) == 5
+
+
+def test_an_error_leaves_no_database(tmp_path):
+    def broken():
+        yield from records(2500)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_lmdb(tmp_path / "db", broken())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_kill_leaves_no_database(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "db")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "db").exists()
+    assert write_lmdb(tmp_path / "db", records()) == 5

@@ -1,0 +1,56 @@
+"""Which record comes next, against a list that is simply written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from caffepy.data.order import Cursor, Order
+
+
+def take(order: Order, batches: list[int], cursor: Cursor = Cursor()) -> tuple[list[int], Cursor]:  # noqa: B008
+    out = []
+    for count in batches:
+        indices, cursor = order.advance(cursor, count)
+        out += indices
+    return out, cursor
+
+
+@pytest.mark.parametrize("batches", [[3] * 7, [21], [1] * 21, [8, 13], [0, 21, 0]])
+def test_round_and_round(batches):
+    assert take(Order(8), batches) == ([i % 8 for i in range(21)], Cursor(2, 5))
+
+
+def test_a_batch_may_be_longer_than_the_data():
+    assert take(Order(2), [5, 1]) == ([0, 1, 0, 1, 0, 1], Cursor(3, 0))
+
+
+def test_an_epoch_ends_with_the_next_one_at_its_start():
+    assert Order(4).advance(Cursor(), 4)[1] == Cursor(1, 0)
+
+
+@pytest.mark.parametrize("length", [1, 8, 1000])
+def test_shuffled_epochs_are_permutations_that_differ(length):
+    order = Order(length, shuffle=True, seed=3)
+    indices, _ = take(order, [length] * 3)
+    epochs = [indices[i * length : (i + 1) * length] for i in range(3)]
+    assert all(sorted(epoch) == list(range(length)) for epoch in epochs)
+    if length > 1:
+        assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert take(order._replace(seed=4), [length])[0] != epochs[0] or length == 1
+
+
+def test_shuffling_depends_on_seed_and_epoch_alone():
+    order = Order(10, shuffle=True, seed=3)
+    all_at_once, _ = take(order, [200])  # more epochs than are remembered
+    first, cursor = take(order, [7, 7, 60])
+    rest, _ = take(Order(10, shuffle=True, seed=3), [126], Cursor(*cursor))
+    assert first + rest == all_at_once
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("length", "size"), [(10, 3), (4, 4), (2, 3)])
+def test_processes_share_the_records_out(length, size, shuffle):
+    whole, _ = take(Order(length, shuffle, 1), [12 * size])
+    for rank in range(size):
+        part, _ = take(Order(length, shuffle, 1, rank, size), [5, 7])
+        assert part == whole[rank::size]

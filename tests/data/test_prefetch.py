@@ -1,0 +1,133 @@
+"""Batches made ahead: their order, the bound of the queue, errors, and going on from a state."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from caffepy.data.prefetch import Prefetcher
+
+
+class Source:
+    """Makes batch i of a state i, and remembers what it was asked."""
+
+    def __init__(self, fails_at: int | None = None):
+        self.made: list[int] = []
+        self.recycled: list[list[int] | None] = []
+        self.fails_at = fails_at
+
+    def __call__(self, state: int, recycled: list[int] | None) -> tuple[list[int], int]:
+        if state == self.fails_at:
+            raise ValueError(f"batch {state} is damaged")
+        self.made.append(state)
+        self.recycled.append(recycled)
+        batch = [0] if recycled is None else recycled
+        batch[0] = state
+        return batch, state + 1
+
+
+def wait_until(condition) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("timeout")
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def start(source, state: int = 0, depth: int = 3) -> Prefetcher:
+        started.append(Prefetcher(source, state, depth))
+        return started[-1]
+
+    yield start
+    for prefetcher in started:
+        prefetcher.close()
+    wait_until(lambda: not any(t.name == "caffepy-prefetch" for t in threading.enumerate()))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 4])
+def test_batches_come_in_order(start, depth):
+    prefetcher = start(Source(), 5, depth)
+    assert [prefetcher.next()[0] for _ in range(20)] == list(range(5, 25))
+
+
+def test_nothing_runs_before_the_first_batch_is_wanted(start):
+    source = Source()
+    start(source)
+    time.sleep(0.02)
+    assert source.made == []
+
+
+def test_no_more_is_made_ahead_than_the_queue_holds(start):
+    source = Source()
+    prefetcher = start(source, depth=3)
+    prefetcher.next()
+    wait_until(lambda: len(source.made) == 5)  # the reader's, three that wait, one in the maker's hand
+    time.sleep(0.02)
+    assert len(source.made) == 5
+
+
+def test_the_state_is_the_readers_not_the_makers(start):
+    source = Source()
+    prefetcher = start(source, depth=3)
+    for expected in range(4):
+        assert prefetcher.state == expected
+        prefetcher.next()
+
+
+def test_memory_is_used_again(start):
+    source = Source()
+    prefetcher = start(source, depth=1)
+    for _ in range(50):
+        prefetcher.next()
+    assert len({id(batch) for batch in source.recycled if batch is not None}) <= 4
+    assert source.recycled.count(None) <= 4
+
+
+def test_an_error_reaches_the_reader_behind_the_good_batches(start):
+    prefetcher = start(Source(fails_at=2))
+    assert [prefetcher.next()[0] for _ in range(2)] == [0, 1]
+    with pytest.raises(ValueError, match=r"^batch 2 is damaged$"):
+        prefetcher.next()
+    assert prefetcher.state == 2
+
+
+def test_an_error_reaches_a_waiting_reader_at_once(start):
+    prefetcher = start(Source(fails_at=0))
+    began = time.perf_counter()
+    for _ in range(2):  # and once more, for who tries again
+        with pytest.raises(ValueError, match=r"^batch 0 is damaged$"):
+            prefetcher.next()
+    assert time.perf_counter() - began < 5
+
+
+def test_restart_drops_what_was_made_ahead(start):
+    prefetcher = start(Source())
+    prefetcher.next()
+    prefetcher.restart(100)
+    assert prefetcher.state == 100
+    assert [prefetcher.next()[0] for _ in range(3)] == [100, 101, 102]
+
+
+def test_close_stops_the_thread_and_next_goes_on(start):
+    prefetcher = start(Source())
+    prefetcher.next()
+    prefetcher.close()
+    prefetcher.close()
+    assert not any(t.name == "caffepy-prefetch" for t in threading.enumerate())
+    assert prefetcher.next() == [1]
+
+
+def test_the_time_of_waiting_is_counted(start):
+    def slow(state, recycled):
+        time.sleep(0.02)
+        return [state], state + 1
+
+    prefetcher = start(slow)
+    prefetcher.next()
+    assert prefetcher.wait >= 0.01

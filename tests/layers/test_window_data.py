@@ -1,0 +1,86 @@
+"""WindowData beyond the recordings: resuming, shards, what goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from caffepy.data.image import encode
+from caffepy.errors import CaffeError
+from tests.data.sources import batches, layer, pictures, same
+
+FILE = """# 0
+0.png
+3
+12
+10
+3
+1 0.9 1 2 6 8
+2 0.6 0 0 9 11
+1 0.1 3 3 9 9
+"""
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0.png").write_bytes(encode(pictures(1)[0], "png"))
+    (tmp_path / "windows.txt").write_text(FILE)
+    return "windows.txt"
+
+
+def options(window: str = "", transform: str = "crop_size: 6 mirror: true") -> str:
+    return (
+        f'window_data_param {{ source: "windows.txt" batch_size: 4 fg_fraction: 0.5 {window} }} '
+        f"transform_param {{ {transform} }}"
+    )
+
+
+@pytest.mark.parametrize("window", ["", 'crop_mode: "square" context_pad: 1 cache_images: true'])
+def test_resumes_to_the_bit(window, source):
+    straight = batches(layer("WindowData", options(window)), 6)
+    net = layer("WindowData", options(window))
+    batches(net, 2)
+    other = layer("WindowData", options(window), seed=99)
+    other.layers[0].set_state(net.layers[0].state())
+    assert same(batches(other, 4), straight[2:])
+
+
+def test_shards_draw_windows_of_their_own(source):
+    nets = [layer("WindowData", options()) for _ in range(2)]
+    for rank, net in enumerate(nets):
+        net.layers[0].shard(rank, 2)
+    assert not same(*(batches(net, 4) for net in nets))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the window file has no windows"),
+        ("0.png\n", 'windows.txt:1: expected "# index", found "0.png"'),
+        ("# 0\n0.png\n3\n12\n", "the window file ends where width should follow"),
+        ("# 0\n0.png\n3\nx\n", 'windows.txt:4: expected height, found "x"'),
+        ("# 0\n0.png\n3\n12\n10\n1\n1 0.9 1 2 6\n", 'windows.txt:7: expected "label overlap x1 y1 x2 y2"'),
+        (FILE.replace("1 0.9", "0 0.9"), "a foreground window of 0.png has label 0"),
+        (FILE.replace("0.9 1 2 6 8", "0.9 1 2 6 12"), r"the window \(1, 2, 6, 12\) does not lie in 0.png, 12x10"),
+        (FILE.replace("1 0.1 ", "1 0.7 "), "the file has no background window, a batch needs 2"),
+        (FILE.replace("0.png", "1.png"), "windows.txt: 1.png: cannot read the picture: No such file"),
+    ],
+)
+def test_bad_window_files(text, message, source):
+    with open(source, "w") as file:
+        file.write(text)
+    with pytest.raises(CaffeError, match=message):
+        batches(layer("WindowData", options()), 9)
+
+
+@pytest.mark.parametrize(
+    ("window", "transform", "message"),
+    [
+        ("", "", "WindowData needs transform_param.crop_size"),
+        ('crop_mode: "round"', "crop_size: 6", 'crop_mode "round" is neither "warp" nor "square"'),
+        ("context_pad: 3", "crop_size: 6", "context_pad 3 leaves nothing of crop_size 6"),
+    ],
+)
+def test_bad_settings(window, transform, message, source):
+    with pytest.raises(CaffeError, match=message):
+        layer("WindowData", options(window, transform))

@@ -1,0 +1,73 @@
+"""Files that are whole or absent, and names near a missing one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from caffepy.files import atomic_write, near_names
+
+KILLED = """
+import os, signal, sys
+from caffepy.files import atomic_write
+with atomic_write(sys.argv[1]) as temporary:
+    with open(temporary, "w") as file:
+        file.write("half of the ne")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "state"
+    with atomic_write(path) as temporary, open(temporary, "w") as file:
+        file.write("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_name_is_in_the_same_folder(tmp_path):
+    with atomic_write(tmp_path / "state") as temporary:  # else the rename would be a copy
+        assert temporary.startswith(str(tmp_path))
+        open(temporary, "w").close()
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary, open(temporary, "w") as file:
+        file.write("half of the ne")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lenet_slover.prototxt", "lenet_solver.prototxt"),
+        ("lenet_solver.prototext", "lenet_solver.prototxt"),
+        ("trian_lmdb", "train_lmdb"),
+        ("q.prototxt", ""),  # the extension alone is no likeness
+    ],
+)
+def test_near_names(tmp_path, name, expected):
+    for existing in ("lenet_solver.prototxt", "alexnet.prototxt", "train_lmdb"):
+        (tmp_path / existing).touch()
+    assert near_names(tmp_path / name) == (f'Did you mean "{expected}"?' if expected else "")
+
+
+def test_a_missing_folder_is_said(tmp_path):
+    assert near_names(tmp_path / "a" / "b") == f"There is no folder {tmp_path}/a."
