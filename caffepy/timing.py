@@ -28,9 +28,8 @@ class Times:
         whole = sum(self.layer_forward) + sum(self.layer_backward) or 1.0
         width = max([len(name) for name, _ in self.layers] + [5])
         kind = max([len(type_) for _, type_ in self.layers] + [4])
-        lines = [
-            f"{'layer':<{width}}  {'type':<{kind}}  {'forward ms':>10}  {'backward ms':>11}  {'GFLOP/s':>8}  {'share':>6}"
-        ]
+        titles = f"{'forward ms':>10}  {'backward ms':>11}  {'GFLOP/s':>8}  {'share':>6}"
+        lines = [f"{'layer':<{width}}  {'type':<{kind}}  {titles}"]
         for (name, type_), flops, f, b in zip(self.layers, self.flops, self.layer_forward, self.layer_backward):
             speed = f"{flops / (f + b) / 1e6:.1f}" if flops else "-"
             share = (f + b) / whole
