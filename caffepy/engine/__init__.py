@@ -9,28 +9,64 @@ from importlib.util import find_spec
 from caffepy.engine.numpy import NumpyEngine as Engine
 from caffepy.errors import ConfigError, MissingExtraError
 
-__all__ = ["Engine", "default_engine", "get_engine"]
+__all__ = ["Engine", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
 
 NAMES = ("numpy", "torch")
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @cache
-def get_engine(name: str, device: str | None = None) -> Engine:
-    """The engine called `name` ("numpy" or "torch"), one instance a process and device."""
+def get_engine(name: str, device: str | None = None, precision: str = "float32") -> Engine:
+    """The engine called `name` ("numpy" or "torch"), one instance a process, device and precision.
+
+    `device` is PyTorch's name of it, by default "cpu"; `precision` one of "float32", "tf32" and "bf16", for torch.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f'no precision "{precision}"', hint=f"Known: {', '.join(PRECISIONS)}.")
     if name == "numpy":
+        if precision != "float32":
+            raise ConfigError(f"the numpy engine knows no {precision}", hint="Add --engine torch, or --gpu.")
         return Engine()
     if name == "torch":
-        if find_spec("torch") is None:
-            raise MissingExtraError("torch", "torch", "the torch engine")
-        try:
-            from caffepy.engine.torch import TorchEngine
-        except ModuleNotFoundError as error:
-            raise ConfigError("the torch engine is not part of this version yet", hint="Use numpy's.") from error
+        for package in ("torch", "array_api_compat"):
+            if find_spec(package) is None:
+                raise MissingExtraError(package, "torch", "the torch engine")
+        from caffepy.engine.torch import TorchEngine
 
-        return TorchEngine(device)
+        return TorchEngine(device, precision)  # type: ignore[return-value]
     raise ConfigError(f'no engine "{name}"', hint=f"Known engines: {', '.join(NAMES)}.")
 
 
 def default_engine() -> Engine:
     """The engine that CAFFEPY_ENGINE names, else NumPy's."""
-    return get_engine(os.environ.get("CAFFEPY_ENGINE", "numpy"))
+    return get_engine(os.environ.get("CAFFEPY_ENGINE") or "numpy")
+
+
+def gpu_count() -> int:
+    """How many GPUs PyTorch can use; 0 where it is not installed."""
+    if find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def gpu_engine(index: int = 0, precision: str = "float32") -> Engine:
+    """The torch engine on GPU `index`. Raises MissingExtraError and ConfigError where there is none."""
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch", "computing on a GPU")
+    count = gpu_count()
+    if not count:
+        raise ConfigError("PyTorch finds no GPU on this machine", hint=no_gpu_hint())
+    if not 0 <= index < count:
+        raise ConfigError(f"there is no GPU {index}", hint=f"This machine has {count}, numbered from 0.")
+    return get_engine("torch", f"cuda:{index}", precision)
+
+
+def no_gpu_hint() -> str:
+    """What to do where PyTorch is installed and finds no GPU."""
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "The installed PyTorch is built for the CPU alone: see pytorch.org for one for your GPU."
+    return "Check the driver with nvidia-smi, or leave out --gpu."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -38,6 +39,8 @@ def wait_until(condition) -> None:
 
 @pytest.fixture
 def start():
+    gc.collect()  # nets of other tests, which end their threads when they are collected
+    wait_until(lambda: not any(t.name == "caffepy-prefetch" for t in threading.enumerate()))
     started = []
 
     def start(source, state: int = 0, depth: int = 3) -> Prefetcher:

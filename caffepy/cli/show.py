@@ -1,0 +1,14 @@
+"""caffepy show: what is in a file."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("file")
+def command(file):
+    """Print what is in FILE: a caffemodel or solver state (binary or HDF5), a mean file, a net or solver definition."""
+    from caffepy.describe import describe
+
+    click.echo(describe(file))
