@@ -10,6 +10,8 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
 
+from caffepy.errors import CaffeError
+
 S = TypeVar("S")
 B = TypeVar("B")
 
@@ -92,6 +94,8 @@ def _work(
         batch = None
         try:
             batch, state = prefetcher._make(state, recycled)
+        except CaffeError as caught:
+            error = caught.with_traceback(None)  # its frames would keep the maker alive while the error waits
         except BaseException as caught:
             error = caught
         del prefetcher, recycled
