@@ -95,7 +95,9 @@ def _work(
         try:
             batch, state = prefetcher._make(state, recycled)
         except CaffeError as caught:
-            error = caught.with_traceback(None)  # its frames would keep the maker alive while the error waits
+            # Its frames, and those of what it came from, would keep the maker alive while the error waits.
+            error = caught.with_traceback(None)
+            error.__context__ = None
         except BaseException as caught:
             error = caught
         del prefetcher, recycled

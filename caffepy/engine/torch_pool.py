@@ -1,0 +1,148 @@
+"""Pooling in torch. torch's own kernels where their windows are Caffe's, else the same over an explicit border.
+
+`choice` is the index within H * W that a window's value came from, -1 where there is none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from caffepy.engine.window import Window
+
+aten = torch.ops.aten
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
+def options(window: Window, size, out) -> tuple | None:
+    """Kernel, stride, pad for torch, and whether its ceil mode, where its windows are Caffe's; else None.
+
+    torch refuses a pad above half the kernel, and drops windows that start behind the input's padding, which Caffe
+    keeps if there is no padding at all.
+    """
+    if any(2 * p > k for p, k in zip(window.pad, window.kernel)):
+        return None
+    spans = [n + 2 * p - k for n, p, k in zip(size, window.pad, window.kernel)]
+    if any(span < 0 for span in spans):
+        return None
+    if all(span // s + 1 == m for span, s, m in zip(spans, window.stride, out)):
+        return window.kernel, window.stride, window.pad, False
+    shape = []
+    for n, p, s, span in zip(size, window.pad, window.stride, spans):
+        m = -(-span // s) + 1
+        shape.append(m - 1 if (m - 1) * s >= n + p else m)
+    return (window.kernel, window.stride, window.pad, True) if tuple(shape) == tuple(out) else None
+
+
+def border(window: Window, size, out) -> tuple[int, int, int, int]:
+    """F.pad's widths (left, right, top, bottom) so that every window of `out` fits; the far ones may be negative."""
+    widths: list[int] = []
+    for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):
+        widths = [p, (m - 1) * s + k - n - p, *widths]
+    return tuple(widths)
+
+
+def max_pool(x: Tensor, y: Tensor, choice: Tensor, window: Window) -> None:
+    """Largest value of each window; the first in row order wins a tie, as in Caffe."""
+    size, out = x.shape[2:], y.shape[2:]
+    if not y.numel():
+        return
+    direct = options(window, size, out)
+    if direct:
+        kernel, stride, pad, ceil = direct
+        aten.max_pool2d_with_indices.out(x, kernel, stride, pad, (1, 1), ceil, out=y, indices=choice)
+        return
+    widths = border(window, size, out)
+    bordered = F.pad(x, widths, value=-FLOAT_MAX)
+    values, index = F.max_pool2d(bordered, window.kernel, window.stride, return_indices=True)
+    y.copy_(values)
+    width = bordered.shape[3]
+    row, column = index // width - widths[2], index % width - widths[0]
+    choice.copy_(torch.where(values == -FLOAT_MAX, -1, row * size[1] + column))
+
+
+def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> None:
+    """Each gradient goes where its value came from."""
+    if not dy.numel():
+        dx.zero_()
+        return
+    direct = options(window, dx.shape[2:], dy.shape[2:])
+    if direct:
+        kernel, stride, pad, ceil = direct
+        # dx, in the place of the input, gives the shape alone.
+        arguments = (dy, dx, kernel, stride, pad, (1, 1), ceil, choice)
+        dx.copy_(aten.max_pool2d_with_indices_backward(*arguments))
+        return
+    dx.zero_()
+    n, c, height, width = dx.shape
+    target = dx.permute(0, 2, 3, 1).reshape(n, height * width, c)
+    index, share = (a.permute(0, 2, 3, 1).reshape(n, -1, c) for a in (choice, dy))
+    target.scatter_add_(1, index.clamp_min(0), share * (index >= 0))
+    if target.data_ptr() != dx.data_ptr():  # dx is not stored channels-last
+        dx.copy_(target.reshape(n, height, width, c).permute(0, 3, 1, 2))
+
+
+def ave_pool(x: Tensor, y: Tensor, window: Window) -> None:
+    """Sum of each window over its area cut at in + pad."""
+    size, out = x.shape[2:], y.shape[2:]
+    direct = options(window, size, out)
+    if direct:
+        y.copy_(F.avg_pool2d(x, *direct))
+    else:
+        y.copy_(window_sum(x, out, window) / areas(window, size, out).to(x.device))
+
+
+def ave_pool_grad(dy: Tensor, dx: Tensor, window: Window) -> None:
+    size, out = dx.shape[2:], dy.shape[2:]
+    direct = options(window, size, out)
+    if direct:
+        dx.copy_(aten.avg_pool2d_backward(dy, dx, *direct, True, None))
+        return
+    widths = border(window, size, out)
+    bordered = F.pad(dx, widths)
+    share = dy / areas(window, size, out).to(dy.device)
+    spread = aten.avg_pool2d_backward(share, bordered, window.kernel, window.stride, (0, 0), False, True, 1)
+    dx.copy_(F.pad(spread, [-width for width in widths]))
+
+
+def stochastic_draw(x: Tensor, y: Tensor, choice: Tensor, level: Tensor, window: Window) -> None:
+    """The first value of each window whose running sum reaches `level` times the window's sum.
+
+    x is not negative (Zeiler and Fergus 2013; Caffe's GPU kernel).
+    """
+    size, out = x.shape[2:], y.shape[2:]
+    threshold = level * window_sum(x, out, window)
+    y.zero_()
+    choice.fill_(-1)
+    total = torch.zeros_like(y)
+    index = torch.arange(size[0] * size[1], device=x.device).reshape(tuple(size))
+    for position in np.ndindex(*window.kernel):
+        outputs, cells = window.reach(position, size, out)
+        at, values = (..., *outputs), x[(..., *cells)]
+        total[at] += values
+        reached = (total[at] >= threshold[at]) & (choice[at] < 0)
+        y[at] = torch.where(reached, values, y[at])
+        choice[at] = torch.where(reached, index[cells], choice[at])
+
+
+def stochastic_mean(x: Tensor, y: Tensor, window: Window) -> None:
+    """sum x^2 / sum x of each window, 0 where the sum is not positive."""
+    out = y.shape[2:]
+    total = window_sum(x, out, window)
+    y.copy_(torch.where(total > 0, window_sum(x * x, out, window) / total, 0.0))
+
+
+def window_sum(x: Tensor, out, window: Window) -> Tensor:
+    bordered = F.pad(x, border(window, x.shape[2:], out))
+    return F.avg_pool2d(bordered, window.kernel, window.stride, divisor_override=1)
+
+
+def areas(window: Window, size, out) -> Tensor:
+    """Cells of each window before in + pad, padding included: (h, w)."""
+    spans = []
+    for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):
+        start = torch.arange(m) * s - p
+        spans.append((start + k).clamp_max(n + p) - start)
+    return torch.outer(*spans).to(torch.float32)
