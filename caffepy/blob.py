@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from caffepy.errors import ShapeError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from caffepy.engine import Engine
 
 Array = Any  # numpy.ndarray or torch.Tensor, the engine knows
@@ -71,6 +73,14 @@ class Blob:
         """The elements as one axis, in memory order: for what treats all elements alike."""
         getattr(self, which)
         return self._flat[which][: self.count]
+
+    def host(self, which: str = "data") -> np.ndarray:
+        """The values ("data") or the gradient ("diff") as a numpy array: a view where the engine's memory allows."""
+        return self.engine.to_host(getattr(self, which))
+
+    def fill(self, values: Any, which: str = "data") -> None:
+        """Copy numpy values, broadcast to the blob's shape, into `data` or `diff`."""
+        getattr(self, which)[...] = self.engine.asarray(values)
 
     def reshape(self, *shape: int | Sequence[int]) -> None:
         """Take a new shape. Memory grows when needed and never shrinks; contents are then undefined."""

@@ -1,272 +1,67 @@
-"""Net: layers in order over named blobs, wired and run as Caffe does."""
+"""Net: a graph of layers that runs forward and backward, with pycaffe's methods."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from os import PathLike
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
 
-from caffepy import debug, weights, wiring
+import numpy as np
+
+from caffepy import batched, debug, weights
 from caffepy.blob import Array, Blob
-from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
-from caffepy.layer import Layer, create
+from caffepy.engine import Engine
+from caffepy.errors import CaffeError, ConfigError, ShapeError
+from caffepy.graph import Graph
+from caffepy.named import Named, unknown
 from caffepy.proto import text
-from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec
+from caffepy.proto.caffe_pb2 import NetParameter, NetState
+
+if TYPE_CHECKING:
+    from caffepy.fit import Arrays, History
 
 log = logging.getLogger(__name__)
 
-AUTOMATIC = "(automatic)"
 
-
-@dataclass
-class LearnableParam:
-    """A parameter that the solver updates once, however many layers share it."""
-
-    blob: Blob
-    lr_mult: float
-    decay_mult: float
-    has_lr_mult: bool
-    has_decay_mult: bool
-    owner: str
-    """`layer[index]` that created it, for messages."""
-
-
-class Net:
+class Net(Graph):
     """A graph of layers built from a definition.
 
     `network` is the path of a prototxt or a NetParameter; `phase`, `level` and `stages` override and extend the
-    definition's own `state`. `weights` names trained weights to load, several separated by commas.
+    definition's own `state`. `weights` names trained weights to load, several separated by commas. The older
+    form `Net(network, weights, phase)` is understood, too.
     Raises ConfigError and ShapeError with the file, line and layer at fault.
     """
 
     def __init__(
         self,
         network: str | PathLike[str] | NetParameter | text.Definition,
-        phase: int | None = None,
+        phase: int | str | PathLike[str] | None = None,
         level: int | None = None,
-        stages: Sequence[str] = (),
+        stages: Sequence[str] | None = (),
         weights: weights.Paths | None = None,
         *,
         engine: Engine | None = None,
         state: NetState | None = None,
     ):
+        if isinstance(phase, (str, PathLike)):
+            phase, weights, level = level, phase, None
         definition = text.definition(network)
-        self.engine = engine or default_engine()
-        self.param = NetParameter()
-        self.param.CopyFrom(definition.param)
+        param = NetParameter()
+        param.CopyFrom(definition.param)
         if state is not None:
-            self.param.state.CopyFrom(state)
+            param.state.CopyFrom(state)
         if phase is not None:
-            self.param.state.phase = phase
+            param.state.phase = phase
         if level is not None:
-            self.param.state.level = level
-        self.param.state.stage.extend(stages)
-        self.name = self.param.name
-        self.phase = self.param.state.phase
-
-        self.layers: list[Layer] = []
-        self.layer_dict: dict[str, Layer] = {}
-        self.blobs: dict[str, Blob] = {}
-        self.bottoms: list[list[Blob]] = []
-        self.tops: list[list[Blob]] = []
-        self.top_names: dict[str, list[str]] = {}
-        self.bottom_names: dict[str, list[str]] = {}
-        self.blob_loss_weights: dict[str, float] = {}
-        self.layer_need_backward: list[bool] = []
-        self.bottom_need_backward: list[list[bool]] = []
-        self.inputs: list[str] = []
-        self.learnable_params: list[LearnableParam] = []
-        self.hooks: dict[str, list[Callable[[int], None]]] = defaultdict(list)
+            param.state.level = level
+        param.state.stage.extend(stages or ())
+        self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)
         """Functions of a layer index under "before_forward", "after_forward", "before_backward", "after_backward"."""
-
-        self._places: list[str] = []
-        self._shapes: list[tuple] = []
-        self._split_from: dict[str, str] = {}  # a Split's top to what it copies
-        self._param_index: list[list[int]] = []
-        self._param_owner: dict[str, int] = {}  # name to index in learnable_params
-        self._owned: set[tuple[str, int]] = set()
-        self._build(definition.places)
+        super().__init__(text.Definition(param, definition.places), engine)
         if weights:
             self.copy_from(weights)
-
-    # Building
-
-    def _build(self, places: dict[str, list[str]]) -> None:
-        log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
-        kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, places)))
-        layers, found = [layer for layer, _ in kept], [place for _, place in kept]
-        at = dict(zip((layer.name for layer in layers), found))
-        available: set[str] = set()
-        need_backward: dict[int, bool] = {}  # by id of the blob
-        for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
-            place = at.get(layer_param.name, "")
-            where = f'{place}layer "{layer_param.name}"'
-            self._places.append(where)
-            try:
-                self._append_layer(layer_param, available, need_backward)
-            except CaffeError as error:
-                error.at(where)
-                raise
-        self._prune_backward()
-        if self.param.force_backward:
-            self._force_backward()
-        self.outputs: list[str] = sorted(available)
-        for name in self.outputs:
-            log.debug("This network produces output %s", name)
-        self._share_params()
-
-    def _append_layer(self, source: LayerParameter, available: set[str], need_backward: dict[int, bool]) -> None:
-        param = LayerParameter()
-        param.CopyFrom(source)
-        if not param.HasField("phase"):
-            param.phase = self.phase
-        if param.propagate_down and len(param.propagate_down) != len(param.bottom):
-            raise ConfigError(
-                f"propagate_down is given {len(param.propagate_down)} time(s) for {len(param.bottom)} bottom(s)"
-            )
-        if param.name in self.layer_dict:
-            raise ConfigError("the net has two layers of this name", hint="Give each layer a name of its own.")
-        layer = create(param, param.phase, self.engine)
-        layer.bottom_names = [self._split_from.get(name, name) for name in param.bottom]
-        if param.type == "Split":
-            self._split_from.update(dict.fromkeys(param.top, layer.bottom_names[0]) if param.bottom else {})
-        log.debug("Creating Layer %s", param.name)
-        bottom = [self._consume(name, available) for name in param.bottom]
-        needs = any(need_backward.get(id(blob), False) for blob in bottom)
-        wanted = param.propagate_down or [need_backward.get(id(blob), False) for blob in bottom]
-        names = list(param.top)
-        if layer.auto_top:
-            least = layer.num_top if isinstance(layer.num_top, int) else layer.num_top[0]
-            names += [AUTOMATIC] * (least - len(names))
-        top = [self._produce(param, i, name, available) for i, name in enumerate(names)]
-        if param.type == "Input":
-            self.inputs += names
-        layer.set_up(bottom, top)
-        for name, blob, weight in zip(names, top, layer.loss_weights):
-            self.blob_loss_weights[name] = weight
-            log.debug("Top shape: %s (%d)", " ".join(map(str, blob.shape)), blob.count)
-
-        self.layers.append(layer)
-        self.layer_dict[param.name] = layer
-        self.bottoms.append(bottom)
-        self.tops.append(top)
-        self.bottom_names[param.name] = list(param.bottom)
-        self.top_names[param.name] = names
-        self.bottom_need_backward.append([bool(w) for w in wanted])
-        self._shapes.append(tuple(blob.shape for blob in bottom))
-        needs |= self._append_params(layer, source)
-        self.layer_need_backward.append(needs)
-        if needs:
-            need_backward.update((id(blob), True) for blob in top)
-
-    def _consume(self, name: str, available: set[str]) -> Blob:
-        if name not in available:
-            raise ConfigError(f'unknown bottom "{name}"', hint=did_you_mean(name, available))
-        available.discard(name)
-        return self.blobs[name]
-
-    def _produce(self, param: LayerParameter, i: int, name: str, available: set[str]) -> Blob:
-        if name == AUTOMATIC:  # outside the namespace: not an output, no bottom can name it
-            self.blobs[name] = Blob((), self.engine)
-            return self.blobs[name]
-        if i < len(param.bottom) and name == param.bottom[i]:
-            available.add(name)
-            return self.blobs[name]  # in place
-        if name in self.blobs:
-            maker = next((n for n, tops in self.top_names.items() if name in tops), param.name)
-            raise ConfigError(
-                f'top "{name}" is already made by layer "{maker}"',
-                hint="Rename the top; to run in place, name it as bottom of the same index, too.",
-            )
-        available.add(name)
-        self.blobs[name] = Blob((), self.engine)
-        return self.blobs[name]
-
-    def _append_params(self, layer: Layer, source: LayerParameter) -> bool:
-        """Register the layer's parameters; whether one of them is to be trained by what the definition says.
-
-        A layer may have changed its own specs when it was set up: they count for the solver, but not for whether the
-        layer needs backward. (So a BatchNorm without `param` needs it, though nothing of it is trained.)
-        """
-        specs = list(layer.param.param)
-        if len(specs) > len(layer.blobs):
-            raise ConfigError(f"{len(specs)} param {{ }} given, the layer has {len(layer.blobs)} parameter blob(s)")
-        specs += [ParamSpec()] * (len(layer.blobs) - len(specs))
-        defined = [spec.lr_mult != 0 for spec in source.param]
-        layer.param_propagate_down = defined + [True] * (len(layer.blobs) - len(defined))
-        self._param_index.append([self._append_param(layer, i, spec) for i, spec in enumerate(specs)])
-        return any(layer.param_propagate_down)
-
-    def _append_param(self, layer: Layer, i: int, spec: ParamSpec) -> int:
-        blob = layer.blobs[i]
-        if not spec.name or spec.name not in self._param_owner:
-            self._owned.add((layer.name, i))
-            if spec.name:
-                self._param_owner[spec.name] = len(self.learnable_params)
-            has = spec.HasField("lr_mult"), spec.HasField("decay_mult")
-            self.learnable_params.append(
-                LearnableParam(blob, spec.lr_mult, spec.decay_mult, *has, owner=f"{layer.name}[{i}]")
-            )
-            return len(self.learnable_params) - 1
-        index = self._param_owner[spec.name]
-        shared = self.learnable_params[index]
-        permissive = spec.share_mode == ParamSpec.PERMISSIVE
-        if shared.blob.count != blob.count if permissive else shared.blob.shape != blob.shape:
-            raise ShapeError(
-                f'param "{spec.name}" has shape {blob.shape} here and {shared.blob.shape} in {shared.owner}, its owner',
-                hint="" if permissive else "share_mode: PERMISSIVE shares shapes that differ but have one count.",
-            )
-        for field in ("lr_mult", "decay_mult"):
-            if spec.HasField(field):
-                value = getattr(spec, field)
-                if getattr(shared, f"has_{field}") and getattr(shared, field) != value:
-                    raise ConfigError(
-                        f'param "{spec.name}": {field} {value:g} here, {getattr(shared, field):g} in {shared.owner}',
-                        hint="Shared parameters are updated once: give the multiplier in one place.",
-                    )
-                setattr(shared, f"has_{field}", True)
-                setattr(shared, field, value)
-        return index
-
-    def _share_params(self) -> None:
-        for layer, indices in zip(self.layers, self._param_index):
-            for blob, index in zip(layer.blobs, indices):
-                owner = self.learnable_params[index].blob
-                if blob is not owner:
-                    blob.share_data(owner)
-                    blob.share_diff(owner)
-
-    def _prune_backward(self) -> None:
-        """Switch off what leads to no loss, and what nobody wants a gradient of (Caffe's backward analysis)."""
-        under_loss: set[str] = set()
-        skip: set[str] = set()
-        for i in reversed(range(len(self.layers))):
-            layer, name = self.layers[i], self.layers[i].name
-            tops = self.top_names[name]
-            contributes = any(w or t in under_loss for t, w in zip(tops, layer.loss_weights))
-            if all(t in skip for t in tops):
-                self.layer_need_backward[i] = False
-                self.bottom_need_backward[i] = [False] * len(self.bottoms[i])
-            if not contributes:
-                self.layer_need_backward[i] = False
-                self.bottom_need_backward[i] = [False] * len(self.bottoms[i])
-            for j, bottom in enumerate(self.bottom_names[name]):
-                if contributes:
-                    under_loss.add(bottom)
-                if not self.bottom_need_backward[i][j]:
-                    skip.add(bottom)
-
-    def _force_backward(self) -> None:
-        for i, layer in enumerate(self.layers):
-            self.layer_need_backward[i] = True
-            self.bottom_need_backward[i] = [
-                need or layer.allow_force_backward(j) for j, need in enumerate(self.bottom_need_backward[i])
-            ]
-            layer.param_propagate_down = [True] * len(layer.blobs)
 
     # Running
 
@@ -340,6 +135,134 @@ class Net:
                 raise
             self._shapes[i] = tuple(blob.shape for blob in self.bottoms[i])
 
+    # Running as pycaffe's scripts do
+
+    def forward(
+        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+    ) -> dict[str, np.ndarray]:
+        """Fill the input blobs with `inputs`, if any, and run the layers from `start` to `end`, both included.
+
+        Returns the values of the net's outputs (or of the tops of `end`) and of `blobs`, by name. They are views
+        of the blobs: copy what must outlive the next pass.
+        """
+        first = self._layer_index(start, 0)
+        last = self._layer_index(end, len(self.layers) - 1)
+        names = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
+        for name in names:
+            _ = self.blobs[name]
+        if inputs:
+            self._fill("data", inputs, self.inputs, "inputs")
+        self.forward_from_to(first, last)
+        return {name: self.blobs[name].host("data") for name in names if name in self.blobs}
+
+    def backward(
+        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **gradients: Any
+    ) -> dict[str, np.ndarray]:
+        """Set the gradients of the outputs, if any are given, and run backward from layer `start` down to `end`.
+
+        Returns the gradients of the net's inputs (or of the bottoms of `end`) and of the blobs `diffs`, by name,
+        as views. Gradients of parameters are added to: see `clear_param_diffs`.
+        """
+        first = self._layer_index(start, len(self.layers) - 1)
+        last = self._layer_index(end, 0)
+        names = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
+        for name in names:
+            _ = self.blobs[name]
+        if gradients:
+            self._fill("diff", gradients, self.outputs, "outputs")
+        self.backward_from_to(first, last)
+        return {name: self.blobs[name].host("diff") for name in names}
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
+        """`forward` over inputs of any length, batch by batch; the outputs and `blobs` as new arrays."""
+        return batched.forward_all(self, blobs, inputs)
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **arrays: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Forward and backward over inputs and output gradients of any length; values and gradients, as new arrays."""
+        return batched.forward_backward_all(self, blobs, diffs, arrays)
+
+    def set_input_arrays(self, data: Any, labels: Any) -> None:
+        """Let the net's first layer, a MemoryData, go through `data` (n, C, H, W) and `labels` (n)."""
+        layer = self.layers[0]
+        if layer.type != "MemoryData":
+            raise ConfigError(
+                f'set_input_arrays needs a MemoryData layer at the start, but "{layer.name}" is of type {layer.type}'
+            )
+        layer.reset(data, labels)  # type: ignore[attr-defined]
+
+    def before_forward(self, function: Callable[[int], Any]) -> None:
+        """Call `function(layer index)` before each layer's forward pass."""
+        self.hooks["before_forward"].append(function)
+
+    def after_forward(self, function: Callable[[int], Any]) -> None:
+        self.hooks["after_forward"].append(function)
+
+    def before_backward(self, function: Callable[[int], Any]) -> None:
+        self.hooks["before_backward"].append(function)
+
+    def after_backward(self, function: Callable[[int], Any]) -> None:
+        self.hooks["after_backward"].append(function)
+
+    def _layer_index(self, name: str | None, default: int) -> int:
+        if name is None:
+            return default
+        if name not in self.layer_dict:
+            raise unknown("layer", name, self.layer_dict)
+        return self.layer_names.index(name)
+
+    def _fill(self, which: str, arrays: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
+        """Copy `arrays` into the blobs `names`; all must be there and fit, before anything is changed."""
+        if set(arrays) != set(names):
+            raise ConfigError(
+                f"the arguments {', '.join(sorted(arrays))} are not the net's {kind}",
+                hint=f"Its {kind} are: {', '.join(names)}." if names else f"It has no {kind}.",
+            )
+        hosts = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
+        for name, values in hosts.items():
+            self._check_fits(name, values.shape)
+        for name, values in hosts.items():
+            self.blobs[name].fill(values, which)
+
+    def _check_fits(self, name: str, found: tuple[int, ...]) -> None:
+        """As in pycaffe the number of items must agree; the rest may be broadcast."""
+        wanted = self.blobs[name].shape
+        try:
+            fits = found[:1] == wanted[:1] and np.broadcast_shapes(found, wanted) == wanted
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ShapeError(
+                f'the array for "{name}" has shape {found}, the blob {wanted}',
+                hint=f"For other shapes: net.blobs[{name!r}].reshape({', '.join(map(str, found))}) first.",
+            )
+
+    # Arrays of any length
+
+    def predict(self, x: Any, batch_size: int | None = None, output: str | None = None) -> Any:
+        """The net's output for every item of `x`, an array or a dict by input name; a dict if there are several.
+
+        `output` asks for another blob. Batches have `batch_size` items, by default the first input's.
+        """
+        from caffepy import fit
+
+        return fit.predict(self, x, batch_size, output)
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> dict[str, float]:
+        """Mean of every output (losses, accuracy) over the items of `x` and `y`, by name."""
+        from caffepy import fit
+
+        return fit.evaluate(self, x, y, batch_size)
+
+    def fit(self, x: Arrays, y: Any = None, **options: Any) -> History:
+        """Train on arrays: see `caffepy.fit.fit_net` for the options."""
+        from caffepy import fit
+
+        return fit.fit_net(self, x, y, **options)
+
+    # Parameters
+
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
         for param in self.learnable_params:
@@ -349,12 +272,10 @@ class Net:
         for hook in self.hooks.get(when, ()):
             hook(i)
 
-    # Parameters
-
     @property
     def params(self) -> dict[str, list[Blob]]:
         """Layer name to parameter blobs, for layers that have any."""
-        return {layer.name: layer.blobs for layer in self.layers if layer.blobs}
+        return Named("layer with parameters", ((layer.name, layer.blobs) for layer in self.layers if layer.blobs))
 
     def owns_param(self, layer: str, i: int) -> bool:
         """Whether the blob is the layer's own, not shared from an earlier layer."""
@@ -363,6 +284,22 @@ class Net:
     def copy_from(self, source: weights.Paths) -> None:
         """Copy trained layers by name from `.caffemodel` or HDF5 files; refuses shapes that do not fit."""
         weights.load(self, source)
+
+    def save(self, path: str | PathLike[str], write_diff: bool = False) -> None:
+        """Write the weights as a binary caffemodel."""
+        weights.save(self, fspath(path), write_diff)
+
+    def save_hdf5(self, path: str | PathLike[str], write_diff: bool = False) -> None:
+        """Write the weights as HDF5."""
+        weights.save_hdf5(self, fspath(path), write_diff)
+
+    def load_hdf5(self, path: str | PathLike[str]) -> None:
+        """Copy trained layers by name from an HDF5 file."""
+        weights.load_hdf5(self, fspath(path))
+
+    def share_with(self, other: Net) -> None:
+        """pycaffe's name of `share_trained_layers_with`."""
+        self.share_trained_layers_with(other)
 
     def share_trained_layers_with(self, other: Net) -> None:
         """Use the parameters of the other net's layers of the same names, as test nets do."""
@@ -385,6 +322,36 @@ class Net:
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 
+    # pycaffe's names for lists, which scripts use in spite of the underscore
+
+    _layer_names = layer_names
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    @property
+    def _blobs(self) -> list[Blob]:
+        return list(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return [self.blob_loss_weights.get(name, 0.0) for name in self.blobs]
+
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.inputs]
+
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.outputs]
+
+    def _top_ids(self, i: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self.top_names[self.layers[i].name]]
+
+    def _bottom_ids(self, i: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self.bottom_names[self.layers[i].name]]
+
     @property
     def data_bytes(self) -> int:
         """Memory for all tops, every Split and in-place top counted, as Caffe reports it."""
@@ -394,12 +361,3 @@ class Net:
         """Name, loss weight and host array of each output blob."""
         for name in self.outputs:
             yield name, self.blob_loss_weights.get(name, 0.0), self.engine.to_host(self.blobs[name].data)
-
-
-def _place_of(layers: Sequence[LayerParameter], places: dict[str, list[str]]) -> Iterator[str]:
-    """`file:line:column: ` of each layer; layers of one name stand in the file in the same order."""
-    seen: dict[str, int] = defaultdict(int)
-    for layer in layers:
-        at = places.get(layer.name, [])
-        yield f"{at[seen[layer.name]]}: " if seen[layer.name] < len(at) else ""
-        seen[layer.name] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,20 @@ from caffepy.errors import ConfigError
 
 if TYPE_CHECKING:
     from caffepy.engine import Engine
+    from caffepy.proto.caffe_pb2 import SolverParameter
+
+log = logging.getLogger("caffepy.options")
 
 backend = click.option(
     "--backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb", show_default=True, help="Kind of database."
 )
 engine = click.option("--engine", type=click.Choice(["numpy", "torch"]), help="What computes (default: numpy).")
 gpu = click.option("--gpu", default="", help='GPU ids separated by ",", or "all"; implies --engine torch.')
+precision = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    help="Of matrix products and convolutions (torch engine); float32, the default, gives Caffe's numbers.",
+)
 level = click.option("--level", default=0, help="Level of the net's state.")
 stage = click.option("--stage", default="", help='Stages of the net\'s state, separated by ",".')
 verbose = click.option("--verbose", is_flag=True, help="Also show how the net is put together.")
@@ -31,12 +40,43 @@ def stages(text: str) -> Sequence[str]:
     return text.split(",")
 
 
-def choose_engine(name: str | None, gpu: str = "", gpu_by_default: bool = False) -> Engine:
-    """--engine, else --gpu, else CAFFEPY_ENGINE, else (a solver's) `solver_mode: GPU` if a GPU can be used."""
-    from caffepy.engine import default_engine, get_engine
+def choose_engine(
+    name: str | None, gpu: str = "", solver: SolverParameter | None = None, precision: str = ""
+) -> Engine:
+    """--gpu, else --engine, else CAFFEPY_ENGINE, else a solver's `solver_mode: GPU` if there is a GPU, else NumPy.
+
+    GPU is Caffe's default and stands in most published solvers, so that it alone never fails: without a GPU the CPU
+    computes, with a warning where the file asks for a GPU in words. With --engine torch it chooses the device.
+    """
+    import os
+
+    from caffepy import parallel
+    from caffepy.engine import default_engine, get_engine, gpu_count, gpu_engine
 
     if gpu and name == "numpy":
         raise ConfigError("--gpu needs the torch engine, but --engine numpy is given", hint="Leave out one of the two.")
+    extra = {"precision": precision} if precision else {}
     if gpu:
-        return get_engine("torch", f"cuda:{gpu.split(',')[0]}" if gpu != "all" else "cuda:0")
-    return get_engine(name) if name else default_engine()
+        ids = gpu_ids(gpu)
+        return gpu_engine(ids[parallel.local_rank() % len(ids)], **extra)
+    chosen = name or os.environ.get("CAFFEPY_ENGINE")
+    wants_gpu = solver is not None and solver.solver_mode == solver.GPU
+    if wants_gpu and chosen != "numpy":
+        count = gpu_count()
+        if count:
+            return gpu_engine(parallel.local_rank() % count, **extra)
+        if not chosen and solver.HasField("solver_mode"):
+            log.warning("solver_mode is GPU, but no GPU can be used: computing on the CPU")
+    return get_engine(chosen or "numpy", **extra) if chosen or extra else default_engine()
+
+
+def gpu_ids(text: str) -> list[int]:
+    """The numbers in --gpu; "all" are those of this machine."""
+    from caffepy.engine import gpu_count
+
+    if text == "all":
+        return list(range(gpu_count())) or [0]  # GPU 0, which is then reported as missing
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f'--gpu takes numbers separated by ",", or "all", got "{text}"') from None

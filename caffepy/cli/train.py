@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import click
 
@@ -24,9 +25,14 @@ log = logging.getLogger("caffepy.train")
 @options.stage
 @options.gpu
 @options.engine
+@options.precision
 @options.verbose
-def command(solver, weights, snapshot, resume, sigint_effect, sighup_effect, level, stage, gpu, engine, verbose):
+def command(
+    solver, weights, snapshot, resume, sigint_effect, sighup_effect, level, stage, gpu, engine, precision, verbose
+):
+    from caffepy import parallel
     from caffepy.cli import terminal
+    from caffepy.engine import gpu_engine
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
@@ -38,6 +44,14 @@ def command(solver, weights, snapshot, resume, sigint_effect, sighup_effect, lev
             hint="--snapshot and --resume restore the weights with everything else.",
         )
     handler = terminal.start_logging(verbose)
+    if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
+        for i in ids:
+            gpu_engine(i)  # a missing one is named here, not by every process
+        sys.exit(parallel.launch(len(ids), sys.argv[1:]))
+    if parallel.launched() and parallel.rank():
+        logging.getLogger("caffepy").setLevel(logging.WARNING)
+    if parallel.restarted() and not resume:
+        snapshot, resume = "", True
     param = text.read_solver(solver)
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
@@ -47,8 +61,10 @@ def command(solver, weights, snapshot, resume, sigint_effect, sighup_effect, lev
     if weights or snapshot:
         del param.weights[:]
         param.weights.extend([weights] if weights else [])
-    built = Solver(param, file=solver, engine=options.choose_engine(engine, gpu))
+    built = Solver(param, file=solver, engine=options.choose_engine(engine, gpu, param, precision))
     log.info("Starting Optimization")
     with listen(sigint_effect, sighup_effect) as built.action, terminal.training(handler, built):
+        if parallel.launched():
+            parallel.Group(gpu=getattr(built.engine, "on_gpu", False)).attach(built)
         built.solve(snapshot or None)
     log.info("Optimization Done.")
