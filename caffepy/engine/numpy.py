@@ -18,8 +18,9 @@ from caffepy.engine.window import Window
 
 Array = np.ndarray
 
-# Elements a tile of an elementwise function: its temporaries stay in the second-level cache.
-MAP_TILE = 1 << 15
+# Elements a tile of an elementwise function. Smaller tiles would stay in the second-level cache, but a numpy call of
+# less than some 30 microseconds costs two threads more in waits for the interpreter lock than it saves.
+MAP_TILE = 1 << 17
 # Elements of the largest array a tile of pooling.
 IMAGE_TILE = 1 << 19
 # Below this many elements pooling is not worth a second thread, which takes 50 to 100 microseconds to wake.

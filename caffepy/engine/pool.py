@@ -11,8 +11,8 @@ from caffepy.engine.window import Window
 FLOAT_MAX = np.finfo(np.float32).max
 
 
-# With fewer channels than this, numpy's inner loops over channels are too short: work in runs along a row instead.
-FEW_CHANNELS = 48
+# With fewer channels than this, numpy's inner loops over them are too short to pay for their start.
+FEW_CHANNELS = 96
 # With more positions than this in a kernel, gradients are scattered one by one.
 LARGE_KERNEL = 64
 
@@ -23,70 +23,106 @@ def max_pool(x, y, choice, window: Window) -> None:
     Along the rows first, then across them: the first in row order wins a tie, as in Caffe.
     """
     (out_height, out_width), (kernel_height, kernel_width) = y.shape[1:3], window.kernel
-    source = _bordered(x, (out_height, out_width), window)
-    stride = window.stride[1]
-    # Dense: the maximum at every column, in long runs; the columns that nobody wants are dropped at the end.
-    dense = x.shape[3] < FEW_CHANNELS
-    step, columns = (1, (out_width - 1) * stride + 1) if dense else (stride, out_width)
-    best, number = _running_max(
-        (source[:, :, k : k + (columns - 1) * step + 1 : step], choice.dtype.type(k + 1)) for k in range(kernel_width)
-    )
+    source = _Cells(x, y.shape, window, border=-FLOAT_MAX)
+    source.read()
+    label = choice.dtype.type
+    best, number = _running_max((source.seen_by(k, out_width), label(k + 1)) for k in range(kernel_width))
     rows = [slice(k, k + (out_height - 1) * window.stride[0] + 1, window.stride[0]) for k in range(kernel_height)]
-    best, number = _running_max(
+    _running_max(
         (
-            best[:, row],
-            np.add(number if np.ndim(number) == 0 else number[:, row], choice.dtype.type(k * kernel_width)),
-        )
-        for k, row in enumerate(rows)
+            (best[:, row], np.add(number if np.ndim(number) == 0 else number[:, row], label(k * kernel_width)))
+            for k, row in enumerate(rows)
+        ),
+        out=(y, choice),
     )
-    y[...] = best[:, :, ::stride] if dense else best
-    choice[...] = number[:, :, ::stride] if dense and np.ndim(number) else number
-    if source is not x:
+    if source.has_border:
         choice[y == -FLOAT_MAX] = 0
 
 
-def _running_max(candidates):
+def _running_max(candidates, out=(None, None)):
     """Elementwise maximum of arrays, and the label of the first array that has it; labels rise from array to array."""
-    best = choice = None
+    best, choice = next(candidates)
+    into, labels = out
     for candidate, label in candidates:
-        if best is None:
-            best, choice = candidate, label
-        else:
-            # Labels rise, so the highest of those strictly larger is the last; `where` takes ten times as long.
-            choice = np.maximum(choice, (candidate > best) * label)
-            best = np.maximum(best, candidate)
+        # Labels rise, so the highest of those strictly larger is the last; `where` takes ten times as long.
+        labels = np.maximum(choice, (candidate > best) * label, out=labels)
+        into = np.maximum(best, candidate, out=into)
+        best, choice = into, labels
+    if best is not into and into is not None:  # a single candidate
+        into[...], labels[...] = best, choice
     return best, choice
 
 
-def _bordered(x, out, window: Window):
-    """x with a border of -FLT_MAX wide enough for every window, or x itself."""
-    needed = [(m - 1) * s + k for m, s, k in zip(out, window.stride, window.kernel)]
-    if not any(window.pad) and all(n <= size for n, size in zip(needed, x.shape[1:3])):
-        return x
-    bordered = np.full((len(x), *needed, x.shape[3]), -FLOAT_MAX, x.dtype)
-    spans = [min(size, n - p) for size, n, p in zip(x.shape[1:3], needed, window.pad)]
-    at = tuple(slice(p, p + span) for p, span in zip(window.pad, spans))
-    bordered[(slice(None), *at)] = x[:, : spans[0], : spans[1]]
-    return bordered
+class _Cells:
+    """An image with the border that all windows need, for ranges of it that windows see at one kernel position.
+
+    With few channels the columns are sorted by their remainder modulo the stride: then such a range is contiguous in
+    a row, and numpy's inner loops run over rows instead of channels.
+    """
+
+    def __init__(self, image, out, window: Window, border: float):
+        self.image, self.pad = image, window.pad
+        n, height, width, channels = image.shape
+        needed = [(m - 1) * s + k for m, s, k in zip(out[1:3], window.stride, window.kernel)]
+        self.phases = window.stride[1] if channels < FEW_CHANNELS else 1
+        self.step = window.stride[1] // self.phases
+        self.has_border = any(window.pad) or needed[0] > height or needed[1] > width
+        self.is_image = self.phases == 1 and not self.has_border
+        if self.is_image:
+            self.values = image[:, :, None]
+        else:
+            shape = (n, needed[0], self.phases, -(-needed[1] // self.phases), channels)
+            self.values = np.full(shape, border, image.dtype)
+
+    def seen_by(self, column: int, count: int):
+        """What kernel column `column` sees for each of `count` outputs a row: (n, rows, count, C)."""
+        first = column // self.phases
+        return self.values[:, :, column % self.phases, first : first + (count - 1) * self.step + 1 : self.step]
+
+    def read(self) -> None:
+        for cells, image in self._copies():
+            cells[...] = image
+
+    def write(self) -> None:
+        """Back into the image; what no window sees becomes 0."""
+        if self.is_image:
+            return
+        _, rows, _, columns, _ = self.values.shape
+        if self.image.shape[1] > rows - self.pad[0] or self.image.shape[2] > columns * self.phases - self.pad[1]:
+            self.image[...] = 0
+        for cells, image in self._copies():
+            image[...] = cells
+
+    def _copies(self):
+        """Pairs of views: each phase without its border, and the same cells of the image."""
+        if self.is_image:
+            return
+        (top, left), phases = self.pad, self.phases
+        for phase in range(phases):
+            first = max(0, -(-(left - phase) // phases))
+            image = self.image[:, : self.values.shape[1] - top, first * phases + phase - left :: phases]
+            cells = self.values[:, top : top + image.shape[1], phase, first : first + image.shape[2]]
+            yield cells, image[:, :, : cells.shape[2]]
 
 
 def max_pool_grad(dy, choice, dx, window: Window) -> None:
     """Each gradient goes where its value came from."""
     apart = all(s >= k for s, k in zip(window.stride, window.kernel))
-    tiled = tuple(m * k for m, k in zip(dy.shape[1:3], window.kernel))
-    if window.stride != window.kernel or any(window.pad) or dx.shape[1:3] != tiled:
-        dx[...] = 0  # some cells lie outside of all windows
     if apart and prod(window.kernel) > LARGE_KERNEL:
         _scatter(dy, choice, dx, window)
         return
-    for number, position in enumerate(np.ndindex(*window.kernel), 1):
-        outputs, cells = window.reach(position, dx.shape[1:3], dy.shape[1:3])
-        at, target = (slice(None), *outputs), dx[(slice(None), *cells)]
-        share = dy[at] * (choice[at] == number)
+    out_height, out_width = dy.shape[1:3]
+    target = _Cells(dx, dy.shape, window, border=0)
+    if target.is_image:
+        dx[...] = 0
+    for number, (row, column) in enumerate(np.ndindex(*window.kernel), 1):
+        rows = slice(row, row + (out_height - 1) * window.stride[0] + 1, window.stride[0])
+        cells = target.seen_by(column, out_width)[:, rows]
         if apart:
-            target[...] = share
+            np.multiply(dy, choice == number, out=cells)
         else:
-            target += share
+            cells += dy * (choice == number)
+    target.write()
 
 
 def _scatter(dy, choice, dx, window: Window) -> None:

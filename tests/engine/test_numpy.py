@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from caffepy.engine import conv
+from caffepy.engine import lowering, winograd
 from caffepy.engine import numpy as engine_module
 from caffepy.engine.numpy import NumpyEngine
 from caffepy.engine.window import Window
@@ -140,7 +140,7 @@ CONVOLUTIONS = {
     "three axes": ((2, 3, 4, 5, 3), (2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1),
     "no images": ((0, 3, 6, 6), (4, 3, 3), (1, 1), (1, 1), (1, 1), 1),
 }  # fmt: skip
-TILES = {"whole": conv.TILE_BYTES, "rows": 2000, "single rows": 1}
+TILES = {"whole": lowering.TILE_BYTES, "rows": 2000, "single rows": 1}
 
 
 class Case:
@@ -158,11 +158,19 @@ case_of = cache(Case)
 
 @pytest.fixture(params=TILES)
 def tiled(request, monkeypatch):
-    monkeypatch.setattr(conv, "TILE_BYTES", TILES[request.param])
+    monkeypatch.setattr(lowering, "TILE_BYTES", TILES[request.param])
+
+
+@pytest.fixture(params=["chosen", "filtered", "plain"])
+def method(request, monkeypatch):
+    """As the engine chooses, Winograd's filtering wherever it can be, nowhere."""
+    if request.param != "chosen":
+        monkeypatch.setattr(winograd, "SAVING", 0 if request.param == "filtered" else np.inf)
+        monkeypatch.setattr(winograd, "DEPTH", 0)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_conv(engine, tiled, name):
+def test_conv(engine, tiled, method, name):
     case = case_of(name)
     bias = random(len(case.w), 3)
     for given, added in ((None, 0), (bias, bias.reshape(-1, *[1] * (case.x.ndim - 2)))):
@@ -172,7 +180,7 @@ def test_conv(engine, tiled, name):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_conv_grad_data(engine, tiled, name):
+def test_conv_grad_data(engine, tiled, method, name):
     case = case_of(name)
     bias = random(case.x.shape[1], 3)  # of a deconvolution
     for given, added in ((None, 0), (bias, bias.reshape(-1, *[1] * (case.x.ndim - 2)))):
@@ -182,7 +190,7 @@ def test_conv_grad_data(engine, tiled, name):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_conv_grad_weights_are_added(engine, tiled, name):
+def test_conv_grad_weights_are_added(engine, tiled, method, name):
     case = case_of(name)
     dw = np.ones_like(case.w)
     engine.conv_grad_weights(case.x, case.dy, dw, case.window, case.group)
@@ -193,12 +201,10 @@ def test_conv_grad_weights_are_added(engine, tiled, name):
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 100, 2000, 1 << 20])
-@pytest.mark.parametrize(
-    ("n", "out", "depth"), [(3, (7, 5), 11), (1, (1, 1), 1), (8, (4,), 2), (5, (), 3), (0, (2, 2), 2)]
-)
-def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, out, depth):
-    monkeypatch.setattr(conv, "TILE_BYTES", tile_bytes)
-    covered = np.zeros((n, *(out[:1] or (1,))), int)
-    for tile in conv.tiles(n, out, depth, 2):
+@pytest.mark.parametrize(("n", "rows", "row_bytes"), [(3, 7, 220), (1, 1, 4), (8, 4, 8), (5, 1, 12), (0, 2, 16)])
+def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, rows, row_bytes):
+    monkeypatch.setattr(lowering, "TILE_BYTES", tile_bytes)
+    covered = np.zeros((n, rows), int)
+    for tile in lowering.tiles(n, rows, row_bytes, 2):
         covered[tile.images, tile.rows] += 1
     assert (covered == 1).all()

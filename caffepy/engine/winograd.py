@@ -1,0 +1,241 @@
+"""Convolution with fewer multiplications: Winograd's minimal filtering along the first spatial axis.
+
+m outputs of a filter with k taps cost m + k - 1 products instead of m k (Winograd 1980; Lavin and Gray 2016):
+
+    y = A^T [(G w) * (B^T x)]
+
+with x the m + k - 1 rows that the outputs see. In one direction only, the rounding error stays a few times that of
+the plain sum, where both directions would multiply it by ten. The other axes, if any, are lowered to columns as in a
+plain convolution of one axis less. Rows of x go into the transform whole, so that it is a matrix product, too.
+
+A stride s is s interleaved filters of k / s taps: rows are taken s at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from caffepy.engine.lowering import Run, Scratch, Tile, add_to_rows, bordered, columns, tiles
+from caffepy.engine.window import Ints, Window
+
+# Where the polynomials are evaluated, beside infinity. Small, and few of one sign: the error grows with them.
+POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-1, 2), Fraction(-2), Fraction(1, 2))
+# The least factor of multiplications saved that pays for the transforms, and the least depth of the products.
+SAVING, DEPTH = 1.2, 12
+_MOST_POSITIONS = 32
+
+
+class Filtering(NamedTuple):
+    """The matrices of m outputs of k taps, n = m + k - 1: A^T (m, n), G (n, k), B^T (n, n)."""
+
+    outputs: np.ndarray
+    weights: np.ndarray
+    inputs: np.ndarray
+
+
+@cache
+def filtering(m: int, k: int) -> Filtering:
+    """The construction of Toom and Cook from POINTS and infinity."""
+    points = POINTS[: m + k - 2]
+    others = [points[:i] + points[i + 1 :] for i in range(len(points))]
+    at_points = [[p**i for p in points] + [Fraction(i == m - 1)] for i in range(m)]
+    weights = [
+        [p**i / prod((p - q for q in rest), start=Fraction(1)) for i in range(k)] for p, rest in zip(points, others)
+    ]
+    weights.append([Fraction(i == k - 1) for i in range(k)])
+    inputs = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
+    return Filtering(*(np.array(matrix, float).astype(np.float32) for matrix in (at_points, weights, inputs)))
+
+
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of (x - root), lowest first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted = [Fraction(0), *coefficients]
+        coefficients = [s - root * c for s, c in zip(shifted, [*coefficients, Fraction(0)])]
+    return coefficients
+
+
+class Plan(NamedTuple):
+    """How a convolution is filtered: `m` outputs at a time, `taps` of `stride` rows each."""
+
+    m: int
+    taps: int
+    stride: int
+    pad: int
+    groups_of_rows: int
+    rest: Window
+    """Of the other axes; with a stride, of the s interleaved rows and the other axes."""
+    rest_out: Ints
+    matrices: Filtering
+
+    @property
+    def n(self) -> int:
+        return self.m + self.taps - 1
+
+
+def plan(window: Window, out: Ints, channels: int) -> Plan | None:
+    """The filtering that saves most, or None if a plain convolution is better. `channels` are those of a group."""
+    if not out or window.dilation[0] != 1 or window.kernel[0] == 1 or 0 in out:
+        return None
+    kernel, stride = window.kernel[0], window.stride[0]
+    taps = -(-kernel // stride)
+    if taps == 1 or stride * prod(window.kernel[1:]) * channels < DEPTH:
+        return None
+    products = {m: -(-out[0] // m) * (m + taps - 1) * stride for m in range(2, len(POINTS) + 3 - taps)}
+    if not products or out[0] * kernel < SAVING * min(products.values()):
+        return None
+    m = min(products, key=products.__getitem__)
+    rest = Window(*(field[1:] for field in window))
+    if stride > 1:
+        rest = Window((stride, *rest.kernel), (1, *rest.stride), (0, *rest.pad), (1, *rest.dilation))
+    rest_out = (1, *out[1:]) if stride > 1 else out[1:]
+    return Plan(m, taps, stride, window.pad[0], -(-out[0] // m), rest, rest_out, filtering(m, taps))
+
+
+def forward(x, w, bias, y, plan: Plan, group: int, run: Run, scratch: Scratch, threads: int) -> None:
+    """y = x * w + bias (cross-correlation)."""
+    channels, outputs = x.shape[-1] // group, w.shape[0] // group
+    filters = np.matmul(plan.matrices.weights, _taps(w, plan))  # (O, n, depth)
+    work = _tiles(x, y, plan, threads)
+
+    def task(i: int) -> None:
+        tile = work[i]
+        target = _rows(y, tile, plan)
+        for g in range(group):
+            mine = slice(g * outputs, (g + 1) * outputs)
+            source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
+            products = scratch("products", (plan.n, prod(tile.shape) * prod(plan.rest_out), outputs))
+            taps = filters[mine].transpose(1, 2, 0)
+            if (windows := _windows(source, plan, outputs)) is not None:
+                np.matmul(windows, taps[:, None], out=_by_position(products, windows))
+            else:
+                for p, part in enumerate(source):
+                    np.matmul(columns(part, plan.rest_out, plan.rest, scratch), taps[p], out=products[p])
+            _recover(products, tile, plan, target[..., mine], None if bias is None else bias[mine], scratch)
+
+    run(task, len(work))
+
+
+def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, threads: int) -> None:
+    """dw += the gradient of the weights, G^T [(B^T x) * (A dy)]; partial sums are added in a fixed order."""
+    channels, outputs = x.shape[-1] // group, dw.shape[0] // group
+    depth = plan.stride * prod(dw.shape[2:])
+    work = _tiles(x, dy, plan, threads)
+    parts = min(threads, len(work))
+    sums = np.zeros((parts, dw.shape[0], plan.n, depth), dw.dtype)
+
+    def task(part: int) -> None:
+        product = scratch("dw", (outputs, depth))
+        for tile in work[part * len(work) // parts : (part + 1) * len(work) // parts]:
+            for g in range(group):
+                mine = slice(g * outputs, (g + 1) * outputs)
+                source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
+                gradient = _spread(dy[..., mine], tile, plan, scratch)
+                windows = _windows(source, plan, outputs)
+                if windows is not None and windows.shape[1] <= _MOST_POSITIONS:
+                    at = _by_position(gradient, windows).swapaxes(2, 3)
+                    partial = scratch("partial", (*at.shape[:3], depth))
+                    sums[part, mine] += np.matmul(at, windows, out=partial).sum(axis=1).swapaxes(0, 1)
+                    continue
+                for p, values in enumerate(source):
+                    lowered = columns(values, plan.rest_out, plan.rest, scratch)
+                    sums[part, mine, p] += np.matmul(gradient[p].T, lowered, out=product)
+
+    run(task, parts)
+    total = sums.sum(axis=0) if parts != 1 else sums[0]
+    taps = np.matmul(plan.matrices.weights.T, total)  # (O, taps, depth)
+    dw += taps.reshape(dw.shape[0], plan.taps * plan.stride, *dw.shape[2:])[:, : dw.shape[1]]
+
+
+def _tiles(x, y, plan: Plan, threads: int) -> list[Tile]:
+    """Tiles whose rows are groups of m output rows."""
+    row = plan.stride * prod(x.shape[2:]) + prod(y.shape[2:])
+    return tiles(y.shape[0], plan.groups_of_rows, 4 * plan.n * row, threads)
+
+
+def _taps(w, plan: Plan) -> np.ndarray:
+    """The weights as (O, taps, depth), filled up with zeros to whole taps."""
+    missing = plan.taps * plan.stride - w.shape[1]
+    if missing:
+        w = np.concatenate([w, np.zeros((w.shape[0], missing, *w.shape[2:]), w.dtype)], axis=1)
+    return np.ascontiguousarray(w).reshape(w.shape[0], plan.taps, -1)
+
+
+def _transformed(x, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
+    """B^T x: (n, groups of rows, [stride,] *rest, C)."""
+    images, groups = tile.shape
+    start = tile.rows.start * plan.m * plan.stride - plan.pad
+    count = ((groups - 1) * plan.m + plan.n) * plan.stride
+    source = bordered(x, tile.images, start, count, plan.rest.pad[-(x.ndim - 3) :] if x.ndim > 3 else (), scratch)
+    if not source[:1].flags.c_contiguous:  # a group of channels
+        copied = scratch("bordered", source.shape)
+        copied[...] = source
+        source = copied
+    length, row = plan.stride * prod(source.shape[2:]), source.strides[1] * plan.stride
+    seen = as_strided(source, (images, groups, plan.n, length), (source.strides[0], plan.m * row, row, source.itemsize))
+    out = scratch("transformed", (plan.n, images, groups, length))
+    np.matmul(plan.matrices.inputs, seen, out=out.transpose(1, 2, 0, 3))
+    interleaved = (plan.stride,) if plan.stride > 1 else ()
+    return out.reshape(plan.n, images * groups, *interleaved, *source.shape[2:])
+
+
+def _windows(source, plan: Plan, outputs: int) -> np.ndarray | None:
+    """The windows along a single other axis, without a copy: (n, out, rows, kernel * C); None where columns are better.
+
+    A window is contiguous, so that its rows, whole rows of the image apart, are a matrix for BLAS. One product each
+    output position costs the packing of the weights each time: it needs more rows than outputs.
+    """
+    n, rows, *size = source.shape
+    if len(size) != 2 or plan.rest.dilation != (1,) or rows < outputs:
+        return None
+    row, cell = source.strides[1], source.strides[2]
+    shape = (n, plan.rest_out[0], rows, plan.rest.kernel[0] * size[1])
+    return as_strided(source, shape, (source.strides[0], plan.rest.stride[0] * cell, row, source.itemsize))
+
+
+def _by_position(values, windows) -> np.ndarray:
+    """(n, rows * out, O) seen as `_windows` has it: (n, out, rows, O)."""
+    n, positions, rows, _ = windows.shape
+    return values.reshape(n, rows, positions, -1).swapaxes(1, 2)
+
+
+def _rows(y, tile: Tile, plan: Plan):
+    """The tile's rows of y, of which the last group may be incomplete."""
+    return y[tile.images, tile.rows.start * plan.m : tile.rows.stop * plan.m]
+
+
+def _recover(products, tile: Tile, plan: Plan, target, bias, scratch: Scratch) -> None:
+    """target = A^T products + bias."""
+    images, groups = tile.shape
+    length = products[0].size // (images * groups)
+    whole = target.flags.c_contiguous and target.shape[1] == groups * plan.m
+    out = target.reshape(images, groups, plan.m, length) if whole else None
+    if out is None:
+        out = scratch("recovered", (images, groups, plan.m, length))
+    np.matmul(plan.matrices.outputs, products.reshape(plan.n, images, groups, length).transpose(1, 2, 0, 3), out=out)
+    if bias is not None:
+        add_to_rows(out.reshape(-1, len(bias)), bias)
+    if not whole:
+        target[...] = out.reshape(images, groups * plan.m, *target.shape[2:])[:, : target.shape[1]]
+
+
+def _spread(dy, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
+    """A dy: (n, positions, O); rows that an incomplete group lacks count as zero."""
+    images, groups = tile.shape
+    source = bordered(dy, tile.images, tile.rows.start * plan.m, groups * plan.m, (0,) * (dy.ndim - 3), scratch)
+    if not source.flags.c_contiguous:
+        copied = scratch("bordered", source.shape)
+        copied[...] = source
+        source = copied
+    length = source[0, 0].size
+    out = scratch("spread", (plan.n, images, groups, length))
+    np.matmul(plan.matrices.outputs.T, source.reshape(images, groups, plan.m, length), out=out.transpose(1, 2, 0, 3))
+    return out.reshape(plan.n, -1, dy.shape[-1])
