@@ -28,11 +28,11 @@ HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"
 
 NETS = {  # definition, input shape, iterations a round
-    "lenet": ("lenet/lenet_train_test.prototxt", (64, 1, 28, 28), 30),
-    "cifar10_quick": ("cifar10_quick/cifar10_quick_train_test.prototxt", (100, 3, 32, 32), 5),
-    "cifar10_full": ("cifar10_full/cifar10_full_train_test.prototxt", (100, 3, 32, 32), 5),
-    "bvlc_alexnet": ("bvlc_alexnet/train_val.prototxt", (32, 3, 227, 227), 1),
-    "bvlc_googlenet": ("bvlc_googlenet/train_val.prototxt", (16, 3, 224, 224), 1),
+    "lenet": ("lenet/lenet_train_test.prototxt", (64, 1, 28, 28), 40),
+    "cifar10_quick": ("cifar10_quick/cifar10_quick_train_test.prototxt", (100, 3, 32, 32), 10),
+    "cifar10_full": ("cifar10_full/cifar10_full_train_test.prototxt", (100, 3, 32, 32), 10),
+    "bvlc_alexnet": ("bvlc_alexnet/train_val.prototxt", (32, 3, 227, 227), 2),
+    "bvlc_googlenet": ("bvlc_googlenet/train_val.prototxt", (16, 3, 224, 224), 2),
 }
 
 
@@ -55,44 +55,38 @@ def synthetic(name: str) -> str:
     return text.to_text(out)
 
 
-def run_caffepy(net_file: str, iterations: int) -> dict:
-    from caffepy.net import Net
-
-    net = Net(net_file, 0)
+def passes(net, iterations: int) -> list[float]:
+    """Milliseconds of each forward and backward pass, after one to warm up."""
     net.forward_backward()
-    start = time.perf_counter()
-    for _ in range(iterations):
-        net.forward_backward()
-    return {"ms": (time.perf_counter() - start) / iterations * 1000, **measured(net)}
+    return [_timed(net.forward_backward) * 1000 for _ in range(iterations)]
 
 
-def measured(net) -> dict:
+def peak_memory() -> float:
+    """MB that this process has held at most."""
     import resource
 
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_caffepy(net_file: str, iterations: int) -> dict:
+    from caffepy.net import Net
     from caffepy.timing import layer_flops
 
-    return {"gflop": sum(layer_flops(net)) / 1e9, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    net = Net(net_file, 0)
+    return {"ms": passes(net, iterations), "gflop": sum(layer_flops(net)) / 1e9, "mb": peak_memory()}
 
 
 def run_torch(net_file: str, iterations: int, channels_last: bool) -> dict:
-    import resource
-
     sys.path.insert(0, str(HERE))
     from torch_peer import TorchNet
 
-    net = TorchNet(net_file, channels_last)
-    net.forward_backward()
-    start = time.perf_counter()
-    for _ in range(iterations):
-        net.forward_backward()
-    ms = (time.perf_counter() - start) / iterations * 1000
-    return {"ms": ms, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"ms": passes(TorchNet(net_file, channels_last), iterations), "mb": peak_memory()}
 
 
 def run_caffe(net_file: str, iterations: int) -> dict:
     command = [os.environ["CAFFE_BIN"], "time", f"--model={net_file}", f"--iterations={iterations}"]
     log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return {"ms": float(re.search(r"Average Forward-Backward: ([\d.]+) ms", log)[1])}
+    return {"ms": [float(re.search(r"Average Forward-Backward: ([\d.]+) ms", log)[1])]}
 
 
 def sgemm_peak(size: int = 2000) -> float:
@@ -106,6 +100,16 @@ def _timed(fn) -> float:
     start = time.perf_counter()
     fn()
     return time.perf_counter() - start
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    from caffepy.engine.threads import available_cores
+
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    return f"{name}, {available_cores()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def contenders() -> dict[str, str]:
@@ -139,7 +143,7 @@ def compare(name: str, rounds: int) -> dict:
                 command = [python, __file__, "--one", peer, "--net-file", net_file, "--rounds", str(NETS[name][2])]
                 out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                 results[peer].append(json.loads(out.splitlines()[-1]))
-    row = {peer: statistics.median(r["ms"] for r in runs) for peer, runs in results.items()}
+    row = {peer: statistics.median(ms for r in runs for ms in r["ms"]) for peer, runs in results.items()}
     ours = results["caffepy"][0]
     peak = sgemm_peak()
     speed = ours["gflop"] / row["caffepy"] * 1000
@@ -162,7 +166,7 @@ def main() -> None:
         print(json.dumps(one(args.one, args.net_file, args.rounds)))
         return
     rows = []
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; milliseconds forward + backward")
+    print(f"{machine()}; milliseconds forward + backward")
     print(f"{'net':<16}{'caffepy':>9}{'GFLOP/s':>9}{'of peak':>9}{'MB':>7}   times as fast as")
     for name in args.nets.split(","):
         row = compare(name, args.rounds)
@@ -173,7 +177,11 @@ def main() -> None:
             f"{row['mb']['caffepy']:>7.0f}   {ratios}",
             flush=True,
         )
-    Path(args.json).write_text(json.dumps(rows, indent=1))
+        Path(args.json).write_text(json.dumps({"machine": machine(), "rounds": args.rounds, "nets": rows}, indent=1))
+    if len(rows) > 1:
+        for peer in rows[0]["times_faster"]:
+            ratios = [row["times_faster"][peer] for row in rows]
+            print(f"geometric mean: {statistics.geometric_mean(ratios):.2f} times as fast as {peer}")
     print(f"written to {args.json}")
 
 

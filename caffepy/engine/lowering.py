@@ -17,6 +17,8 @@ Scratch = Callable[[str, tuple[int, ...]], np.ndarray]
 # Bytes a tile works on. Tiles that fit the second-level cache would be 1 MB, but every numpy call ends in a wait for
 # the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB.
 TILE_BYTES = 8 << 20
+# An image with fewer bytes is not divided for a second thread.
+WORTH_A_THREAD = 1 << 18
 
 
 class Tile(NamedTuple):
@@ -31,15 +33,17 @@ class Tile(NamedTuple):
 
 
 def tiles(n: int, rows: int, row_bytes: int, parts: int) -> list[Tile]:
-    """Cut `n` images of `rows` rows, each of so many bytes, into tiles, at least `parts` if it goes."""
+    """Cut `n` images of `rows` rows, each of so many bytes, into tiles, at least `parts` if it goes and pays."""
     per_image = max(1, rows * row_bytes)
-    images = TILE_BYTES // per_image
-    if images >= 1 and n:
-        rounds = -(-n // (images * parts))  # of all threads; even out the tiles
-        images = -(-n // (rounds * parts))
+    bands = -(-per_image // TILE_BYTES)
+    if bands == 1 and n < parts and per_image > WORTH_A_THREAD:
+        bands = -(-parts // max(1, n))
+    if bands == 1:
+        rounds = -(-n * per_image // (TILE_BYTES * parts))  # of all threads
+        images = max(1, -(-n // (rounds * parts))) if n else 1
         return [Tile(slice(i, min(n, i + images)), slice(0, rows)) for i in range(0, n, images)]
-    step = max(1, TILE_BYTES * rows // per_image)
-    step = -(-rows // -(-rows // step))  # even out the last tile
+    step = -(-rows // bands)
+    step = -(-rows // -(-rows // step))  # even out the last band
     return [Tile(slice(i, i + 1), slice(r, min(rows, r + step))) for i in range(n) for r in range(0, rows, step)]
 
 

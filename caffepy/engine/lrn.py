@@ -21,12 +21,11 @@ def window_sum(values: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
     return total.reshape(rows, -1)
 
 
-def inverse_power(base: np.ndarray, exponent: float) -> np.ndarray:
-    """base ** -exponent; the usual 0.75 as two square roots, a fifth of the time of a power."""
+def inverse_power(xp, base, exponent: float):
+    """base ** -exponent on any engine's arrays; the usual 0.75 as two square roots, a fifth of the time of a power."""
     if exponent == 0.75:
-        root = np.sqrt(base)
-        root *= np.sqrt(root)
-        return np.reciprocal(root, out=root)
+        root = xp.sqrt(base)
+        return 1 / (root * xp.sqrt(root))
     return base**-exponent
 
 
@@ -40,14 +39,14 @@ def scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
 
 def across(x, y, size: int, alpha: float, beta: float, k: float) -> None:
     """y = x (k + alpha / size * sum of squares)^-beta."""
-    np.multiply(x, inverse_power(scale(x, size, alpha, k), beta)[:, : x.shape[1]], out=y)
+    np.multiply(x, inverse_power(np, scale(x, size, alpha, k), beta)[:, : x.shape[1]], out=y)
 
 
 def across_grad(dy, x, dx, size: int, alpha: float, beta: float, k: float) -> None:
     """dx = dy s^-beta - 2 alpha beta / size * x * sum(dy y / s), where s is the scale and y = x s^-beta."""
     channels = x.shape[1]
     s = scale(x, size, alpha, k)
-    power = inverse_power(s, beta)
+    power = inverse_power(np, s, beta)
     direct = dy * power[:, :channels]
     np.divide(power, s, out=s)
     s[:, :channels] *= dy

@@ -13,7 +13,7 @@ A stride s is s interleaved filters of k / s taps: rows are taken s at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from math import prod
@@ -29,7 +29,8 @@ from caffepy.engine.window import Ints, Window
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-1, 2), Fraction(-2), Fraction(1, 2))
 # The least factor of multiplications saved that pays for the transforms, and the least depth of the products.
 SAVING, DEPTH = 1.2, 12
-_MOST_POSITIONS = 32
+# Bytes of columns that are multiplied in one call.
+COLUMN_BYTES = 2 << 20
 
 
 class Filtering(NamedTuple):
@@ -114,11 +115,8 @@ def forward(x, w, bias, y, plan: Plan, group: int, run: Run, scratch: Scratch, t
             source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
             products = scratch("products", (plan.n, prod(tile.shape) * prod(plan.rest_out), outputs))
             taps = filters[mine].transpose(1, 2, 0)
-            if (windows := _windows(source, plan, outputs)) is not None:
-                np.matmul(windows, taps[:, None], out=_by_position(products, windows))
-            else:
-                for p, part in enumerate(source):
-                    np.matmul(columns(part, plan.rest_out, plan.rest, scratch), taps[p], out=products[p])
+            for some, lowered in _lowered(source, plan, scratch):
+                np.matmul(lowered, taps[some], out=products[some])
             _recover(products, tile, plan, target[..., mine], None if bias is None else bias[mine], scratch)
 
     run(task, len(work))
@@ -130,28 +128,22 @@ def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, 
     depth = plan.stride * prod(dw.shape[2:])
     work = _tiles(x, dy, plan, threads)
     parts = min(threads, len(work))
-    sums = np.zeros((parts, dw.shape[0], plan.n, depth), dw.dtype)
+    sums = np.zeros((parts, plan.n, dw.shape[0], depth), dw.dtype)
 
     def task(part: int) -> None:
-        product = scratch("dw", (outputs, depth))
         for tile in work[part * len(work) // parts : (part + 1) * len(work) // parts]:
             for g in range(group):
                 mine = slice(g * outputs, (g + 1) * outputs)
                 source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
                 gradient = _spread(dy[..., mine], tile, plan, scratch)
-                windows = _windows(source, plan, outputs)
-                if windows is not None and windows.shape[1] <= _MOST_POSITIONS:
-                    at = _by_position(gradient, windows).swapaxes(2, 3)
-                    partial = scratch("partial", (*at.shape[:3], depth))
-                    sums[part, mine] += np.matmul(at, windows, out=partial).sum(axis=1).swapaxes(0, 1)
-                    continue
-                for p, values in enumerate(source):
-                    lowered = columns(values, plan.rest_out, plan.rest, scratch)
-                    sums[part, mine, p] += np.matmul(gradient[p].T, lowered, out=product)
+                for some, lowered in _lowered(source, plan, scratch):
+                    product = scratch("product", (len(lowered), outputs, depth))
+                    np.matmul(gradient[some].swapaxes(1, 2), lowered, out=product)
+                    sums[part, some, mine] += product
 
     run(task, parts)
     total = sums.sum(axis=0) if parts != 1 else sums[0]
-    taps = np.matmul(plan.matrices.weights.T, total)  # (O, taps, depth)
+    taps = np.matmul(plan.matrices.weights.T, total.swapaxes(0, 1))  # (O, taps, depth)
     dw += taps.reshape(dw.shape[0], plan.taps * plan.stride, *dw.shape[2:])[:, : dw.shape[1]]
 
 
@@ -187,24 +179,15 @@ def _transformed(x, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
     return out.reshape(plan.n, images * groups, *interleaved, *source.shape[2:])
 
 
-def _windows(source, plan: Plan, outputs: int) -> np.ndarray | None:
-    """The windows along a single other axis, without a copy: (n, out, rows, kernel * C); None where columns are better.
-
-    A window is contiguous, so that its rows, whole rows of the image apart, are a matrix for BLAS. One product each
-    output position costs the packing of the weights each time: it needs more rows than outputs.
-    """
-    n, rows, *size = source.shape
-    if len(size) != 2 or plan.rest.dilation != (1,) or rows < outputs:
-        return None
-    row, cell = source.strides[1], source.strides[2]
-    shape = (n, plan.rest_out[0], rows, plan.rest.kernel[0] * size[1])
-    return as_strided(source, shape, (source.strides[0], plan.rest.stride[0] * cell, row, source.itemsize))
-
-
-def _by_position(values, windows) -> np.ndarray:
-    """(n, rows * out, O) seen as `_windows` has it: (n, out, rows, O)."""
-    n, positions, rows, _ = windows.shape
-    return values.reshape(n, rows, positions, -1).swapaxes(1, 2)
+def _lowered(source, plan: Plan, scratch: Scratch) -> Iterator[tuple[slice, np.ndarray]]:
+    """The columns (positions, depth) of each of the n transformed images, as many at a time as stay in cache."""
+    n, rows, *size, channels = source.shape
+    positions, depth = rows * prod(plan.rest_out), prod(plan.rest.kernel) * channels
+    step = max(1, min(n, COLUMN_BYTES // (4 * positions * depth)))
+    for start in range(0, n, step):
+        some = slice(start, min(n, start + step))
+        lowered = columns(source[some].reshape(-1, *size, channels), plan.rest_out, plan.rest, scratch)
+        yield some, lowered.reshape(-1, positions, depth)
 
 
 def _rows(y, tile: Tile, plan: Plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caffepy.blob import Array, Blob
+from caffepy.engine.lrn import inverse_power
 from caffepy.engine.window import Window
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layer import Layer, register
@@ -14,13 +15,13 @@ def square(xp, x):
 
 
 def within(xp, x, mean, alpha, beta):
-    return x * (1 + alpha * mean) ** -beta
+    return x * inverse_power(xp, 1 + alpha * mean, beta)
 
 
 def within_direct_grad(xp, dy, x, mean, alpha, beta):
     """The gradient through x itself, and what the mean of squares receives."""
     scale = 1 + alpha * mean
-    power = scale**-beta
+    power = inverse_power(xp, scale, beta)
     return dy * power, dy * x * (-alpha * beta) * power / scale
 
 
