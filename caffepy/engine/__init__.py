@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from caffepy.engine.numpy import NumpyEngine as Engine
 from caffepy.errors import ConfigError, MissingExtraError
 
-__all__ = ["Engine", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
+__all__ = ["Engine", "choose_default", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
 
 NAMES = ("numpy", "torch")
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -37,9 +37,21 @@ def get_engine(name: str, device: str | None = None, precision: str = "float32")
     raise ConfigError(f'no engine "{name}"', hint=f"Known engines: {', '.join(NAMES)}.")
 
 
+_chosen: Engine | None = None
+
+
+def choose_default(engine: Engine | None) -> None:
+    """Make `engine` the default for nets and solvers built from now on; None for NumPy's again."""
+    global _chosen
+    _chosen = engine
+
+
 def default_engine() -> Engine:
-    """The engine that CAFFEPY_ENGINE names, else NumPy's."""
-    return get_engine(os.environ.get("CAFFEPY_ENGINE") or "numpy")
+    """The engine that CAFFEPY_ENGINE names, else the one chosen by `choose_default`, else NumPy's."""
+    named = os.environ.get("CAFFEPY_ENGINE")
+    if not named and _chosen is not None:
+        return _chosen
+    return get_engine(named or "numpy")
 
 
 def gpu_count() -> int:

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from caffepy.engine import winograd
-from caffepy.engine.lowering import Run, Scratch, Tile, add_to_rows, bordered, columns, tiles
+from caffepy.engine.lowering import Run, Scratch, Tile, add_columns, add_to_rows, bordered, columns, tiles
 from caffepy.engine.window import Ints, Window
 
 
@@ -80,6 +80,8 @@ def grad_data(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Sc
         flipped = np.ascontiguousarray(flipped).reshape(-1, *flipped.shape[2:])
         back = window._replace(pad=tuple(e - 1 - p for e, p in zip(window.extent, window.pad)))
         forward(dy, flipped, bias, dx, back, group, run, scratch, threads)
+    elif plan := winograd.plan(window, dy.shape[1:-1], w.shape[-1]):
+        winograd.grad_data(dy, w, bias, dx, plan, group, run, scratch, threads)
     else:
         _scatter(dy, w, bias, dx, window, group, run, scratch, threads)
 
@@ -88,10 +90,7 @@ def _flipped_is_cheaper(dy, dx, window: Window) -> bool:
     if any(s != 1 for s in window.stride) or any(p >= e for p, e in zip(window.pad, window.extent)):
         return False
     # It multiplies at every input position, col2im at every output position but with sums after it.
-    saving = 1.5
-    if plan := winograd.plan(window, dx.shape[1:-1], dy.shape[-1]):
-        saving *= plan.m * plan.taps / plan.n
-    return prod(dx.shape[1:-1]) <= saving * prod(dy.shape[1:-1])
+    return prod(dx.shape[1:-1]) <= 1.5 * prod(dy.shape[1:-1])
 
 
 def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:
@@ -122,7 +121,7 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
                 np.matmul(source[:, rows], w[rows].reshape(outputs, -1), out=cols)
                 cols = cols.reshape(*shape, *window.kernel, channels)
                 region = padded[..., g * channels : (g + 1) * channels]
-                _add_columns(cols, region, first, shape[1:], window)
+                add_columns(cols, region, window, first)
         target = padded[(slice(None), *inside)]
         if bias is None:
             dx[chunk] = target
@@ -130,37 +129,6 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
             np.add(target, bias, out=dx[chunk])
 
     run(task, -(-n // images))
-
-
-def _add_columns(cols, region, first: int, out: tuple[int, ...], window: Window) -> None:
-    """Add the columns of output rows from `first` on into `region`, the padded input."""
-    if not out:
-        region += cols
-        return
-    starts = (first * window.stride[0], *[0] * len(out[1:]))
-    channels = cols.shape[-1]
-    if channels < 48 and out[-1] < 8 * window.kernel[-1]:
-        # Few channels: go through output columns, so that the sums run over a row of the kernel, not over channels.
-        # LeNet's conv2 (20 channels, 5x5): 2.1 instead of 5.9 ms.
-        k, s, d = window.kernel[-1], window.stride[-1], window.dilation[-1]
-        for position in np.ndindex(*window.kernel[:-1]):
-            cells = _cells(starts, position, out[:-1], window)
-            for o in range(out[-1]):
-                left = starts[-1] + o * s
-                run = slice(left, left + (k - 1) * d + 1, d)
-                region[(slice(None), *cells, run)] += cols[(..., o, *position, slice(None), slice(None))]
-    else:
-        for position in np.ndindex(*window.kernel):
-            cells = _cells(starts, position, out, window)
-            region[(slice(None), *cells)] += cols[(..., *position, slice(None))]
-
-
-def _cells(starts, position, out, window: Window) -> tuple[slice, ...]:
-    """The input cells that a kernel position sees from outputs of shape `out`, for the leading axes of `out`."""
-    return tuple(
-        slice(o + k * d, o + k * d + (m - 1) * s + 1, s)
-        for o, k, d, m, s in zip(starts, position, window.dilation, out, window.stride)
-    )
 
 
 def _tiles(n: int, out: Ints, depth: int, parts: int) -> list[Tile]:

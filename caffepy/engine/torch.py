@@ -76,8 +76,8 @@ class TorchEngine:
         return copied
 
     def to_host(self, array: Tensor) -> np.ndarray:
-        """The values as a numpy array; may share memory."""
-        return array.detach().cpu().numpy()
+        """The values as a numpy array; may share memory. An array of numpy's is returned as it is."""
+        return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
 
     def copy(self, array: Tensor) -> Tensor:
         return array.clone()
