@@ -18,7 +18,7 @@ Scratch = Callable[[str, tuple[int, ...]], np.ndarray]
 # the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB.
 TILE_BYTES = 8 << 20
 # An image with fewer bytes is not divided for a second thread.
-WORTH_A_THREAD = 1 << 18
+WORTH_A_THREAD = 1 << 20
 
 
 class Tile(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 import numpy as np
 
-from caffepy.engine.window import Window
+from caffepy.engine.window import Ints, Window
 
 FLOAT_MAX = np.finfo(np.float32).max
 
@@ -186,7 +187,8 @@ def _window_sum(x, shape, window: Window) -> np.ndarray:
     return total
 
 
-def areas(window: Window, size, count) -> np.ndarray:
+@cache
+def areas(window: Window, size: Ints, count: Ints) -> np.ndarray:
     """Cells of each window before in + pad, padding included: (H, W, 1)."""
     spans = []
     for n, m, k, s, p in zip(size, count, window.kernel, window.stride, window.pad):
