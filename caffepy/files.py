@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from caffepy.errors import did_you_mean, nearest
+from caffepy.errors import DataError, did_you_mean, nearest
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises DataError if a file cannot be put at `path`: to be asked before long work, not after it."""
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise DataError("this is a folder, not a file", where=str(path), hint="Give the name of a file.")
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder} to write into", where=str(path), hint="Make it first.")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"there is no permission to write into {folder.absolute()}", where=str(path))
 
 
 @contextmanager

@@ -78,11 +78,7 @@ class Group:
         With `layer_wise_reduce` (the default) a layer's gradients travel while the layers before it go backward.
         """
         self.solver = solver
-        for layer in solver.net.layers:
-            if hasattr(layer, "shard"):
-                layer.shard(self.rank, self.size)
-            elif layer.type == "MemoryData":
-                log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
+        self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
         self._part_random_numbers()
@@ -99,6 +95,18 @@ class Group:
         solver.restore = self._restore  # type: ignore[method-assign]
         if self.rank:
             solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
+
+    def _share_records(self) -> None:
+        """Shares of one order: rank 0's, for without `random_seed` every process has drawn another one."""
+        sources = [layer for layer in self.solver.net.layers if hasattr(layer, "shard")]
+        states = [[layer.state() for layer in sources]]
+        self._call(self._dist.broadcast_object_list, states, 0, group=self._decisions)
+        for layer, state in zip(sources, states[0]):
+            layer.set_state(state)
+            layer.shard(self.rank, self.size)
+        for layer in self.solver.net.layers:
+            if layer.type == "MemoryData":
+                log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
 
     def _restore(self, path: str | PathLike[str]) -> None:
         """Continue from a solver state in every process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,8 @@ layer {{ name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2"
   inner_product_param {{ num_output: 2 weight_filler {{ type: "xavier" }} }} }}
 layer {{ name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "label" top: "loss" }}
 """
-SOLVER = """net: "net{n}.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01 max_iter: {iterations}
-display: 1 random_seed: 1 snapshot: 4 snapshot_prefix: "out{n}" solver_mode: CPU {more}
+SOLVER = """net: "net{n}.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01
+max_iter: {iterations} display: 1 random_seed: 1 snapshot: 4 snapshot_prefix: "out{n}" solver_mode: CPU {more}
 """
 
 
@@ -67,3 +68,31 @@ def test_as_one_process_with_the_whole_batch(folder, engine, n, more):
         assert_close(ours, reference, 1e-5)
     assert run.stderr.count("Iteration 3 (") == 1  # one process logs
     assert not list(folder.glob("*.tmp"))
+
+
+SHARES = """
+import caffepy
+from caffepy.parallel import Group
+solver = caffepy.get_solver("shuffled_solver.prototxt")
+Group(gpu=False).attach(solver)
+rows = []
+for _ in range(4):
+    solver.net.forward()
+    rows += solver.net.blobs["data"].data[:, 0].tolist()
+print("rows", rows)
+"""
+
+
+@pytest.mark.slow
+def test_shuffled_shares_do_not_overlap_without_a_seed(folder):
+    net = NET.format(batch=3).replace("batch_size: 3", "batch_size: 3 shuffle: true")
+    Path("net.prototxt").write_text(net)
+    Path("shuffled_solver.prototxt").write_text('net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" solver_mode: CPU')
+    Path("shares.py").write_text(SHARES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "shares.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CAFFEPY_THREADS": "1", "CAFFEPY_ENGINE": "numpy"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    seen = [float(word) for word in re.findall(r"-?\d+\.\d+(?:e-\d+)?", run.stdout)]
+    with h5py.File("data.h5") as file:
+        assert sorted(seen) == sorted(file["data"][:, 0].tolist())

@@ -20,8 +20,11 @@ def command(input_db, output_file, backend):
     from caffepy.cli import terminal
     from caffepy.data.databases import guess_backend, open_database
     from caffepy.data.mean import mean_image, records, write_mean
+    from caffepy.files import check_writable
 
     handler = terminal.start_logging()
+    if output_file:
+        check_writable(output_file)
     backend = backend or guess_backend(input_db)
     reader = open_database(input_db, backend)
     log.info("Opened %s %s", backend, input_db)

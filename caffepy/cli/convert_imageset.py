@@ -39,7 +39,11 @@ class _Gflags(click.Command):
 @click.option("--check-size", is_flag=True, help="Fail at a picture of another size than the first.")
 @click.option("--encoded", is_flag=True, help="Store pictures encoded, as files hold them.")
 @click.option("--encode-type", default="", help="Encode as this type: png, jpg, ... (default: the file's own).")
-@click.option("--max-errors", type=int, help="Fail after more unreadable files than this (default: skip any number).")
+@click.option(
+    "--max-errors",
+    type=click.IntRange(min=0),
+    help="Fail after more unreadable files than this (default: skip any number).",
+)
 def command(
     root, list_file, db, gray, shuffle, seed, backend, resize_width, resize_height, check_size, encoded, encode_type,
     max_errors,
@@ -54,7 +58,7 @@ def command(
     from caffepy.cli import terminal
     from caffepy.data.databases import create_database
     from caffepy.data.imageset import ImagesetConverter, SizeError
-    from caffepy.data.lists import read_list
+    from caffepy.data.lists import missing_slash, read_list
     from caffepy.errors import DataError
 
     handler = terminal.start_logging()
@@ -90,7 +94,11 @@ def command(
                 log.info("Processed %d files.", count)
             advance(number + 1)
         if not count:
-            raise DataError("none of the files can be read; no database was made", where=list_file)
+            raise DataError(
+                "none of the files can be read; no database was made",
+                where=list_file,
+                hint=missing_slash(root, entries[0].name),
+            )
     if count % 1000:
         log.info("Processed %d files.", count)
     if errors:

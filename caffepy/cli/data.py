@@ -5,25 +5,32 @@ from __future__ import annotations
 import click
 
 
-@click.group()
-def command():
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(context):
     """Look into databases."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @command.command()
 @click.argument("db")
 @click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
 @click.option("--sheet", help="Write a PNG with the first pictures to this file.")
-@click.option("--images", default=64, show_default=True, help="How many pictures the sheet shows.")
+@click.option(
+    "--images", type=click.IntRange(min=1), default=64, show_default=True, help="How many pictures the sheet shows."
+)
 def inspect(db, backend, sheet, images):
     """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
     from caffepy.cli import terminal
     from caffepy.data import inspect as inspection
     from caffepy.data.databases import guess_backend, open_database
     from caffepy.errors import DataError
-    from caffepy.files import atomic_write
+    from caffepy.files import atomic_write, check_writable
 
     handler = terminal.start_logging()
+    if sheet:
+        check_writable(sheet)
     backend = backend or guess_backend(db)
     reader = open_database(db, backend)
     with terminal.progress(handler, "reading", len(reader)) as advance:

@@ -55,7 +55,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine):
             net.forward_from_to()
             for name, put in zip(names, puts):
                 blob = net.blobs[name]
-                values = np.asarray(net.engine.to_host(blob.data), np.float32).reshape(blob.num, -1)
+                values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)
                 shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
                 for item in values:
                     datum = Datum(**shape)

@@ -6,8 +6,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from caffepy.data.leveldb import LevelDbReader
@@ -45,6 +47,8 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
     path = Path(path)
     if path.exists():
         raise DataError("the database exists already", where=str(path), hint="Remove it or choose another name.")
+    if backend.lower() == "leveldb":
+        _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -57,9 +61,19 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
 
 @contextmanager
 def _filling_leveldb(path: str) -> Iterator[Callable[[bytes, bytes], object]]:
-    try:
-        import plyvel
-    except ImportError:
-        raise MissingExtraError("plyvel", "leveldb", "Writing a LevelDB") from None
-    with closing(plyvel.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 28)) as db:
+    library = _leveldb()
+    # Caffe takes 256 MB, all of which may stay in the log, and a reader holds the log in memory.
+    with closing(library.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 24)) as db:
         yield db.put
+
+
+def _leveldb() -> ModuleType:
+    """plyvel, or its fork that newer Pythons have."""
+    for name in ("plyvel", "plyvel_next"):
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except ImportError as error:
+            raise DataError(f"the package {name} is installed but cannot be loaded: {error}") from None
+    raise MissingExtraError("plyvel", "leveldb", "Writing a LevelDB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,24 +10,26 @@ import numpy as np
 from caffepy.errors import DataError
 from caffepy.files import near_names
 
+_WHOLE = "Copy or make the file again; do not write to it during training."
+
 
 class Hdf5Rows:
     """Rows of the datasets `names` of the files that a list names, in file order; all become float32.
 
-    Opens files as they are needed and keeps the last one's rows in memory. Raises DataError naming the file for
+    Opens files as they are needed and keeps the rows of one in memory. Raises DataError naming the file for
     missing files and datasets and for datasets of different length.
     """
 
     def __init__(self, list_file: str, names: list[str]):
         self.list_file, self.names = list_file, names
         try:
-            self.files = Path(list_file).read_text().split()
+            self.files = Path(list_file).read_text("utf-8", "surrogateescape").split()
         except OSError as error:
             raise DataError(
                 f"cannot read the list of HDF5 files: {error.strerror}", where=list_file, hint=near_names(list_file)
             ) from None
         if not self.files:
-            raise DataError("the list names no HDF5 file", where=list_file)
+            raise DataError("the list names no HDF5 file", where=list_file, hint="It has the path of a file a line.")
         lengths = [self._length(path) for path in self.files]
         self.starts = [0, *accumulate(lengths)]
         self._loaded: tuple[int, list[np.ndarray]] | None = None
@@ -36,16 +37,21 @@ class Hdf5Rows:
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def file_of(self, row: int) -> tuple[int, int]:
-        """Which file a row is in, and its number there."""
-        file = bisect_right(self.starts, row) - 1
-        return file, row - self.starts[file]
-
     def load(self, file: int) -> list[np.ndarray]:
         """All datasets of a file."""
         if self._loaded is None or self._loaded[0] != file:
-            with self._open(self.files[file]) as h5:
-                self._loaded = file, [np.asarray(h5[name][()], np.float32) for name in self.names]
+            self._loaded = None  # the last file's rows make room
+            path = self.files[file]
+            with self._open(path) as h5:
+                try:
+                    arrays = [np.asarray(h5[name][()], np.float32) for name in self.names]
+                except (OSError, KeyError) as error:
+                    raise DataError(f"the file cannot be read: {error}", where=path, hint=_WHOLE) from None
+            if any(len(array) != self.starts[file + 1] - self.starts[file] for array in arrays):
+                raise DataError(
+                    "the file has another number of rows than when it was opened first", where=path, hint=_WHOLE
+                )
+            self._loaded = file, arrays
         return self._loaded[1]
 
     def _open(self, path: str):
@@ -56,7 +62,7 @@ class Hdf5Rows:
         try:
             return h5py.File(path, "r")
         except OSError:
-            raise DataError("this is no complete HDF5 file", where=path) from None
+            raise DataError("this is no complete HDF5 file", where=path, hint=_WHOLE) from None
 
     def _length(self, path: str) -> int:
         with self._open(path) as h5:
@@ -73,7 +79,9 @@ class Hdf5Rows:
                 lengths[name] = h5[name].shape[0]
         if len(set(lengths.values())) > 1:
             found = ", ".join(f'"{name}" {n}' for name, n in lengths.items())
-            raise DataError(f"the datasets differ in their number of rows: {found}", where=path)
+            raise DataError(
+                f"the datasets differ in their number of rows: {found}", where=path, hint="Row i of each makes item i."
+            )
         if not next(iter(lengths.values())):
             raise DataError("the datasets have no rows", where=path)
         return next(iter(lengths.values()))

@@ -18,6 +18,7 @@ class ImagesetConverter:
 
     With `encoded`, a file's bytes are copied if they are of the wanted type (its extension's, unless `encode_type`
     says another) and no resize is asked; else the picture is encoded anew. `check_size` refuses sizes that differ.
+    Raises DataError for an `encode_type` that nothing can be encoded as.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class ImagesetConverter:
         check_size: bool = False,
     ):
         self.root, self.gray, self.size = root, gray, size
-        self.encode_type = encode_type.lower()
+        self.encode_type = encode_type.lower().lstrip(".")
+        if self.encode_type:
+            image.encoder(self.encode_type)
         self.encoded = encoded or bool(encode_type)
         self.check_size = check_size
         self._shape: tuple[int, ...] | None = None

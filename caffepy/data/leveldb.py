@@ -1,20 +1,21 @@
 """LevelDB databases, read without LevelDB: its library rewrites a database that it opens, this never does.
 
 A database is a log of recent writes and sorted tables; a manifest says which files count. The newest entry of a key
-wins. Formats: LevelDB's doc/log_format.md and doc/table_format.md. Checksums are not verified.
+wins. Formats: LevelDB's doc/log_format.md and doc/table_format.md. Checksums are verified when a database is opened.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from caffepy.data.crc32c import masked
+from caffepy.data.datum import where
 from caffepy.data.snappy import decompress, varint
 from caffepy.errors import DataError
 from caffepy.files import near_names
@@ -22,6 +23,7 @@ from caffepy.files import near_names
 _LOG_BLOCK = 32768
 _MAGIC = 0xDB4775248B80FB57
 _COMPARATOR = b"leveldb.BytewiseComparator"
+_COPY = "Copy or make the database again."
 _MAKE = "Make one with `caffepy convert-imageset --backend leveldb` and its like."
 
 
@@ -38,19 +40,18 @@ class Place(NamedTuple):
 class LevelDbReader:
     """Record i of a database, in key order. Raises DataError if it is missing, foreign, damaged or empty.
 
-    Opening reads every key once and keeps it, with where its value lies; values stay on disk but for those in the
-    log, which holds what was written last.
+    Opening reads the whole database once (3 s a GB) and keeps every key, with where its value lies; values stay on disk
+    but for those in the log, which holds what was written last.
     """
 
     def __init__(self, path: str | PathLike[str]):
         self.path = str(path)
-        self._lock = threading.Lock()
         if not (Path(path) / "CURRENT").is_file():
             raise DataError("there is no such LevelDB", where=self.path, hint=_why_missing(Path(path)))
         try:
             found = self._scan()
         except (IndexError, struct.error, ValueError) as error:
-            raise DataError(f"the LevelDB is damaged: {error}", where=self.path) from None
+            raise DataError(f"the LevelDB is damaged: {error}", where=self.path, hint=_COPY) from None
         kept = {key: value for key, (_, value) in found.items() if value is not None}
         self._keys = sorted(kept)
         self._values = [kept[key] for key in self._keys]
@@ -65,15 +66,19 @@ class LevelDbReader:
         """Key and value of record `i`."""
         value = self._values[i]
         if isinstance(value, Place):
-            with self._lock:
+            try:
                 block = self._block(*value[:3])
+            except ValueError as error:
+                raise DataError(
+                    f"the record is damaged: {error}", where=where(self.path, self._keys[i]), hint=_COPY
+                ) from None
             value = bytes(block[value.start : value.start + value.length])
         return self._keys[i], value
 
     def _scan(self) -> dict[bytes, tuple[int, bytes | Place | None]]:
         """Sequence number and value (None: deleted) of every key."""
         tables, logs = self._live_files()
-        self._files = [_map(path) for path in tables]
+        self._files, self._names = [_map(path) for path in tables], [path.name for path in tables]
         found: dict[bytes, tuple[int, bytes | Place | None]] = {}
 
         def add(key: bytes, sequence: int, value: bytes | Place | None) -> None:
@@ -86,7 +91,7 @@ class LevelDbReader:
                 trailer = int.from_bytes(key[-8:], "little")
                 add(key[:-8], trailer >> 8, value if trailer & 255 else None)
         for path in logs:
-            for batch in _log_records(path.read_bytes()):
+            for batch in _log_records(path):
                 for entry in _batch(batch):
                     add(*entry)
         return found
@@ -99,7 +104,7 @@ class LevelDbReader:
             raise DataError(f"the file {manifest.name} is missing", where=self.path, hint="Copy the folder as a whole.")
         tables: set[int] = set()
         oldest_log = previous_log = 0
-        for record in _log_records(manifest.read_bytes()):
+        for record in _log_records(manifest):
             at = 0
             while at < len(record):
                 tag, at = varint(record, at)
@@ -156,18 +161,20 @@ class LevelDbReader:
         _, at = varint(footer, at)
         offset, at = varint(footer, at)
         size, at = varint(footer, at)
-        index = self._read_block(number, offset, size)
+        index = self._read_block(number, offset, size, check=True)
         for _, start, _ in _entries(index):
             offset, at = varint(index, start)
             size, at = varint(index, at)
-            for key, value_start, value_length in _entries(self._read_block(number, offset, size)):
+            for key, value_start, value_length in _entries(self._read_block(number, offset, size, check=True)):
                 yield key, Place(number, offset, size, value_start, value_length)
 
-    def _read_block(self, file: int, offset: int, size: int) -> bytes:
-        data = self._files[file]
-        if offset + size >= len(data):
-            raise ValueError("a table is truncated")
+    def _read_block(self, file: int, offset: int, size: int, check: bool = False) -> bytes:
+        data, name = self._files[file], self._names[file]
+        if offset + size + 5 > len(data):
+            raise ValueError(f"{name} is truncated")
         block, kind = data[offset : offset + size], data[offset + size]
+        if check and masked(data[offset : offset + size + 1]) != struct.unpack_from("<I", data, offset + size + 1)[0]:
+            raise ValueError(f"the checksum of a block of {name} is wrong")
         if kind > 1:
             raise ValueError(f"a block is compressed by an unknown method ({kind})")
         return decompress(block) if kind else block
@@ -184,24 +191,27 @@ def _map(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _log_records(data: bytes) -> Iterator[bytes]:
+def _log_records(path: Path) -> Iterator[bytes]:
     """The records of a log, put together from their fragments; an unfinished one at the end does not count."""
-    at = 0
+    data, at = path.read_bytes(), 0
     parts: list[bytes] = []
     while at + 7 <= len(data):
         room = _LOG_BLOCK - at % _LOG_BLOCK
         if room < 7:  # the rest of a block that no header fits into
             at += room
             continue
-        length, kind = struct.unpack_from("<HB", data, at + 4)
+        checksum, length, kind = struct.unpack_from("<IHB", data, at)
         fragment = data[at + 7 : at + 7 + length]
+        typed = data[at + 6 : at + 7 + length]
         at += 7 + length
         if len(fragment) < length:
             return
         if kind == 0 and length == 0:  # space that was reserved and never written
             continue
         if kind not in (1, 2, 3, 4):
-            raise ValueError(f"a log has a fragment of unknown kind {kind}")
+            raise ValueError(f"{path.name} has a fragment of unknown kind {kind}")
+        if masked(typed) != checksum:
+            raise ValueError(f"the checksum of a fragment of {path.name} is wrong")
         if kind in (1, 2):
             parts = []
         parts.append(fragment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from os import PathLike
 from pathlib import Path
@@ -50,3 +51,10 @@ def read_list(path: str | PathLike[str]) -> list[Entry]:
     if not entries:
         raise DataError("the list of images is empty", where=source)
     return entries
+
+
+def missing_slash(root: str, name: str) -> str:
+    """The remedy where a picture would be found if the folder in front of its name ended with a slash."""
+    if root and not root.endswith("/") and os.path.exists(os.path.join(root, name)):
+        return f'The folder is put in front as it stands: end it with a slash, "{root}/".'
+    return ""

@@ -20,11 +20,16 @@ from caffepy.files import near_names
 MAP_SIZE = 1 << 40
 
 
+NEAR = 64
+"""How many records are stepped over rather than looked up: a step does not touch the values in between."""
+
+
 class LmdbReader:
     """Record i of a database, in key order.
 
-    Going forward is one cursor step; a jump looks up the i-th key, for which the keys are listed once. Opened
-    read-only and without a lock file. Raises DataError if the database is missing, foreign or empty.
+    Going forward is a few cursor steps; a jump looks up the i-th key, for which the keys are listed once (and kept:
+    shuffling takes the memory of all keys). Opened read-only and without a lock file, so that read-only media do;
+    nobody may write to the database meanwhile. Raises DataError if it is missing, foreign, damaged or empty.
     """
 
     def __init__(self, path: str | PathLike[str]):
@@ -35,31 +40,61 @@ class LmdbReader:
         self._length = self._env.stat()["entries"]
         if not self._length:
             raise DataError("the LMDB is empty", where=self.path, hint=_MAKE)
+        self._keys: list[bytes] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """A lock and a cursor of this process's own: a fork may have copied them in the middle of something."""
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._rewind()
+
+    def _rewind(self) -> None:
+        """An error spoils a transaction, so that it takes a new one to go on."""
         self._cursor = self._env.begin(buffers=False).cursor()
         self._at = -1
-        self._keys: list[bytes] | None = None
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, i: int) -> tuple[bytes, bytes]:
         """Key and value of record `i`."""
+        if self._owner != os.getpid():
+            self._start()
         with self._lock:
-            self._seek(i)
-            return self._cursor.item()
+            try:
+                found = self._seek(i) and self._cursor.item()
+            except lmdb.Error as error:
+                self._rewind()
+                raise DataError(f"the LMDB is damaged at record {i}: {error}", where=self.path, hint=_COPY) from None
+            if not found:
+                self._rewind()
+                raise DataError(
+                    f"the LMDB has no record {i}, it had {self._length} when it was opened",
+                    where=self.path,
+                    hint="Write to no database that is being read.",
+                )
+            return found
 
-    def _seek(self, i: int) -> None:
-        if i == self._at + 1 and self._at >= 0:
-            self._cursor.next()
-        elif i == 0:
-            self._cursor.first()
-        elif i != self._at:
-            if self._keys is None:
-                with self._env.begin() as transaction:
-                    self._keys = list(transaction.cursor().iternext(keys=True, values=False))
-            self._cursor.set_key(self._keys[i])
-        self._at = i
+    def _seek(self, i: int) -> bool:
+        if 0 <= self._at == i - 1:
+            self._at = i
+            return self._cursor.next()
+        if self._at < 0 or not self._at <= i <= self._at + NEAR:
+            if i <= NEAR:
+                found, self._at = self._cursor.first(), 0
+            else:
+                found, self._at = self._cursor.set_key(self._key(i)), i
+            if not found:
+                return False
+        steps, self._at = i - self._at, i
+        return all(self._cursor.next() for _ in range(steps))
+
+    def _key(self, i: int) -> bytes:
+        if self._keys is None:
+            with self._env.begin() as transaction:
+                self._keys = list(transaction.cursor().iternext(keys=True, values=False))
+        return self._keys[i]
 
 
 # The library opens a database once in a process; a train and a test net may read the same one. Weak, so that an
@@ -110,7 +145,7 @@ def _check_size(path: str, env: lmdb.Environment) -> None:
         raise DataError(
             f"the LMDB is truncated: it needs {needed} bytes and has {found}",
             where=path,
-            hint="Copy or make the database again.",
+            hint=_COPY,
         )
 
 
@@ -118,6 +153,7 @@ def _check_size(path: str, env: lmdb.Environment) -> None:
 _UNWRITTEN = 16
 
 
+_COPY = "Copy or make the database again."
 _MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
 
 

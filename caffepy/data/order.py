@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +12,10 @@ from caffepy import rng
 
 
 class Cursor(NamedTuple):
-    """How many records have been handed out in this epoch, and how many epochs are complete."""
+    """How many epochs are complete, and how many records have been handed out in this one."""
 
     epoch: int = 0
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # a tuple's method of this name is not needed
 
 
 class Order(NamedTuple):
@@ -51,18 +53,24 @@ class ListOrder(Order):
 
 
 def _list_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
-    found = _lists.get((seed, length))
-    if found is None or found[0] > epoch:
-        found = -1, np.arange(length), rng.mt19937(seed)
-    at, permutation, random = found
-    while at < epoch:
-        permutation = _mixed(permutation, random)
-        at += 1
+    """A walk from the list as it lies: it is kept where it stands, since the next epoch begins there."""
+    with _lock:  # of nets with the same seed, each on its own thread
+        at, permutation, random = _lists.pop((seed, length), (-1, np.arange(length), None))
+        if at > epoch or random is None:
+            at, permutation, random = -1, np.arange(length), rng.mt19937(seed)
+        while at < epoch:
+            permutation = _mixed(permutation, random)
+            at += 1
+        while len(_lists) >= _KEPT:
+            del _lists[next(iter(_lists))]
         _lists[seed, length] = at, permutation, random
-    return permutation
+        return permutation
 
 
-_lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator]] = {}
+_KEPT = 8
+"""Permutations that are remembered, of a few epochs of a few sources."""
+_lock = threading.Lock()
+_lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator | None]] = {}
 
 
 def _mixed(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -76,14 +84,6 @@ def _mixed(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.array(mixed)
 
 
-_last: dict[tuple[int, int, int], np.ndarray] = {}
-
-
+@lru_cache(_KEPT)
 def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
-    key = (seed, epoch, length)
-    found = _last.get(key)
-    if found is None:
-        if len(_last) > 8:  # a few epochs of a few databases; older ones do not come back
-            _last.clear()
-        found = _last[key] = np.random.default_rng([seed, epoch]).permutation(length).astype(np.uint32)
-    return found
+    return np.random.default_rng([seed, epoch]).permutation(length).astype(np.uint32)

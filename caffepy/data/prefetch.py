@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import time
 import weakref
@@ -10,7 +12,12 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
 
-from caffepy.errors import CaffeError
+from caffepy.errors import CaffeError, DataError
+
+_PATIENCE = 1.0
+"""Seconds between looks at whether the thread still lives, while the reader waits."""
+_FAREWELL = 5.0
+"""Seconds that the end of the program waits for a batch in the making."""
 
 S = TypeVar("S")
 B = TypeVar("B")
@@ -21,7 +28,7 @@ class Prefetcher(Generic[S, B]):
 
     `state` is where the next batch that the *reader* gets starts from, so it is what a snapshot stores; what lies
     in the queue is made again after a resume. An error of `make` is raised by `next`, at once. A batch may be
-    overwritten after the next call of `next`.
+    overwritten after the next call of `next`. For one reader; after a fork the child reads on by itself.
     """
 
     def __init__(self, make: Callable[[S, B | None], tuple[B, S]], state: S, depth: int):
@@ -32,7 +39,9 @@ class Prefetcher(Generic[S, B]):
         self._thread: threading.Thread | None = None
         self._held: B | None = None
         self._on_drop: weakref.finalize | None = None
+        self._owner = os.getpid()
         self.restart(state)
+        _all.add(self)
 
     def restart(self, state: S) -> None:
         """Drop what was made ahead and go on from `state`. The thread starts with the first `next`."""
@@ -46,6 +55,10 @@ class Prefetcher(Generic[S, B]):
         self._on_drop = weakref.finalize(self, self._stop.set)  # a dropped net leaves no thread
 
     def next(self) -> B:
+        if self._owner != os.getpid():
+            # The thread stayed with the parent, perhaps while it held a lock of the queues.
+            self._thread, self._held, self._owner = None, None, os.getpid()
+            self.restart(self.state)
         if self._thread is None:
             args = (weakref.ref(self), self.state, self._ready, self._free, self._stop)
             self._thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
@@ -56,25 +69,50 @@ class Prefetcher(Generic[S, B]):
             batch, state, error = self._ready.get_nowait()
         except Empty:
             start = time.perf_counter()
-            batch, state, error = self._ready.get()
+            batch, state, error = self._wait(self._thread)
             self.wait += time.perf_counter() - start
         if error is not None:
             self.close()
             raise error
         self._held, self.state = batch, state
-        return batch
+        return batch  # type: ignore[return-value]  # None comes with an error alone
 
-    def close(self) -> None:
+    def _wait(self, thread: threading.Thread) -> tuple[B | None, S, BaseException | None]:
+        while True:
+            alive = thread.is_alive()  # asked first: what it put before it died is in the queue
+            try:
+                return self._ready.get(timeout=_PATIENCE)
+            except Empty:
+                if not alive:
+                    self.close()
+                    raise DataError("the thread that reads ahead was stopped while its batch was waited for") from None
+
+    def close(self, patience: float | None = None) -> None:
         """Stop the thread; `next` starts it again where the reader stands."""
         if self._thread is not None:
-            self._stop.set()
-            while self._thread.is_alive():
-                with suppress(Empty):
-                    self._ready.get_nowait()  # a full queue keeps it from seeing the stop
-                self._thread.join(0.01)
+            self._end_thread(patience)
             self._thread = None
             self._held = None
             self.restart(self.state)
+
+    def _end_thread(self, patience: float | None) -> None:
+        assert self._thread is not None
+        self._stop.set()
+        began = time.perf_counter()
+        while self._thread.is_alive() and (patience is None or time.perf_counter() - began < patience):
+            with suppress(Empty):
+                self._ready.get_nowait()  # a full queue keeps it from seeing the stop
+            self._thread.join(0.01)
+
+
+_all: weakref.WeakSet[Prefetcher[Any, Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that reads a database while the interpreter takes it down would crash the program."""
+    for prefetcher in list(_all):
+        prefetcher.close(_FAREWELL)
 
 
 def _work(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from caffepy.data.image import mirrored
 from caffepy.errors import CaffeError, ConfigError, DataError, ShapeError
 from caffepy.proto.caffe_pb2 import TRAIN, BlobProto, TransformationParameter
 from caffepy.weights import proto_to_array, read_bytes
@@ -162,6 +163,5 @@ def _rows(image: np.ndarray, mirror: bool) -> np.ndarray:
     channels, height, width = image.shape
     pixels = image.transpose(1, 2, 0)
     if mirror:
-        # Whole pixels are moved, not single channels.
-        pixels = pixels.view(f"V{channels * image.itemsize}")[:, ::-1].copy().view(image.dtype)
+        pixels = mirrored(pixels)
     return pixels.reshape(height, width * channels)

@@ -41,7 +41,7 @@ def read_windows(path: str | PathLike[str]) -> WindowFile:
     """
     source = str(path)
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text("utf-8", "surrogateescape")
     except OSError as error:
         raise DataError(f"cannot read the window file: {error.strerror}", where=source, hint=near_names(path)) from None
     lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,8 +12,9 @@ from caffepy import rng
 from caffepy.blob import Blob
 from caffepy.data.augment import Augmenter
 from caffepy.data.order import Cursor, Order
+from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
-from caffepy.data.transformer import Transformer
+from caffepy.data.transformer import Choice, Transformer
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layer import Count, Layer
 
@@ -102,8 +102,8 @@ class PictureLayer(BatchLayer):
         self.augmenter = Augmenter(self.param.transform_param, self.phase)
         self.with_labels = len(top) > 1
         if threads < 1:
-            raise ConfigError("threads must be at least 1")
-        self._pool = ThreadPoolExecutor(threads, "caffepy-decode") if threads > 1 else None
+            raise ConfigError("threads must be at least 1", hint="Leave it out for one thread.")
+        self._pieces = Pieces(threads)
         if self.transformer.random:
             rng.draw()  # Caffe seeds twice and uses the second
         cursor = before_start()
@@ -117,7 +117,7 @@ class PictureLayer(BatchLayer):
         indices, cursor = self.order.advance(position.cursor, self.batch_size)
         records = [self.fetch(i) for i in indices]
         randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
-        decoded = list(self._map(self._prepare, records, randoms))
+        decoded = self._pieces.map(self._prepare, records, randoms)
         images = [image for image, _ in decoded]
         shape = self._common_shape(images, records)
         random = rng.mt19937(0) if position.random is not None else None
@@ -125,12 +125,9 @@ class PictureLayer(BatchLayer):
             random.bit_generator.state = position.random
         choices = [self.transformer.draw(image.shape, random) for image in images]
         batch = [new_array(recycled, 0, (len(images), *shape))]
-        if self._pool is None:
-            self.transformer.apply_all(images, choices, batch[0])
-        else:
-            list(self._map(self.transformer.apply, images, choices, batch[0]))
-        for target, augmentation in zip(batch[0], randoms):
-            self.augmenter.after(target, augmentation)
+        self._pieces.run(
+            len(images), lambda part: self._finish(images[part], choices[part], randoms[part], batch[0][part])
+        )
         if self.with_labels:
             batch.append(new_array(recycled, 1, (len(images),)))
             batch[1][...] = [label for _, label in decoded]
@@ -147,8 +144,16 @@ class PictureLayer(BatchLayer):
             image = self.augmenter.before(image, random, self.place(record))
         return image, label
 
-    def _map(self, function: Callable, *arguments: Iterable) -> Iterable:
-        return map(function, *arguments) if self._pool is None else self._pool.map(function, *arguments)
+    def _finish(
+        self,
+        images: list[np.ndarray],
+        choices: list[Choice],
+        randoms: list[np.random.Generator | None],
+        out: np.ndarray,
+    ) -> None:
+        self.transformer.apply_all(images, choices, out)
+        for target, random in zip(out, randoms):
+            self.augmenter.after(target, random)
 
     def _common_shape(self, images: list[np.ndarray], records: list[Any]) -> tuple[int, int, int]:
         """The shape of the batch; raises ShapeError and DataError with the record that has another."""

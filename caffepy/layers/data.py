@@ -26,7 +26,8 @@ Record = tuple[bytes, bytes]
 class Data(PictureLayer):
     """Batches from an LMDB or LevelDB of Datum records: data (N, C, H, W) and, in a second top, labels (N).
 
-    Records are read in key order and from the start again at the end; a batch may span the wrap. Reads `data_param`
+    Records are read in key order and from the start again at the end; a batch may span the wrap. A record without a
+    label counts as 0, as in Caffe, but is reported. Reads `data_param`
     (`source`, `backend`, `batch_size`, `prefetch`; beyond Caffe `shuffle`, `threads`) and `transform_param`. Encoded
     pictures keep their channels unless `force_color` or `force_gray` is set; these do nothing to raw ones.
     """
@@ -43,7 +44,7 @@ class Data(PictureLayer):
         self.reader = open_database(p.source, DataParameter.DB.Name(p.backend))
         self.order = Order(len(self.reader))
         self._channels = 3 if t.force_color else 1 if t.force_gray else 0
-        self._warned = False
+        self._warned: set[str] = set()
         self.begin(top, p.threads, self._begin)
 
     def _begin(self) -> Cursor:
@@ -58,12 +59,18 @@ class Data(PictureLayer):
     def decode(self, record: Record) -> tuple[np.ndarray, float]:
         key, value = record
         datum = datums.parse(value, key, self.reader.path)
+        if self.with_labels and not datum.HasField("label"):
+            self._warn("%s: the record has no label; it counts as 0, here and in all such records", self.place(record))
         if datum.encoded:
             return image.decode(datum.data, self.place(record), self._channels), datum.label
-        if self._channels and not self._warned:
-            self._warned = True
-            log.error("force_color and force_gray only for encoded datum")
+        if self._channels:
+            self._warn("force_color and force_gray only for encoded datum")
         return datums.image(datum, key, self.reader.path), datum.label
+
+    def _warn(self, text: str, *values: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.error(text, *values)
 
     def place(self, record: Record) -> str:
         return datums.where(self.reader.path, record[0])

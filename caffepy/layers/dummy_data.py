@@ -41,7 +41,10 @@ class DummyData(Layer):
     @staticmethod
     def _for_each(values: list, count: int, what: str) -> list:
         if len(values) not in (1, count):
-            raise ConfigError(f"{what} is given {len(values)} time(s) for {count} top(s); give one, or one for each")
+            raise ConfigError(
+                f"{what} is given {len(values)} time(s) for {count} top(s); give one, or one for each",
+                hint="" if values else "Set dummy_data_param { shape { dim: 2 dim: 3 } }, for example.",
+            )
         return values * count if len(values) == 1 else values
 
     def _fill(self, blob: Blob, filler: FillerParameter) -> None:

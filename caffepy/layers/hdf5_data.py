@@ -23,7 +23,8 @@ class HDF5Data(BatchLayer):
     """Rows of the datasets named as the tops, of any rank, from the files that `hdf5_data_param.source` lists.
 
     In file order and round again; a batch may span files. `shuffle` mixes the order of files for every epoch and that
-    of rows in each file. Any number type becomes float32.
+    of rows in each file. Any number type becomes float32. One whole file at a time is kept in memory, as in Caffe: data
+    that is larger than that belongs into several files.
     """
 
     num_top = (1, None)
@@ -32,7 +33,11 @@ class HDF5Data(BatchLayer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.hdf5_data_param
         if p.batch_size <= 0:
-            raise ConfigError("hdf5_data_param.batch_size must be at least 1")
+            raise ConfigError(
+                "hdf5_data_param.batch_size must be at least 1", hint="Set hdf5_data_param { batch_size: 64 }."
+            )
+        if not p.source:
+            raise ConfigError("hdf5_data_param.source is not set", hint="It names a list of HDF5 files.")
         if self.param.HasField("transform_param"):
             raise ConfigError(
                 "HDF5Data does not transform", hint="Remove transform_param; scale the data in the files."
@@ -47,24 +52,30 @@ class HDF5Data(BatchLayer):
         batch: Batch = []
         while passed < size * self.size:  # all processes' rows, of which every size-th is ours
             file, order, first = self._locate(epoch, index)
-            arrays = self.rows.load(file)
-            if not batch:
-                batch = [new_array(recycled, i, (size, *a.shape[1:])) for i, a in enumerate(arrays)]
             block = order[first : first + size * self.size - passed]
             take = block[(self.rank - passed) % self.size :: self.size]
-            for name, target, source in zip(self.rows.names, batch, arrays):
-                if target.shape[1:] != source.shape[1:]:
-                    raise DataError(
-                        f'rows of "{name}" have shape {source.shape[1:]}, the batch began with {target.shape[1:]}',
-                        where=self.rows.files[file],
-                    )
-                target[filled : filled + len(take)] = source[take]
+            self._copy(file, take, batch, recycled, filled)
             filled += len(take)
             passed += len(block)
             index += len(block)
             if index == len(self.rows):
                 epoch, index = epoch + 1, 0
         return batch, Position(Cursor(epoch, index))
+
+    def _copy(self, file: int, rows: np.ndarray, batch: Batch, recycled: Batch | None, at: int) -> None:
+        """Rows of a file to place `at` of the batch, which the first file gives its shapes."""
+        arrays = self.rows.load(file)
+        if not batch:
+            size = self.param.hdf5_data_param.batch_size
+            batch.extend(new_array(recycled, i, (size, *a.shape[1:])) for i, a in enumerate(arrays))
+        for name, target, source in zip(self.rows.names, batch, arrays):
+            if target.shape[1:] != source.shape[1:]:
+                raise DataError(
+                    f'rows of "{name}" have shape {source.shape[1:]}, the batch began with {target.shape[1:]}',
+                    where=self.rows.files[file],
+                    hint="All files need rows of one shape.",
+                )
+            target[at : at + len(rows)] = source[rows]
 
     def _locate(self, epoch: int, index: int) -> tuple[int, np.ndarray, int]:
         """The file that row `index` of an epoch is in, the order of its rows, and where in it the row stands."""

@@ -7,9 +7,9 @@ import numpy as np
 from caffepy import rng
 from caffepy.blob import Blob
 from caffepy.data import image
-from caffepy.data.lists import Entry, read_list
+from caffepy.data.lists import Entry, missing_slash, read_list
 from caffepy.data.order import Cursor, ListOrder
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, DataError
 from caffepy.layer import register
 from caffepy.layers.batches import PictureLayer
 
@@ -58,7 +58,11 @@ class ImageData(PictureLayer):
 
     def decode(self, record: Entry) -> tuple[np.ndarray, float]:
         p = self.param.image_data_param
-        picture = image.read(p.root_folder + record.name, 3 if p.is_color else 1, self.place(record))
+        try:
+            picture = image.read(p.root_folder + record.name, 3 if p.is_color else 1, self.place(record))
+        except DataError as error:
+            error.hint = missing_slash(p.root_folder, record.name) or error.hint
+            raise
         return image.resize(picture, p.new_height, p.new_width) if p.new_height else picture, record.label
 
     def place(self, record: Entry) -> str:

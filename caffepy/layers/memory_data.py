@@ -28,7 +28,8 @@ class MemoryData(Layer):
             raise ConfigError("memory_data_param needs batch_size, channels, height and width of at least 1")
         top[0].reshape((self.batch, *self.image))
         top[1].reshape(self.batch)
-        self.data = self.labels = None
+        self.data: np.ndarray | None = None
+        self.labels: np.ndarray | None = None
         self.position = 0
 
     def reset(self, data: np.ndarray, labels: np.ndarray) -> None:
@@ -52,7 +53,7 @@ class MemoryData(Layer):
         """The tops follow the batch size."""
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        if self.data is None:
+        if self.data is None or self.labels is None:
             raise DataError(
                 "MemoryData has no data", hint="Call net.set_input_arrays(data, labels), or reset of the layer, first."
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from caffepy import rng
@@ -25,6 +27,7 @@ class WindowData(BatchLayer):
     """
 
     num_top = 2
+    rank = 0
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, t = self.param.window_data_param, self.param.transform_param
@@ -84,6 +87,14 @@ class WindowData(BatchLayer):
         mean = self.transformer.mean
         if mean is not None and mean.shape[0] not in (1, 3):
             raise ShapeError(f"the mean has {mean.shape[0]} channels, windows have 3")
+        crop = self.param.transform_param.crop_size
+        if mean is not None and self.param.transform_param.HasField("mean_file"):
+            off = (mean.shape[2] - crop) // 2
+            if off < 0 or off + crop > mean.shape[1]:
+                raise ShapeError(
+                    f"the mean file has shape {mean.shape}, which is smaller than crop_size {crop}",
+                    hint="Give a mean of pictures at least as large as the crop, or mean_value.",
+                )
 
     def read(self, number: int) -> np.ndarray:
         """A picture of the window file."""
@@ -97,8 +108,7 @@ class WindowData(BatchLayer):
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
-        random = rng.mt19937(0)
-        random.bit_generator.state = position.random
+        random = self._random(position)
         batch = [new_array(recycled, 0, (p.batch_size, 3, crop, crop)), new_array(recycled, 1, (p.batch_size,))]
         batch[0][...] = 0
         for i in range(p.batch_size):
@@ -107,7 +117,17 @@ class WindowData(BatchLayer):
             mirror = bool(self.param.transform_param.mirror and int(random.bit_generator.random_raw()) % 2)
             self._place(window, mirror, batch[0][i])
             batch[1][i] = window.label
-        return batch, Position(position.cursor, random.bit_generator.state)
+        state = position.random if self.rank else random.bit_generator.state
+        return batch, Position(Cursor(0, position.cursor.index + 1), state)
+
+    def _random(self, position: Position) -> np.random.Generator:
+        """Caffe's generator, which goes on and on; in further processes one of each batch's own, since rank 0's alone
+        is in the snapshot."""
+        if self.rank:
+            return np.random.Generator(np.random.MT19937([self.seed, self.rank, position.cursor.index]))
+        random = rng.mt19937(0)
+        random.bit_generator.state = position.random
+        return random
 
     def _place(self, window: Window, mirror: bool, out: np.ndarray) -> None:
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
@@ -135,5 +155,12 @@ class WindowData(BatchLayer):
 
     def shard(self, rank: int, size: int) -> None:
         """Every process draws windows of its own."""
-        random = rng.mt19937(self.seed + rank).bit_generator.state
-        self.prefetcher.restart(Position(self.prefetcher.state.cursor, random))
+        self.rank = rank
+        self.prefetcher.restart(self.prefetcher.state)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "seed": self.seed}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.seed = state.get("seed", self.seed)
+        super().set_state(state)

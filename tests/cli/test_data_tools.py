@@ -7,6 +7,9 @@ import json
 import logging
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -171,3 +174,72 @@ def test_inspect_names_damaged_records(folder, capsys):
 def test_written_means_are_read_by_the_transformer(folder):
     run("compute_image_mean color_lmdb mean.binaryproto")
     assert np.array_equal(read_mean("mean.binaryproto"), read_mean(str(DB / "mean_color_lmdb.binaryproto")))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("convert-imageset --max-errors=-1 images/ list_same.txt out", "-1 is not in the range x>=0"),
+        ("convert-imageset --encode-type=xyz images/ list_same.txt out", 'cannot encode pictures as "xyz"\n  Use png'),
+        (
+            "convert-imageset images list_same.txt out",
+            "none of the files can be read; no database was made\n  The folder is put in front as it stands: end it "
+            'with a slash, "images/".',
+        ),
+        ("compute-image-mean color_lmdb no/mean", "no/mean: there is no folder no to write into\n  Make it first."),
+        ("compute-image-mean color_lmdb images", "images: this is a folder, not a file"),
+        ("data inspect color_lmdb --sheet no/sheet.png", "no/sheet.png: there is no folder no to write into"),
+        ("data inspect color_lmdb --images 0", "0 is not in the range x>=1"),
+        ("data inspekt color_lmdb", "Did you mean 'inspect'?"),
+    ],
+)  # fmt: skip
+def test_mistakes_on_the_command_line(line, message, folder, capsys):
+    before = sorted(folder.iterdir())
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_data_alone_shows_its_help(capsys):
+    main(["data"])
+    shown = capsys.readouterr()
+    assert "inspect" in shown.out
+    assert not shown.err
+
+
+def test_leveldb_without_its_library_names_the_extra(folder, monkeypatch, capsys):
+    for name in ("plyvel", "plyvel_next"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit):
+        main(["convert-imageset", "--backend=leveldb", "images/", "list_same.txt", "out_leveldb"])
+    assert 'pip install "caffepy[leveldb]"' in capsys.readouterr().err
+    assert not list(folder.glob("*out_leveldb*"))
+
+
+def test_the_fork_of_the_leveldb_library_does_too(folder, monkeypatch):
+    plyvel = pytest.importorskip("plyvel")
+    monkeypatch.setitem(sys.modules, "plyvel", None)
+    monkeypatch.setitem(sys.modules, "plyvel_next", plyvel)
+    run("convert_imageset --backend=leveldb images/ list_same.txt out_leveldb")
+    assert len(open_database("out_leveldb", "leveldb")) == 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_conversion_leaves_no_database(stop, tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(image.encode(np.zeros((3, 200, 200), np.uint8), "png"))
+    (tmp_path / "list.txt").write_text("a.png 1\n" * 200_000)
+    command = [sys.executable, "-m", "caffepy", "convert-imageset", f"{tmp_path}/", "list.txt", "out_lmdb"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        said = iter(process.stderr.readline, "")
+        assert any("Opened" in line for line in said)
+        process.send_signal(stop)
+        error = process.communicate(timeout=20)[1]
+    assert process.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert "Traceback" not in error
+    assert not (tmp_path / "out_lmdb").exists()
+    if stop == signal.SIGINT:
+        assert not list(tmp_path.glob(".out_lmdb*"))

@@ -98,3 +98,43 @@ def test_without_pillow(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MissingExtraError, match=r'pip install "caffepy\[images\]"'):
         image.decode(b"", "")
+
+
+def jpeg(mode: str = "RGB", orientation: int = 0) -> bytes:
+    random = np.random.default_rng(1)
+    picture = Image.fromarray(random.integers(0, 256, (6, 9, 3), np.uint8)).resize((61, 43)).convert(mode)
+    exif, out = Image.Exif(), BytesIO()
+    if orientation:
+        exif[0x0112] = orientation
+    picture.save(out, "JPEG", quality=90, exif=exif)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [0, 3, 6])
+@pytest.mark.parametrize("channels", [0, 1, 3])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_opencv_and_pillow_decode_to_the_same_bits(mode, channels, orientation, monkeypatch):
+    pytest.importorskip("cv2")
+    fast = image.decode(jpeg(mode, orientation), "", channels)
+    monkeypatch.setattr(image, "_opencv", lambda: None)
+    assert np.array_equal(image.decode(jpeg(mode, orientation), "", channels), fast)
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:100], lambda data: data[:2]])
+def test_a_jpeg_that_is_cut_off(opencv, damage, monkeypatch):
+    if not opencv:
+        monkeypatch.setattr(image, "_opencv", lambda: None)
+    with pytest.raises(DataError, match=r"^here: the picture does not decode: "):
+        image.decode(damage(jpeg()), "here")
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_mirrored(opencv, dtype, channels, monkeypatch):
+    if not opencv:
+        monkeypatch.setattr(image, "_opencv", lambda: None)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(dtype)
+    for part in (pixels, pixels[1:4, 2:6]):
+        assert np.array_equal(image.mirrored(part), part[:, ::-1])

@@ -88,6 +88,45 @@ def test_a_damaged_block(copy):
         LevelDbReader(copy)
 
 
+@pytest.mark.parametrize("at", [5, 200, 400])
+def test_one_wrong_byte_of_a_table(copy, at):
+    flip(copy / "000005.ldb", at)
+    with pytest.raises(DataError, match=r"db: the LevelDB is damaged: the checksum of a block of 000005.ldb is wrong"):
+        LevelDbReader(copy)
+
+
+@pytest.mark.parametrize("at", [20, 300, 33000])
+def test_one_wrong_byte_of_a_log(tmp_path, at):
+    copy = shutil.copytree(DB / "big_leveldb", tmp_path / "db")
+    (log,) = copy.glob("*.log")
+    flip(log, at)
+    with pytest.raises(DataError, match=rf"db: the LevelDB is damaged: the checksum of a fragment of {log.name}"):
+        LevelDbReader(copy)
+
+
+def test_a_table_that_goes_bad_while_it_is_read(tmp_path):
+    plyvel = pytest.importorskip("plyvel")
+    db = plyvel.DB(str(tmp_path / "db"), create_if_missing=True, write_buffer_size=1 << 16, compression="snappy")
+    for i in range(40):
+        db.put(b"%04d" % i, b"value" * 1000)
+    db.compact_range()
+    db.close()
+    reader = LevelDbReader(tmp_path / "db")
+    for table in (tmp_path / "db").glob("*.ldb"):
+        with open(table, "r+b") as file:  # in place, so that the reader's mapping of it sees it
+            file.write(b"\xff" * 300)
+    with pytest.raises(DataError, match=r'db, key "0000": the record is damaged: '):
+        reader[0]
+
+
+def flip(path, at: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
 def test_an_empty_database(tmp_path):
     plyvel = pytest.importorskip("plyvel")
     plyvel.DB(str(tmp_path / "db"), create_if_missing=True).close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from caffepy.data.lmdb import LmdbReader, filling, write_lmdb
+from caffepy.data.lmdb import NEAR, LmdbReader, filling, write_lmdb
 from caffepy.errors import DataError
 
 MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
@@ -156,3 +156,42 @@ def test_a_kill_leaves_no_database(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "db").exists()
     assert write_lmdb(tmp_path / "db", records()) == 5
+
+
+class Damaged:
+    """A cursor as the library's, at a page that it finds damaged (which pages it checks depends on its version)."""
+
+    def __getattr__(self, name):
+        raise lmdb.CorruptedError("Located page was wrong type")
+
+
+def test_a_damaged_page_is_named(db):
+    reader = LmdbReader(db)
+    reader._cursor = Damaged()
+    with pytest.raises(DataError) as caught:
+        reader[3]
+    assert str(caught.value) == (
+        f"{db}: the LMDB is damaged at record 3: Located page was wrong type\n  Copy or make the database again."
+    )
+    assert reader[4] == records()[4]
+
+
+@pytest.mark.parametrize("step", [2, NEAR, NEAR + 1])
+def test_going_forward_by_steps(tmp_path, step):
+    write_lmdb(tmp_path / "db", records(300))
+    reader = LmdbReader(tmp_path / "db")
+    assert [reader[i] for i in range(1, 300, step)] == records(300)[1::step]
+    assert (reader._keys is None) == (step <= NEAR)  # far jumps alone need the list of keys
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_reads_on(db):
+    reader = LmdbReader(db)
+    assert reader[1] == records()[1]
+    with reader._lock:  # as another thread may hold it at this moment
+        child = os.fork()
+        if not child:
+            os._exit(reader[2] != records()[2])
+    assert os.waitpid(child, 0)[1] == 0
+    assert reader[2] == records()[2]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from caffepy.data.order import Cursor, Order
+from caffepy.data.order import Cursor, ListOrder, Order
 
 
 def take(order: Order, batches: list[int], cursor: Cursor = Cursor()) -> tuple[list[int], Cursor]:  # noqa: B008
@@ -54,3 +56,28 @@ def test_processes_share_the_records_out(length, size, shuffle):
     for rank in range(size):
         part, _ = take(Order(length, shuffle, 1, rank, size), [5, 7])
         assert part == whole[rank::size]
+
+
+def test_a_list_mixed_on_several_threads_at_once():
+    order = ListOrder(200, shuffle=True, seed=5)
+    expected = [order.permuted(epoch, i) for epoch in range(6) for i in range(200)]
+    wrong = []
+
+    def read() -> None:
+        for _ in range(5):
+            wrong.extend([1] * ([order.permuted(epoch, i) for epoch in range(6) for i in range(200)] != expected))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_list_is_mixed_anew_for_each_epoch_from_what_the_last_one_left():
+    order = ListOrder(50, shuffle=True, seed=5)
+    third = [order.permuted(2, i) for i in range(50)]
+    first = [order.permuted(0, i) for i in range(50)]  # back to the start
+    assert sorted(first) == sorted(third) == list(range(50))
+    assert [order.permuted(2, i) for i in range(50)] == third != first

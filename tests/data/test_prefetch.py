@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from caffepy.data.prefetch import Prefetcher
+from caffepy.errors import DataError
 
 
 class Source:
@@ -134,3 +138,54 @@ def test_the_time_of_waiting_is_counted(start):
     prefetcher = start(slow)
     prefetcher.next()
     assert prefetcher.wait >= 0.01
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_reads_on(start):
+    prefetcher = start(Source())
+    prefetcher.next()
+    child = os.fork()
+    if not child:
+        os._exit([prefetcher.next()[0] for _ in range(9)] != list(range(1, 10)))
+    assert os.waitpid(child, 0)[1] == 0
+    assert prefetcher.next() == [1]
+
+
+def test_a_reader_that_waits_is_told_when_the_thread_is_stopped(start):
+    release = threading.Event()
+    prefetcher = start(lambda state, recycled: (release.wait(5) and [state], state + 1))
+    closer = threading.Thread(target=lambda: (time.sleep(0.1), release.set(), prefetcher.close()))
+    closer.start()
+    with pytest.raises(DataError, match="the thread that reads ahead was stopped"):
+        while True:
+            release.clear()
+            prefetcher.next()
+    closer.join()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_error_behind_a_full_queue(start, depth):
+    prefetcher = start(Source(fails_at=depth + 1), depth=depth)
+    prefetcher.next()
+    time.sleep(0.05)  # the thread holds its error and has no room for it
+    prefetcher.close()
+    assert [prefetcher.next()[0] for _ in range(depth)] == list(range(1, depth + 1))
+    with pytest.raises(ValueError, match="is damaged"):
+        prefetcher.next()
+
+
+def test_the_program_ends_while_a_batch_is_made():
+    code = """
+import sys, time
+from caffepy.data.prefetch import Prefetcher
+def make(state, recycled):
+    time.sleep(0.2)
+    print("made", state, flush=True)
+    return [state], state + 1
+prefetcher = Prefetcher(make, 0, 3)
+prefetcher.next()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "made 0\nmade 1\n"  # it was waited for, and nothing begun after it

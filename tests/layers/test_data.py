@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from caffepy.data.databases import create_database
 from caffepy.errors import CaffeError, DataError
 from caffepy.proto.caffe_pb2 import TEST, Datum
 from caffepy.solver import snapshot
+from caffepy.timing import time_layers
 from tests.data.sources import batches, database, layer, pictures, same
 
 AUGMENTED = "brightness: 0.3 contrast: 0.3 saturation: 0.3 min_crop_area: 0.3 erase: 0.5 crop_size: 8 mirror: true"
@@ -63,6 +65,21 @@ def test_shards_do_not_overlap(db, data, size):
     together = [label for step in zip(*seen) for label in step]
     for epoch in range(size):
         assert sorted(together[11 * epoch : 11 * (epoch + 1)]) == list(range(11))
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("transform", ["crop_size: 7 mirror: true", AUGMENTED])
+@pytest.mark.parametrize("data", ["", "shuffle: true"])
+def test_shards_resume_from_the_state_of_the_first(db, data, transform, rank):
+    """A snapshot is written by process 0 and read by all."""
+    nets = [layer("Data", options(db, data, transform)) for _ in range(3)]
+    for i, net in enumerate(nets):
+        net.layers[0].shard(i, 3)
+        batches(net, 3)
+    other = layer("Data", options(db, data, transform), seed=99)
+    other.layers[0].set_state(nets[0].layers[0].state())
+    other.layers[0].shard(rank, 3)
+    assert same(batches(other, 5), batches(nets[rank], 5))
 
 
 def test_shuffling_is_new_in_every_epoch_and_the_same_under_a_seed(db):
@@ -138,7 +155,7 @@ def raw(height: int = 3, **changes) -> bytes:
         (b"\xff\xff\xff", "the record is no Caffe Datum"),
         (raw(data=b"12345"), r"the record has 5 values, its shape \(1, 3, 2\) needs 6"),
         (raw(height=4), r"the picture has shape \(1, 4, 2\), the batch began with \(1, 3, 2\)"),
-        (Datum(data=b"\x89PNG\r\n\x1a\n", encoded=True).SerializeToString(), "the picture does not decode"),
+        (Datum(data=b"\x89PNG\r\n\x1a\n", encoded=True, label=1).SerializeToString(), "the picture does not decode"),
         (raw(data=b""), "the record is an empty Datum"),
     ],
 )
@@ -161,6 +178,16 @@ def test_a_failed_layer_fails_again_and_leaves_no_thread(tmp_path):
         with pytest.raises(DataError):
             net.forward_from_to()
     assert not net.layers[0].prefetcher._thread
+
+
+@pytest.mark.parametrize("tops", ["data", "data label"])
+def test_records_without_labels_are_reported_where_labels_are_wanted(tops, tmp_path, caplog):
+    path = records(tmp_path / "db", *[Datum(channels=1, height=3, width=2, data=bytes(6)).SerializeToString()] * 3)
+    for values in batches(layer("Data", options(path, batch=2), tops=tops), 3):
+        assert not np.any(values[-1])
+    said = [message for message in caplog.messages if "label" in message]
+    expected = f'{path}, key "key0": the record has no label; it counts as 0, here and in all such records'
+    assert said == ([expected] if "label" in tops else [])
 
 
 @pytest.mark.parametrize(
@@ -212,14 +239,34 @@ def test_the_queue_bounds_what_is_read_ahead(db):
     assert "caffepy-prefetch" not in {t.name for t in threading.enumerate() if t is data.prefetcher._thread}
 
 
-def test_a_dropped_net_leaves_no_thread(db):
+@pytest.mark.parametrize("seconds", [0, 0.03])
+def test_timing_reports_the_wait_separately(db, seconds):
     net = layer("Data", options(db))
-    batches(net, 2)
-    thread = net.layers[0].prefetcher._thread
+    data = net.layers[0]
+    make = data.prefetcher._make
+    data.prefetcher._make = lambda *args: (time.sleep(seconds), make(*args))[1]
+    time_layers(net, 5)  # drains what was made ahead
+    times = time_layers(net, 5)
+    assert times.data_wait <= times.layer_forward[0] <= times.total
+    if seconds:
+        assert times.data_wait > 20  # milliseconds
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_dropped_net_leaves_no_thread(threads, bad, tmp_path):
+    before = set(threading.enumerate())
+    path = records(tmp_path / "db", raw(), raw(), b"\xff" if bad else raw())
+    net = layer("Data", options(path, f"threads: {threads}", batch=2))
+    with pytest.raises(DataError) if bad else nullcontext():
+        batches(net, 2)
+    started = set(threading.enumerate()) - before
+    assert len(started) >= threads - 1
     del net
     gc.collect()
-    thread.join(2)
-    assert not thread.is_alive()
+    for thread in started:
+        thread.join(2)
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_paths_are_quoted_as_given(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from itertools import pairwise
 
 import h5py
@@ -58,6 +59,19 @@ def test_shards_do_not_overlap(more, batch, size, source):
         assert sorted(together[:11]) == list(range(11))
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("more", ["", "shuffle: true"])
+def test_shards_resume_from_the_state_of_the_first(more, rank, source):
+    nets = [layer("HDF5Data", options(source, more)) for _ in range(3)]
+    for i, net in enumerate(nets):
+        net.layers[0].shard(i, 3)
+        batches(net, 3)
+    other = layer("HDF5Data", options(source, more), seed=99)
+    other.layers[0].set_state(nets[0].layers[0].state())
+    other.layers[0].shard(rank, 3)
+    assert same(batches(other, 5), batches(nets[rank], 5))
+
+
 def test_shuffle_mixes_rows_and_files(source):
     first, second = (list(label) for _, label in batches(layer("HDF5Data", options(source, "shuffle: true", 11)), 2))
     assert first != second
@@ -70,6 +84,17 @@ def test_an_empty_list(tmp_path):
     (tmp_path / "list.txt").write_text("\n")
     with pytest.raises(CaffeError, match="the list names no HDF5 file"):
         layer("HDF5Data", options(tmp_path / "list.txt"))
+
+
+def test_a_list_that_is_none(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(CaffeError, match=r"list.txt: the list names .*, which does not exist"):
+        layer("HDF5Data", options(tmp_path / "list.txt"))
+
+
+def test_no_list():
+    with pytest.raises(CaffeError, match="source is not set\n  It names a list of HDF5 files"):
+        layer("HDF5Data", options(""))
 
 
 def test_datasets_of_different_length(source, tmp_path):
@@ -89,6 +114,41 @@ def test_a_file_that_is_cut_off(source, tmp_path):
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(CaffeError, match=r"2.h5: this is no complete HDF5 file"):
         layer("HDF5Data", options(source))
+
+
+def test_rows_of_another_shape(source, tmp_path):
+    with h5py.File(tmp_path / "1.h5", "w") as file:
+        file["label"], file["data"] = np.zeros(1), np.zeros((1, 3))
+    with pytest.raises(CaffeError, match=r'1.h5: rows of "data" have shape \(3,\), the batch began with \(2,\)\n  All'):
+        batches(layer("HDF5Data", options(source)), 2)
+
+
+def test_a_file_that_changes_during_training(source, tmp_path):
+    net = layer("HDF5Data", options(source, batch=11))
+    with h5py.File(tmp_path / "1.h5", "w") as file:
+        file["label"], file["data"] = np.zeros(2), np.zeros((2, 2))
+    with pytest.raises(
+        CaffeError, match=r"1.h5: the file has another number of rows than when it was opened first\n  "
+    ):
+        batches(net, 1)
+
+
+def test_one_file_is_in_memory(source):
+    net = layer("HDF5Data", options(source, batch=2))
+    rows, loaded, alive = net.layers[0].rows, [], []
+    load, opened = rows.load, rows._open
+
+    def watch(file: int) -> list[np.ndarray]:
+        arrays = load(file)
+        loaded.extend(map(weakref.ref, arrays))
+        return arrays
+
+    rows.load = watch
+    rows._open = lambda path: (alive.append([r() for r in loaded if r() is not None]), opened(path))[1]
+    batches(net, 6)
+    net.layers[0].prefetcher.close()
+    assert len(alive) >= 2
+    assert not any(alive)
 
 
 def test_output_is_what_caffe_wrote(tmp_path, monkeypatch):

@@ -62,6 +62,19 @@ def test_shards_do_not_overlap(listed):
     assert sorted(seen) == sorted([*range(7)] * 2)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_shards_resume_from_the_state_of_the_first(rank, listed):
+    text = options(listed, "shuffle: true rand_skip: 3", "crop_size: 5 mirror: true")
+    nets = [layer("ImageData", text) for _ in range(2)]
+    for i, net in enumerate(nets):
+        net.layers[0].shard(i, 2)
+        batches(net, 3)
+    other = layer("ImageData", text, seed=99)
+    other.layers[0].set_state(nets[0].layers[0].state())
+    other.layers[0].shard(rank, 2)
+    assert same(batches(other, 5), batches(nets[rank], 5))
+
+
 def test_root_folder_is_put_in_front(listed, tmp_path):
     (tmp_path / "short.txt").write_text("1.png 5\n")
     net = layer("ImageData", options(tmp_path / "short.txt", f'root_folder: "{tmp_path}/"', batch=1))
@@ -89,6 +102,14 @@ def test_what_goes_wrong_is_named(lines, settings, message, listed, tmp_path, mo
     (tmp_path / "list.txt").write_text(lines)
     with pytest.raises(CaffeError, match=message):
         layer("ImageData", options("list.txt", settings))
+
+
+def test_a_root_folder_without_its_slash(listed, tmp_path):
+    (tmp_path / "short.txt").write_text("1.png 5\n")
+    with pytest.raises(
+        CaffeError, match=r"No such file.*\n  The folder is put in front as it stands: end it with a slash"
+    ):
+        layer("ImageData", options(tmp_path / "short.txt", f'root_folder: "{tmp_path}"', batch=1))
 
 
 def test_a_missing_list(tmp_path):

@@ -35,6 +35,7 @@ SECOND = [
     (IMAGE, "", (1, 3)),
     (IMAGE, "axis: 0 num_axes: 1", (0, 4)),  # num_axes is for learned ones
     (IMAGE, "axis: 0", (0, 1)),
+    ((8, 32, 24, 24), "axis: 0", (0, 2)),  # a gate for each item, over more than one tile
     (IMAGE, "axis: -2", (2, 4)),
     (IMAGE, "", (0, 0)),
 ]

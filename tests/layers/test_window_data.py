@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from caffepy.data.image import encode
+from caffepy.data.mean import write_mean
 from caffepy.errors import CaffeError
 from tests.data.sources import batches, layer, pictures, same
 
@@ -46,16 +50,32 @@ def test_resumes_to_the_bit(window, source):
 
 
 def test_shards_draw_windows_of_their_own(source):
-    nets = [layer("WindowData", options()) for _ in range(2)]
+    alone, *nets = (layer("WindowData", options()) for _ in range(4))
     for rank, net in enumerate(nets):
-        net.layers[0].shard(rank, 2)
-    assert not same(*(batches(net, 4) for net in nets))
+        net.layers[0].shard(rank, 3)
+    expected, first, second, third = (batches(net, 4) for net in (alone, *nets))
+    assert same(first, expected)
+    assert not same(first, second)
+    assert not same(second, third)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_shards_resume_from_the_state_of_the_first(rank, source):
+    nets = [layer("WindowData", options()) for _ in range(2)]
+    for i, net in enumerate(nets):
+        net.layers[0].shard(i, 2)
+        batches(net, 3)
+    other = layer("WindowData", options(), seed=99)
+    other.layers[0].set_state(nets[0].layers[0].state())
+    other.layers[0].shard(rank, 2)
+    assert same(batches(other, 3), batches(nets[rank], 3))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "the window file has no windows"),
+        ("\udc89PNG\n", 'windows.txt:1: expected "# index"'),
         ("0.png\n", 'windows.txt:1: expected "# index", found "0.png"'),
         ("# 0\n0.png\n3\n12\n", "the window file ends where width should follow"),
         ("# 0\n0.png\n3\nx\n", 'windows.txt:4: expected height, found "x"'),
@@ -67,8 +87,7 @@ def test_shards_draw_windows_of_their_own(source):
     ],
 )
 def test_bad_window_files(text, message, source):
-    with open(source, "w") as file:
-        file.write(text)
+    Path(source).write_text(text, "utf-8", "surrogateescape")
     with pytest.raises(CaffeError, match=message):
         batches(layer("WindowData", options()), 9)
 
@@ -79,8 +98,14 @@ def test_bad_window_files(text, message, source):
         ("", "", "WindowData needs transform_param.crop_size"),
         ('crop_mode: "round"', "crop_size: 6", 'crop_mode "round" is neither "warp" nor "square"'),
         ("context_pad: 3", "crop_size: 6", "context_pad 3 leaves nothing of crop_size 6"),
+        (
+            "",
+            'crop_size: 6 mean_file: "mean"',
+            r"the mean file has shape \(3, 5, 9\), which is smaller than crop_size 6",
+        ),
     ],
 )
 def test_bad_settings(window, transform, message, source):
+    write_mean(np.zeros((3, 5, 9), np.float32), "mean")
     with pytest.raises(CaffeError, match=message):
         layer("WindowData", options(window, transform))
