@@ -4,7 +4,7 @@ BIN := .venv/bin
 LENET := models/lenet
 DIGITS := $(LENET)/digits
 
-.PHONY: help lenet test slow lint check bench proto clean
+.PHONY: help lenet test torch slow lint check bench proto clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,6 +24,16 @@ lenet: .venv/installed $(LENET)/mnist_train_lmdb $(LENET)/mnist_test_lmdb  ## tr
 
 test: .venv/installed  ## run the test suite
 	$(BIN)/python -m pytest
+
+# The CPU build, a tenth as large, where an index has it; else what PyPI offers, on Linux with CUDA.
+.venv/torch: .venv/installed
+	$(BIN)/python -m pip install --quiet --only-binary :all: 'torch==2.13.0+cpu' || true
+	$(BIN)/python -m pip install --quiet --editable '.[torch]'
+	touch $@
+
+torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
+	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/test_net.py \
+		tests/test_net_golden.py tests/test_parallel.py tests/cli/test_devices.py
 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -7,15 +7,45 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_EXPORTS = {
-    "Blob": "caffepy.blob",
-    "Net": "caffepy.net",
-    "Solver": "caffepy.solver",
-    "get_solver": "caffepy.solver",
-    "register_layer": "caffepy.layer",
-}
+if TYPE_CHECKING:
+    from caffepy import classifier, coord_map, detector, draw, io, layers, net_spec, proto
+    from caffepy.blob import Blob
+    from caffepy.classifier import Classifier
+    from caffepy.detector import Detector
+    from caffepy.layer import register as register_layer
+    from caffepy.layers.python import PythonLayer as Layer
+    from caffepy.nccl import NCCL
+    from caffepy.net import Net
+    from caffepy.net_spec import NetSpec, params, to_proto
+    from caffepy.process import (
+        Timer,
+        has_nccl,
+        init_log,
+        layer_type_list,
+        log,
+        set_device,
+        set_mode_cpu,
+        set_mode_gpu,
+        set_multiprocess,
+        set_random_seed,
+        set_solver_count,
+        set_solver_rank,
+        solver_count,
+        solver_rank,
+    )
+    from caffepy.sequence import Sequence
+    from caffepy.solver import (
+        AdaDeltaSolver,
+        AdaGradSolver,
+        AdamSolver,
+        NesterovSolver,
+        RMSPropSolver,
+        SGDSolver,
+        Solver,
+        get_solver,
+    )
 
 TRAIN, TEST = 0, 1
 
@@ -24,12 +54,83 @@ try:
 except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0"
 
-__all__ = ["TEST", "TRAIN", *_EXPORTS]
+__all__ = [
+    "NCCL",
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "Blob",
+    "Classifier",
+    "Detector",
+    "Layer",
+    "NesterovSolver",
+    "Net",
+    "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Sequence",
+    "Solver",
+    "Timer",
+    "classifier",
+    "coord_map",
+    "detector",
+    "draw",
+    "get_solver",
+    "has_nccl",
+    "init_log",
+    "io",
+    "layer_type_list",
+    "layers",
+    "log",
+    "net_spec",
+    "params",
+    "proto",
+    "register_layer",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
+]
+
+_HOMES = {
+    "caffepy.blob": "Blob",
+    "caffepy.classifier": "Classifier",
+    "caffepy.detector": "Detector",
+    "caffepy.nccl": "NCCL",
+    "caffepy.net": "Net",
+    "caffepy.net_spec": "NetSpec params to_proto",
+    "caffepy.process": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
+    "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
+    "caffepy.sequence": "Sequence",
+    "caffepy.solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
+    "get_solver",
+}
+_EXPORTS = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
+_EXPORTS |= {"Layer": ("caffepy.layers.python", "PythonLayer"), "register_layer": ("caffepy.layer", "register")}
+_MODULES = ("classifier", "coord_map", "detector", "draw", "io", "layers", "net_spec", "proto")
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        value = getattr(import_module(_EXPORTS[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'caffepy' has no attribute {name!r}")
+        home, own_name = _EXPORTS[name]
+        value = getattr(import_module(home), own_name)
+    elif name in _MODULES:
+        value = import_module(f"caffepy.{name}")
+        if name == "proto":
+            import_module("caffepy.proto.caffe_pb2")
+    else:
+        raise AttributeError(f"module 'caffepy' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,7 +20,7 @@ def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Mapping[str, Any]
     parts: list[Named] = []
     length = _length(net, inputs)
     for batch in batches(inputs, _batch_size(net)):
-        parts.append(_copies(net.forward(blobs=blobs, **batch)))
+        parts.append(_copies(net.forward(blobs, None, None, **batch)))
     return _joined(parts, length)
 
 
@@ -39,8 +39,8 @@ def forward_backward_all(
     gradients: list[Named] = []
     size = _batch_size(net)
     for batch, top_diffs in zip(batches(forward, size), batches(backward, size)):
-        values.append(_copies(net.forward(blobs=blobs, **batch)))
-        gradients.append(_copies(net.backward(diffs=diffs, **top_diffs)))
+        values.append(_copies(net.forward(blobs, None, None, **batch)))
+        gradients.append(_copies(net.backward(diffs, None, None, **top_diffs)))
     return _joined(values, length), _joined(gradients, length)
 
 

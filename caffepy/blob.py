@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from caffepy.errors import ShapeError
 
@@ -14,6 +15,25 @@ if TYPE_CHECKING:
     from caffepy.engine import Engine
 
 Array = Any  # numpy.ndarray or torch.Tensor, the engine knows
+
+MAX_COUNT = 2**31 - 1
+
+_lent: dict[tuple[Blob, str], np.ndarray] = {}
+"""Copies of values on a GPU that a user may have written to."""
+
+
+def take_back() -> None:
+    """Write all copies that were lent back to their blobs, also for blobs that share memory with those."""
+    for blob, which in list(_lent):
+        getattr(blob, which)
+
+
+def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if any(d < 0 for d in shape):
+        raise ShapeError(f"a blob cannot have the shape {shape}")
+    if prod(shape) > MAX_COUNT:
+        raise ShapeError(f"a blob of shape {shape} has {prod(shape)} values; Caffe's limit is {MAX_COUNT}")
+    return shape
 
 
 class Blob:
@@ -32,7 +52,7 @@ class Blob:
         self.channels_last = channels_last
         self.diff_moved = False
         """A Flatten has given this blob's gradient another memory, as Caffe's does (see layers/reshape.py)."""
-        self._shape: tuple[int, ...] = tuple(shape)
+        self._shape: tuple[int, ...] = _checked(tuple(shape))
         self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
         self._view: dict[str, Array] = {}
 
@@ -82,15 +102,31 @@ class Blob:
         """Copy numpy values, broadcast to the blob's shape, into `data` or `diff`."""
         getattr(self, which)[...] = self.engine.asarray(values)
 
-    def reshape(self, *shape: int | Sequence[int]) -> None:
+    def lend(self, which: str = "data") -> np.ndarray:
+        """The values as a numpy array to read and write: a view, or from a GPU a copy.
+
+        The copy is the blob's value until the engine next uses the blob, which writes it back.
+        """
+        if not getattr(self.engine, "on_gpu", False):
+            return self.host(which)
+        copy = _lent.get((self, which))
+        if copy is None or copy.shape != self._shape:
+            flat = self.flat(which)
+            for (other, of), copy in _lent.items():
+                # A parameter that layers share: one copy for all of them.
+                if copy.shape == self._shape and self.engine.same_memory(other._flat[of], flat):
+                    return copy
+            copy = _lent[self, which] = self.host(which).copy()
+            self._view.pop(which)
+        return copy
+
+    def reshape(self, *shape: SupportsIndex | Iterable[SupportsIndex]) -> None:
         """Take a new shape. Memory grows when needed and never shrinks; contents are then undefined."""
-        dims = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        dims = tuple(int(d) for d in dims)
+        given: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], Iterable) else shape
+        dims = tuple(index(d) for d in given)
         if dims == self._shape:
             return
-        if any(d < 0 for d in dims):
-            raise ShapeError(f"a blob cannot have the shape {dims}")
-        self._shape = dims
+        self._shape = _checked(dims)
         self._view.clear()
 
     def reshape_like(self, other: Blob) -> None:
@@ -137,6 +173,9 @@ class Blob:
         else:
             view = view.reshape(self._shape)
         self._view[which] = view
+        lent = _lent.pop((self, which), None)
+        if lent is not None and lent.shape == self._shape:
+            view[...] = self.engine.asarray(lent)
         return view
 
     def legacy_shape(self, axis: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from os import fsdecode
 
 from google.protobuf.message import DecodeError
 
@@ -62,8 +63,12 @@ def _model(path: str) -> str:
         shapes = [weights.proto_shape(blob) for blob in layer.blobs]
         count = sum(prod(shape) for shape in shapes)
         total += count
-        rows.append((layer.name, layer.type, " ".join(map(_shape, shapes)), str(count) if shapes else ""))
-    title = f'{path}: caffemodel of "{param.name}"{age}, {len(rows)} layers, {total} parameters, {_size(total)}'
+        rows.append(
+            (fsdecode(layer.name), fsdecode(layer.type), " ".join(map(_shape, shapes)), str(count) if shapes else "")
+        )
+    title = (
+        f'{path}: caffemodel of "{fsdecode(param.name)}"{age}, {len(rows)} layers, {total} parameters, {_size(total)}'
+    )
     return _table(title, ("layer", "type", "shapes", "parameters"), rows)
 
 
@@ -78,7 +83,7 @@ def _state(path: str) -> str:
     shapes = [weights.proto_shape(blob) for blob in state.history]
     title = (
         f"{path}: solver state of iteration {state.iter}, step {state.current_step}, "
-        f'weights "{state.learned_net}", {_size(sum(map(prod, shapes)))}'
+        f'weights "{fsdecode(state.learned_net)}", {_size(sum(map(prod, shapes)))}'
     )
     return _table(title, ("history", "shape"), ((str(i), _shape(s)) for i, s in enumerate(shapes)))
 

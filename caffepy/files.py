@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from caffepy.errors import DataError, did_you_mean, nearest
 
@@ -21,6 +22,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise DataError(f"there is no permission to write into {folder.absolute()}", where=str(path))
 
 
+def temporary_name(path: str | os.PathLike[str]) -> Path:
+    """Where `atomic_write` writes what is to be called `path`."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary name beside `path`; when the block ends it is flushed to disk and takes the final name.
@@ -28,15 +35,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
     An error, or a crash at any moment, leaves `path` as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield str(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk, which only the call that writes notices
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An h5py.File to be filled in the block, written to `path` at its end.
+
+    It grows in memory: on a full disk h5py fails with errors of its own kind, and once more when it closes the file.
+    """
+    import h5py
+
+    with h5py.File(os.fspath(path), "w", driver="core", backing_store=False, block_size=1 << 24) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    Path(path).write_bytes(image)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,16 +28,27 @@ def register(name: str) -> Callable[[Filler], Filler]:
 
 def fill(shape: Sequence[int], param: FillerParameter) -> np.ndarray:
     """A float32 array of `shape`. Raises ConfigError for unknown types and impossible parameters."""
+    check(param)
+    return np.asarray(_fillers[param.type](rng.generator, tuple(shape), param), np.float32)
+
+
+def check(param: FillerParameter) -> None:
+    """Raises ConfigError for what no shape makes right; draws no random number."""
     if param.type not in _fillers:
         raise ConfigError(f'unknown filler type "{param.type}"', hint=did_you_mean(param.type, _fillers))
+    if param.sparse < -1:
+        raise ConfigError(f"filler sparse must be -1 (off) or more, got {param.sparse}")
     if param.sparse != -1 and param.type != "gaussian":
         raise ConfigError(f'filler "{param.type}": only gaussian can be sparse')
-    return np.asarray(_fillers[param.type](rng.generator, tuple(shape), param), np.float32)
+    if param.type == "gaussian" and param.std < 0:
+        raise ConfigError(f"filler std must not be negative, got {param.std:g}")
+    if param.type == "uniform" and param.min > param.max:
+        raise ConfigError(f"filler min {param.min:g} is greater than max {param.max:g}")
 
 
 def _fans(shape: tuple[int, ...], param: FillerParameter) -> float:
     """Inputs, outputs or their mean, as `variance_norm` says; of a shape (O, I, ...)."""
-    count = prod(shape)
+    count = prod(shape) or 1  # nothing is drawn for a parameter without values
     fan_in = count / shape[0] if shape and shape[0] else count
     fan_out = count / shape[1] if len(shape) > 1 and shape[1] else count
     return {
@@ -45,6 +56,13 @@ def _fans(shape: tuple[int, ...], param: FillerParameter) -> float:
         FillerParameter.FAN_OUT: fan_out,
         FillerParameter.AVERAGE: (fan_in + fan_out) / 2,
     }[param.variance_norm]
+
+
+def _items(shape: tuple[int, ...], param: FillerParameter) -> int:
+    """The first axis, over which some fillers spread."""
+    if not shape:
+        raise ConfigError(f'the filler "{param.type}" needs at least one axis, a scalar has none')
+    return shape[0]
 
 
 def _uniform(random: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,21 +87,17 @@ def uniform(random, shape, param):
 @register("gaussian")
 def gaussian(random, shape, param):
     """Normal with `mean` and `std`; with `sparse` n, an output unit keeps n of its incoming weights on average."""
-    if param.std < 0:
-        raise ConfigError(f"filler std must not be negative, got {param.std:g}")
     values = param.mean + param.std * random.standard_normal(shape, np.float32)
-    if param.sparse < -1:
-        raise ConfigError(f"filler sparse must be -1 (off) or more, got {param.sparse}")
     if param.sparse >= 0:
         # Caffe's rule: each weight is kept with probability sparse / number of outputs.
-        values *= random.random(shape, np.float32) < param.sparse / shape[0]
+        values *= random.random(shape, np.float32) < param.sparse / _items(shape, param)
     return values
 
 
 @register("positive_unitball")
 def positive_unitball(random, shape, param):
     """Uniform in [0, 1), then scaled so that the values of each item (first axis) sum to 1."""
-    values = _uniform(random, 0, 1, (shape[0], prod(shape[1:])))
+    values = _uniform(random, 0, 1, (_items(shape, param), prod(shape[1:])))
     return (values / values.sum(axis=1, keepdims=True)).reshape(shape)
 
 

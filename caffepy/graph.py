@@ -48,7 +48,7 @@ class Graph:
 
         self.layers: list[Layer] = []
         self.layer_dict: dict[str, Layer] = Named("layer")
-        self.blobs: dict[str, Blob] = Named("blob")
+        self.engine_blobs: dict[str, Blob] = Named("blob")
         self.bottoms: list[list[Blob]] = []
         self.tops: list[list[Blob]] = []
         self.top_names: dict[str, list[str]] = Named("layer")
@@ -135,28 +135,32 @@ class Graph:
         if needs:
             need_backward.update((id(blob), True) for blob in top)
 
+    def source_of(self, blob: str) -> str:
+        """The blob that a Split's top copies, or the blob itself."""
+        return self._split_from.get(blob, blob)
+
     def _consume(self, name: str, available: set[str]) -> Blob:
         if name not in available:
             raise ConfigError(f'unknown bottom "{name}"', hint=did_you_mean(name, available))
         available.discard(name)
-        return self.blobs[name]
+        return self.engine_blobs[name]
 
     def _produce(self, param: LayerParameter, i: int, name: str, available: set[str]) -> Blob:
         if name == AUTOMATIC:  # outside the namespace: not an output, no bottom can name it
-            self.blobs[name] = Blob((), self.engine)
-            return self.blobs[name]
+            self.engine_blobs[name] = Blob((), self.engine)
+            return self.engine_blobs[name]
         if i < len(param.bottom) and name == param.bottom[i]:
             available.add(name)
-            return self.blobs[name]  # in place
-        if name in self.blobs:
+            return self.engine_blobs[name]  # in place
+        if name in self.engine_blobs:
             maker = next((n for n, tops in self.top_names.items() if name in tops), param.name)
             raise ConfigError(
                 f'top "{name}" is already made by layer "{maker}"',
                 hint="Rename the top; to run in place, name it as bottom of the same index, too.",
             )
         available.add(name)
-        self.blobs[name] = Blob((), self.engine)
-        return self.blobs[name]
+        self.engine_blobs[name] = Blob((), self.engine)
+        return self.engine_blobs[name]
 
     def _append_params(self, layer: Layer, source: LayerParameter) -> bool:
         """Register the layer's parameters; whether one of them is to be trained by what the definition says.

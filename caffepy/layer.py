@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from math import prod
 from typing import Any, ClassVar
 
 from caffepy import fillers
@@ -146,6 +147,10 @@ class Layer:
             blob.data[...] = self.engine.asarray(fillers.fill(shape, filler))
         self.blobs.append(blob)
         return blob
+
+    def by_item(self, array: Array) -> Array:
+        """(N, ...) as (N, K), also where N is 0."""
+        return array.reshape((array.shape[0], prod(array.shape[1:])))
 
     @contextmanager
     def written_as(self, array: Array, shape: Sequence[int]) -> Iterator[Array]:

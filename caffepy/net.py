@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffepy import batched, debug, weights
-from caffepy.blob import Array, Blob
+from caffepy.blob import Array, Blob, take_back
 from caffepy.engine import Engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError
+from caffepy.files import check_writable
 from caffepy.graph import Graph
+from caffepy.host import for_scripts
 from caffepy.named import Named, unknown
 from caffepy.proto import text
-from caffepy.proto.caffe_pb2 import NetParameter, NetState
+from caffepy.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState
 
 if TYPE_CHECKING:
-    from caffepy.fit import Arrays, History
+    from typing_extensions import Unpack
+
+    from caffepy.fit import FitOptions, History, SolverLike
+    from caffepy.nccl import NCCL
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +34,20 @@ log = logging.getLogger(__name__)
 class Net(Graph):
     """A graph of layers built from a definition.
 
-    `network` is the path of a prototxt or a NetParameter; `phase`, `level` and `stages` override and extend the
+    `network_file` is the path of a prototxt or a NetParameter; `phase`, `level` and `stages` override and extend the
     definition's own `state`. `weights` names trained weights to load, several separated by commas. The older
-    form `Net(network, weights, phase)` is understood, too.
+    form `Net(network_file, weights, phase)` is understood, too.
+
+        net = caffepy.Net("deploy.prototxt", caffepy.TEST, weights="trained.caffemodel")
+        net.blobs["data"].data[...] = images  # (N, C, H, W)
+        scores = net.forward()["prob"]
+
     Raises ConfigError and ShapeError with the file, line and layer at fault.
     """
 
     def __init__(
         self,
-        network: str | PathLike[str] | NetParameter | text.Definition,
+        network_file: str | PathLike[str] | NetParameter | text.Definition,
         phase: int | str | PathLike[str] | None = None,
         level: int | None = None,
         stages: Sequence[str] | None = (),
@@ -46,19 +57,23 @@ class Net(Graph):
         state: NetState | None = None,
     ):
         if isinstance(phase, (str, PathLike)):
-            phase, weights, level = level, phase, None
-        definition = text.definition(network)
+            phase, weights, level = level, phase, None  # type: ignore[assignment]
+        definition = text.definition(network_file)
         param = NetParameter()
         param.CopyFrom(definition.param)
         if state is not None:
             param.state.CopyFrom(state)
         if phase is not None:
-            param.state.phase = phase
+            if phase not in (TRAIN, TEST):
+                raise ConfigError(f"the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got {phase!r}")
+            param.state.phase = phase  # type: ignore[assignment]
         if level is not None:
             param.state.level = level
-        param.state.stage.extend(stages or ())
+        param.state.stage.extend([stages] if isinstance(stages, str) else stages or ())
         self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)
         """Functions of a layer index under "before_forward", "after_forward", "before_backward", "after_backward"."""
+        self.inference: Net | None = None
+        """A net of the TEST phase on the same weights, where `predict` or `evaluate` needed one."""
         super().__init__(text.Definition(param, definition.places), engine)
         if weights:
             self.copy_from(weights)
@@ -67,10 +82,15 @@ class Net(Graph):
 
     def forward_from_to(self, start: int = 0, end: int | None = None) -> Array:
         """Run layers `start` .. `end` (inclusive, default: the last); the weighted sum of losses they made."""
+        return self.forward_layers(range(start, len(self.layers) if end is None else end + 1))
+
+    def forward_layers(self, layers: Iterable[int]) -> Array:
+        """Run these layers in this order; the weighted sum of losses they made."""
+        take_back()
         loss: Any = 0.0
-        i = start
+        i = 0
         try:
-            for i in range(start, len(self.layers) if end is None else end + 1):
+            for i in layers:
                 loss = loss + self.forward_layer(i)
         except CaffeError as error:
             error.at(self._places[i])
@@ -101,6 +121,7 @@ class Net(Graph):
 
     def backward_from_to(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of layers `start` (default: the last) down to `end`."""
+        take_back()
         i = end
         try:
             for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
@@ -149,11 +170,12 @@ class Net(Graph):
         last = self._layer_index(end, len(self.layers) - 1)
         names = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
         for name in names:
-            _ = self.blobs[name]
+            _ = self.engine_blobs[name]
         if inputs:
             self._fill("data", inputs, self.inputs, "inputs")
         self.forward_from_to(first, last)
-        return {name: self.blobs[name].host("data") for name in names if name in self.blobs}
+        self.engine.settle()
+        return {name: self.engine_blobs[name].host("data") for name in names}
 
     def backward(
         self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **gradients: Any
@@ -167,11 +189,11 @@ class Net(Graph):
         last = self._layer_index(end, 0)
         names = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
         for name in names:
-            _ = self.blobs[name]
+            _ = self.engine_blobs[name]
         if gradients:
             self._fill("diff", gradients, self.outputs, "outputs")
         self.backward_from_to(first, last)
-        return {name: self.blobs[name].host("diff") for name in names}
+        return {name: self.engine_blobs[name].host("diff") for name in names}
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
         """`forward` over inputs of any length, batch by batch; the outputs and `blobs` as new arrays."""
@@ -194,16 +216,22 @@ class Net(Graph):
 
     def before_forward(self, function: Callable[[int], Any]) -> None:
         """Call `function(layer index)` before each layer's forward pass."""
-        self.hooks["before_forward"].append(function)
+        self._add_hook("before_forward", function)
 
     def after_forward(self, function: Callable[[int], Any]) -> None:
-        self.hooks["after_forward"].append(function)
+        self._add_hook("after_forward", function)
 
     def before_backward(self, function: Callable[[int], Any]) -> None:
-        self.hooks["before_backward"].append(function)
+        self._add_hook("before_backward", function)
 
-    def after_backward(self, function: Callable[[int], Any]) -> None:
-        self.hooks["after_backward"].append(function)
+    def after_backward(self, function: Callable[[int], Any] | NCCL) -> None:
+        self._add_hook("after_backward", function)
+
+    def _add_hook(self, when: str, function: Callable[[int], Any] | NCCL) -> None:
+        if callable(function):
+            self.hooks[when].append(function)
+        else:
+            function.join()
 
     def _layer_index(self, name: str | None, default: int) -> int:
         if name is None:
@@ -223,11 +251,11 @@ class Net(Graph):
         for name, values in hosts.items():
             self._check_fits(name, values.shape)
         for name, values in hosts.items():
-            self.blobs[name].fill(values, which)
+            self.engine_blobs[name].fill(values, which)
 
     def _check_fits(self, name: str, found: tuple[int, ...]) -> None:
         """As in pycaffe the number of items must agree; the rest may be broadcast."""
-        wanted = self.blobs[name].shape
+        wanted = self.engine_blobs[name].shape
         try:
             fits = found[:1] == wanted[:1] and np.broadcast_shapes(found, wanted) == wanted
         except ValueError:
@@ -241,41 +269,64 @@ class Net(Graph):
     # Arrays of any length
 
     def predict(self, x: Any, batch_size: int | None = None, output: str | None = None) -> Any:
-        """The net's output for every item of `x`, an array or a dict by input name; a dict if there are several.
+        """The values of the net's outputs, or of the blob `output`, for every item of `x`, an array or a dict.
 
-        `output` asks for another blob. Batches have `batch_size` items, by default the first input's.
+            probabilities = net.predict(images)  # (n, 10)
+            features = net.predict(images, batch_size=64, output="fc7")  # (n, 4096)
+
+        The layers compute as in the TEST phase; those that are not needed do not run. The net keeps its shape.
         """
-        from caffepy import fit
+        from caffepy.predict import predict
 
-        return fit.predict(self, x, batch_size, output)
+        return predict(self, x, batch_size, output)
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> dict[str, float]:
-        """Mean of every output (losses, accuracy) over the items of `x` and `y`, by name."""
-        from caffepy import fit
+        """The mean loss, as "loss", and the mean of every single-valued output, by name.
 
-        return fit.evaluate(self, x, y, batch_size)
+            print(net.evaluate(test_images, test_labels)["accuracy"])
 
-    def fit(self, x: Arrays, y: Any = None, **options: Any) -> History:
-        """Train on arrays: see `caffepy.fit.fit_net` for the options."""
-        from caffepy import fit
+        `x` and `y` are as in `fit`. The layers compute as in the TEST phase, whatever the net's own.
+        """
+        from caffepy.fit import evaluate
 
-        return fit.fit_net(self, x, y, **options)
+        return evaluate(self, x, y, batch_size)
 
-    # Parameters
+    def fit(self, x: Any, y: Any = None, *, solver: SolverLike | None = None, **options: Unpack[FitOptions]) -> History:
+        """Train on arrays, with Adam or the `solver` of your choice: a prototxt, a message or a dict of its fields.
 
-    def clear_param_diffs(self) -> None:
-        """Set the gradients of all parameters to zero."""
-        for param in self.learnable_params:
-            param.blob.flat("diff")[...] = 0
+            history = net.fit(images, labels, epochs=5, batch_size=64, validation_split=0.1)
 
-    def _call(self, when: str, i: int) -> None:
-        for hook in self.hooks.get(when, ()):
-            hook(i)
+        The other options are `validation_data`, `shuffle`, `callbacks` and `progress`: see `caffepy.fit.fit_solver`.
+        """
+        from caffepy.fit import fit_net
+
+        return fit_net(self, x, y, solver=solver, **options)
+
+    # Blobs and parameters
+
+    @cached_property
+    def blobs(self) -> dict[str, Blob]:
+        """Blob name to blob, in the order of the layers. `data` and `diff` are writable numpy arrays (N, C, H, W)."""
+        return Named("blob", zip(self.engine_blobs, for_scripts(self.engine_blobs.values(), self.engine)))
 
     @property
     def params(self) -> dict[str, list[Blob]]:
         """Layer name to parameter blobs, for layers that have any."""
-        return Named("layer with parameters", ((layer.name, layer.blobs) for layer in self.layers if layer.blobs))
+        with_blobs = ((layer.name, for_scripts(layer.blobs, self.engine)) for layer in self.layers if layer.blobs)
+        return Named("layer with parameters", with_blobs)
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        take_back()
+        for param in self.learnable_params:
+            param.blob.flat("diff")[...] = 0
+
+    def _call(self, when: str, i: int) -> None:
+        hooks = self.hooks.get(when)
+        if hooks:
+            for hook in tuple(hooks):
+                hook(i)
+            take_back()
 
     def owns_param(self, layer: str, i: int) -> bool:
         """Whether the blob is the layer's own, not shared from an earlier layer."""
@@ -283,18 +334,24 @@ class Net(Graph):
 
     def copy_from(self, source: weights.Paths) -> None:
         """Copy trained layers by name from `.caffemodel` or HDF5 files; refuses shapes that do not fit."""
+        take_back()
         weights.load(self, source)
 
     def save(self, path: str | PathLike[str], write_diff: bool = False) -> None:
         """Write the weights as a binary caffemodel."""
+        check_writable(path)
+        take_back()
         weights.save(self, fspath(path), write_diff)
 
     def save_hdf5(self, path: str | PathLike[str], write_diff: bool = False) -> None:
         """Write the weights as HDF5."""
+        check_writable(path)
+        take_back()
         weights.save_hdf5(self, fspath(path), write_diff)
 
     def load_hdf5(self, path: str | PathLike[str]) -> None:
         """Copy trained layers by name from an HDF5 file."""
+        take_back()
         weights.load_hdf5(self, fspath(path))
 
     def share_with(self, other: Net) -> None:
@@ -360,4 +417,4 @@ class Net(Graph):
     def output_values(self) -> Iterator[tuple[str, float, Any]]:
         """Name, loss weight and host array of each output blob."""
         for name in self.outputs:
-            yield name, self.blob_loss_weights.get(name, 0.0), self.engine.to_host(self.blobs[name].data)
+            yield name, self.blob_loss_weights.get(name, 0.0), self.engine_blobs[name].host()

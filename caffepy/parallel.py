@@ -1,4 +1,4 @@
-"""Data parallel training: one process a device under torchrun, gradients averaged as Caffe does.
+"""Data parallel training: one process a device, gradients averaged as Caffe does.
 
 `caffepy train --gpu 0,1` starts the processes by itself; `torchrun --nproc-per-node N -m caffepy train ...` does it
 anywhere, over several machines too. Each process reads its own share of the records, `batch_size` is a process's.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
+import zlib
 from collections.abc import Sequence
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from caffepy import rng
-from caffepy.errors import CaffeError, MissingExtraError
+from caffepy.errors import MissingExtraError
+from caffepy.launch import WorkerLostError
+from caffepy.meeting import meet
 
 if TYPE_CHECKING:
     from caffepy.blob import Blob
@@ -25,12 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class WorkerLostError(CaffeError):
-    """Another process of the same training is gone."""
-
-
 def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
+    """Whether this process was started as one of several, by us or by torchrun."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -49,12 +45,6 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `caffepy ARGUMENTS` in so many processes on this machine; the exit status."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run([*command, "-m", "caffepy", *arguments], check=False).returncode
-
-
 class Group:
     """The processes of one training. `attach` makes a solver one of them."""
 
@@ -66,14 +56,25 @@ class Group:
             raise MissingExtraError("torch", "torch", "training in several processes") from None
         self._torch, self._dist = torch, dist
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if gpu else "gloo")
+            self._join("nccl" if gpu else "gloo")
         # Decisions are made on the host: on GPUs this spares the wait for the device.
         self._decisions = dist.new_group(backend="gloo") if gpu else None
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._pending: list[Any] = []
+        self._testing = False
+        self.seed = 0
+        """Of the random numbers of all processes but the first."""
+
+    def _join(self, backend: str) -> None:
+        store, number, size = next(self._dist.rendezvous("env://"))
+        try:
+            fresh = self._dist.PrefixStore(meet(store, number, size), store)
+        except TimeoutError as error:
+            raise WorkerLostError(str(error), hint="Start all processes within minutes of each other.") from None
+        self._dist.init_process_group(backend, store=fresh, rank=number, world_size=size)
 
     def attach(self, solver: Solver) -> None:
-        """Share records, start from rank 0's weights, average gradients before each update; rank 0 writes and logs.
+        """Share records, start from rank 0's weights, average gradients before each update; rank 0 tests and writes.
 
         With `layer_wise_reduce` (the default) a layer's gradients travel while the layers before it go backward.
         """
@@ -81,7 +82,7 @@ class Group:
         self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
-        self._part_random_numbers()
+        solver.callbacks.append((self._part_random_numbers, lambda: None))
         overlapped = solver.param.layer_wise_reduce and solver.param.iter_size == 1
         if overlapped:
             due = self._due(solver)
@@ -90,33 +91,57 @@ class Group:
             every = [p.blob for p in solver.net.learnable_params if p.lr_mult]
             solver.callbacks.append((lambda: None, lambda: self._start(every)))
         solver.callbacks.append((lambda: None, self._finish))
-        ask = solver.action
-        solver.action = lambda: self._agree(ask())
-        solver.restore = self._restore  # type: ignore[method-assign]
-        if self.rank:
-            solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
+        self._replace_methods()
+
+    def close(self) -> None:
+        """Leave the group, at the end of training."""
+        self._dist.destroy_process_group()
 
     def _share_records(self) -> None:
         """Shares of one order: rank 0's, for without `random_seed` every process has drawn another one."""
         sources = [layer for layer in self.solver.net.layers if hasattr(layer, "shard")]
-        states = [[layer.state() for layer in sources]]
-        self._call(self._dist.broadcast_object_list, states, 0, group=self._decisions)
-        for layer, state in zip(sources, states[0]):
+        self.seed = int.from_bytes(os.urandom(4), "little")
+        if self.solver.param.random_seed >= 0:
+            self.seed = self.solver.param.random_seed
+        self.seed, states = self.from_first((self.seed, [layer.state() for layer in sources]))
+        for layer, state in zip(sources, states):
             layer.set_state(state)
             layer.shard(self.rank, self.size)
         for layer in self.solver.net.layers:
             if layer.type == "MemoryData":
                 log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
 
-    def _restore(self, path: str | PathLike[str]) -> None:
-        """Continue from a solver state in every process."""
-        type(self.solver).restore(self.solver, path)
-        self._part_random_numbers()
+    def _replace_methods(self) -> None:
+        """What processes do otherwise than one alone: agree on signals, leave tests and snapshots to the first."""
+        solver = self.solver
+        ask, test_all, state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
+
+        def action() -> Action:
+            return ask() if self._testing else self._agree(ask())
+
+        def tested_by_first() -> None:
+            self._testing = True
+            if not self.rank:
+                test_all()
+            self._testing = False
+            solver.stopped_early = self.from_first(solver.stopped_early)
+
+        def restored(given: dict[str, Any]) -> None:
+            self.seed = given.get("processes_seed", self.seed)
+            set_state(given)
+
+        solver.action, solver.test_all, solver.set_state = action, tested_by_first, restored  # type: ignore[method-assign]
+        solver.state = lambda: {**state(), "processes_seed": self.seed}  # type: ignore[method-assign]
+        if self.rank:
+            solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
 
     def _part_random_numbers(self) -> None:
-        """Dropout and the like differ from process to process; rank 0 goes on as if it were alone."""
+        """Dropout and the like differ from process to process; rank 0 goes on as if it were alone.
+
+        The others start anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
+        """
         if self.rank:
-            rng.seed(rng.draw() + self.rank)
+            rng.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
 
     @staticmethod
     def _due(solver: Solver) -> dict[int, list[Any]]:
@@ -152,6 +177,18 @@ class Group:
         most = self._torch.tensor(order.index(action))
         self._call(self._dist.all_reduce, most, op=self._dist.ReduceOp.MAX, group=self._decisions)
         return order[int(most)]
+
+    def any(self, condition: bool) -> bool:
+        """Whether it is true in any process."""
+        found = self._torch.tensor(int(condition))
+        self._call(self._dist.all_reduce, found, op=self._dist.ReduceOp.MAX, group=self._decisions)
+        return bool(found)
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's value, in every process."""
+        values = [value]
+        self._call(self._dist.broadcast_object_list, values, 0, group=self._decisions)
+        return values[0]
 
     def _tensor(self, array: Any) -> Any:
         """A tensor on the memory of an array of either engine."""

@@ -42,7 +42,11 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
 
     As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
     """
-    clock = time.perf_counter
+
+    def clock() -> float:
+        net.engine.wait()
+        return time.perf_counter()
+
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
     net.forward_backward()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffepy.blob import Blob
-from caffepy.errors import ConfigError, ShapeError, SnapshotError
-from caffepy.files import atomic_write, near_names
+from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
+from caffepy.files import atomic_write, near_names, new_hdf5
 from caffepy.proto import upgrade
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
 from caffepy.proto.wire import get_floats, set_floats
@@ -64,7 +65,13 @@ def shapes_match(blob: Blob, proto: BlobProto) -> bool:
 
 
 def copy_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
-    """Fill `blobs` from a layer's stored parameters; all shapes are checked before anything is changed."""
+    """Fill `blobs` from a layer's stored parameters; all are checked before anything is changed."""
+    check_blobs(protos, blobs, source)
+    _fill(protos, blobs)
+
+
+def check_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
+    """Raises ShapeError and SnapshotError where a layer's stored parameters are not those of `blobs`."""
     if len(protos) != len(blobs):
         raise ShapeError(
             f"the layer has {len(blobs)} parameter blob(s), in {source} it has {len(protos)}", hint=_RENAME
@@ -72,10 +79,17 @@ def copy_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) 
     for i, (proto, blob) in enumerate(zip(protos, blobs)):
         if not shapes_match(blob, proto):
             raise _mismatch(i, blob.shape, proto_shape(proto), source)
+        counts = {which: len(getattr(proto, which) or getattr(proto, f"double_{which}")) for which in ("data", "diff")}
+        for which, count in counts.items():
+            if count != blob.count and (count or which == "data"):
+                raise SnapshotError(f"parameter {i} of shape {blob.shape} has {count} values ({which}) in {source}")
+
+
+def _fill(protos: Sequence[BlobProto], blobs: Sequence[Blob]) -> None:
     for proto, blob in zip(protos, blobs):
-        blob.data[...] = blob.engine.asarray(proto_to_array(proto).reshape(blob.shape))
+        blob.fill(get_floats(proto, "data").reshape(blob.shape))
         if proto.diff or proto.double_diff:
-            blob.diff[...] = blob.engine.asarray(get_floats(proto, "diff").reshape(blob.shape))
+            blob.fill(get_floats(proto, "diff").reshape(blob.shape), "diff")
 
 
 _RENAME = "To train it anew (fine-tuning), give the layer another name; to keep the weights, restore its parameters."
@@ -114,16 +128,23 @@ def read_weights(path: str) -> NetParameter:
 
 
 def copy_layers(net: Net, layers: Iterable, source: str) -> None:
-    """Copy parameters from LayerParameter messages; layers that the net does not have are skipped with a note."""
+    """Copy parameters from LayerParameter messages; layers that the net does not have are skipped with a note.
+
+    A layer that does not fit is refused before any is copied.
+    """
+    matched = []
     for stored in layers:
         target = net.layer_dict.get(stored.name)
         if target is None:
             log.info("Ignoring source layer %s", stored.name)
             continue
         try:
-            copy_blobs(stored.blobs, target.blobs, source)
+            check_blobs(stored.blobs, target.blobs, source)
         except (ShapeError, SnapshotError) as error:
             raise error.at(f'layer "{stored.name}"') from None
+        matched.append((stored.blobs, target.blobs))
+    for protos, blobs in matched:
+        _fill(protos, blobs)
 
 
 def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
@@ -138,24 +159,39 @@ def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
 
 
 def save(net: Net, path: str, write_diff: bool = False) -> None:
-    """Write a binary caffemodel."""
-    raw = to_proto(net, write_diff).SerializeToString()
+    """Write a binary caffemodel, whole or not at all."""
     with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(raw)
+        write(net, temporary, write_diff)
 
 
 def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
-    """Write weights as HDF5: `data/<layer>/<i>`, a shared blob only with its owner; `diff/` likewise, all blobs."""
-    import h5py
+    """Write weights as HDF5, whole or not at all."""
+    try:
+        check_hdf5_names(net)
+    except SnapshotError as error:
+        raise error.at(path) from None
+    with atomic_write(path) as temporary:
+        write_hdf5(net, temporary, write_diff)
 
+
+def check_hdf5_names(net: Net) -> None:
+    """Raises SnapshotError for a net that has no HDF5 form."""
     for layer in net.layers:
         if "/" in layer.name:
             raise SnapshotError(
                 f'layer name "{layer.name}" contains "/", which the HDF5 format cannot hold',
-                where=path,
                 hint="Rename the layer or use snapshot_format: BINARYPROTO.",
             )
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+
+
+def write(net: Net, path: str, write_diff: bool = False) -> None:
+    """Write the bytes of a caffemodel to `path` itself."""
+    Path(path).write_bytes(to_proto(net, write_diff).SerializeToString())
+
+
+def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+    """`data/<layer>/<i>`, a shared blob only with its owner; `diff/` likewise, all blobs."""
+    with new_hdf5(path) as file:
         data = file.create_group("data")
         diff = file.create_group("diff") if write_diff else None
         for layer in net.layers:
@@ -170,6 +206,7 @@ def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
 
 def load_hdf5(net: Net, path: str) -> None:
     """Copy trained layers by name from an HDF5 weight file."""
+    matched = []
     with open_hdf5(path) as file:
         if "data" not in file:
             raise SnapshotError('the HDF5 file has no group "data", so it holds no weights', where=path)
@@ -179,12 +216,17 @@ def load_hdf5(net: Net, path: str) -> None:
                 log.info("Ignoring source layer %s", name)
                 continue
             try:
-                _load_group(net, name, target.blobs, group, path)
+                _check_group(net, name, target.blobs, group, path)
             except ShapeError as error:
                 raise error.at(f'layer "{name}"') from None
+            matched.append((group, target.blobs))
+        for group, blobs in matched:
+            for i, blob in enumerate(blobs):
+                if str(i) in group:
+                    blob.fill(group[str(i)][()])
 
 
-def _load_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:
+def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:
     if len(group) > len(blobs):
         raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=_RENAME)
     for i, blob in enumerate(blobs):
@@ -194,9 +236,6 @@ def _load_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path
             continue  # shared: it comes with its owner
         if group[str(i)].shape != blob.shape:
             raise _mismatch(i, blob.shape, group[str(i)].shape, path)
-    for i, blob in enumerate(blobs):
-        if str(i) in group:
-            blob.data[...] = blob.engine.asarray(group[str(i)][()])
 
 
 def read_bytes(path: str) -> bytes:
@@ -215,12 +254,18 @@ def is_hdf5(path: str) -> bool:
         return False
 
 
-def open_hdf5(path: str):
+@contextmanager
+def open_hdf5(path: str) -> Iterator[Any]:
+    """The h5py.File of `path`, to be read in the block. Raises SnapshotError for what is missing or damaged."""
     import h5py
 
     if not Path(path).is_file():
         raise SnapshotError("there is no such file", where=path, hint=near_names(path))
     try:
-        return h5py.File(path, "r")
-    except OSError:
-        raise SnapshotError("this is no complete HDF5 file: truncated, or another kind of file", where=path) from None
+        with h5py.File(path, "r") as file:
+            yield file
+    except CaffeError:
+        raise
+    except Exception as error:  # h5py raises nearly anything where a damaged file leads it astray
+        message = "this is no complete HDF5 file: truncated, or another kind of file"
+        raise SnapshotError(message, where=path) from error

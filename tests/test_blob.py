@@ -81,6 +81,15 @@ def test_negative_shapes_are_refused(engine):
     assert str(caught.value) == "a blob cannot have the shape (2, -1)"
 
 
+def test_shapes_that_caffe_cannot_count_are_refused(engine):
+    for make in (lambda shape: Blob(shape, engine), Blob((), engine).reshape):
+        with pytest.raises(ShapeError) as caught:
+            make((2**20, 2**11))
+        assert str(caught.value) == (
+            "a blob of shape (1048576, 2048) has 2147483648 values; Caffe's limit is 2147483647"
+        )
+
+
 @pytest.mark.parametrize("which", ["data", "diff"])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (6, 20), (2, 60, 1, 1), (120,)])
 def test_shared_memory_is_seen_by_both_in_c_order(engine, which, shape):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from caffepy.files import atomic_write, near_names
+from caffepy.files import atomic_write, near_names, new_hdf5
 
 KILLED = """
 import os, signal, sys
@@ -44,6 +47,26 @@ def test_an_error_leaves_the_old_file(tmp_path):
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    path = tmp_path / "state"
+    with pytest.raises(OSError, match="No space left") as caught, atomic_write(path):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_hdf5_on_a_full_disk_is_an_error_of_the_disk():
+    with pytest.raises(OSError, match="No space left"), new_hdf5("/dev/full") as file:
+        file["x"] = np.zeros(1000)
+
+
+def test_new_hdf5(tmp_path):
+    with new_hdf5(tmp_path / "x.h5") as file:
+        file["x"] = np.arange(1000)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert (file["x"][()] == np.arange(1000)).all()
 
 
 def test_a_kill_leaves_the_old_file(tmp_path):

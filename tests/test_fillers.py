@@ -62,6 +62,11 @@ def test_bilinear_upsamples_linearly():
     assert np.allclose(odd, np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]))
 
 
+@pytest.mark.parametrize("kind", ["constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra"])
+def test_nothing_to_fill(kind):
+    assert made(f'type: "{kind}"', (3, 0)).size == 0
+
+
 @pytest.mark.parametrize(
     "fields, shape, message",
     [
@@ -69,6 +74,9 @@ def test_bilinear_upsamples_linearly():
         ('type: "xavier" sparse: 3', SHAPE, "only gaussian can be sparse"),
         ('type: "gaussian" std: -1', SHAPE, "must not be negative, got -1"),
         ('type: "gaussian" sparse: -2', SHAPE, "sparse must be -1"),
+        ('type: "gaussian" sparse: 2', (), "needs at least one axis"),
+        ('type: "positive_unitball"', (), "needs at least one axis"),
+        ('type: "uniform" min: 1 max: 0', SHAPE, "min 1 is greater than max 0"),
         ('type: "bilinear"', (2, 3), "needs four axes, got shape"),
         ('type: "bilinear"', (2, 1, 3, 4), "needs a square kernel, got 3x4"),
     ],

@@ -15,6 +15,8 @@ import pytest
 pytest.importorskip("torch")
 
 from caffepy import weights
+from caffepy.errors import CaffeError
+from caffepy.launch import launch
 from tests.support import assert_close
 
 NET = """
@@ -22,7 +24,7 @@ layer {{ name: "data" type: "HDF5Data" top: "data" top: "label"
   hdf5_data_param {{ source: "list.txt" batch_size: {batch} }} }}
 layer {{ name: "ip1" type: "InnerProduct" bottom: "data" top: "ip1"
   inner_product_param {{ num_output: 5 weight_filler {{ type: "xavier" }} }} }}
-layer {{ name: "tanh" type: "TanH" bottom: "ip1" top: "ip1" }}
+layer {{ name: "tanh" type: "TanH" bottom: "ip1" top: "ip1" }} {more}
 layer {{ name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2"
   inner_product_param {{ num_output: 2 weight_filler {{ type: "xavier" }} }} }}
 layer {{ name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "label" top: "loss" }}
@@ -30,6 +32,32 @@ layer {{ name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "label" top: "
 SOLVER = """net: "net{n}.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01
 max_iter: {iterations} display: 1 random_seed: 1 snapshot: 4 snapshot_prefix: "out{n}" solver_mode: CPU {more}
 """
+DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "ip1" top: "ip1" }'
+FATAL = """
+layer { name: "fatal" type: "Python" bottom: "ip1" top: "ip1" python_param { module: "fatal" layer: "Fatal" } }
+"""
+FATAL_LAYER = """
+import os, signal, caffe
+
+class Fatal(caffe.Layer):
+    count = 0
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        self.count += 1
+        first_try = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+        if self.count == 7 and os.environ["RANK"] == "1" and first_try:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+"""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
 
 
 @pytest.fixture
@@ -39,21 +67,45 @@ def folder(tmp_path, monkeypatch):
     with h5py.File("data.h5", "w") as file:
         file["data"], file["label"] = (random.standard_normal((24, k)).astype("f4") for k in (4, 2))
     Path("list.txt").write_text("data.h5\n")
+    Path("fatal.py").write_text(FATAL_LAYER)
+    for name in ("OMP_NUM_THREADS", "CAFFEPY_THREADS"):
+        monkeypatch.setenv(name, "1")
     return tmp_path
 
 
-def train(n: int, engine: str, more: str = "", iterations: int = 10) -> subprocess.CompletedProcess:
-    Path(f"net{n}.prototxt").write_text(NET.format(batch=12 // n))
+def write(n: int, more: str = "", layers: str = "", iterations: int = 10) -> None:
+    Path(f"net{n}.prototxt").write_text(NET.format(batch=12 // n, more=layers))
     Path(f"solver{n}.prototxt").write_text(SOLVER.format(n=n, more=more, iterations=iterations))
-    command = [sys.executable, "-m", "caffepy", "train", "--solver", f"solver{n}.prototxt", "--engine", engine]
-    if n > 1:
-        command[1:2] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CAFFEPY_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def train(n: int, engine: str, *options: str, start: list[str] | None = None) -> subprocess.CompletedProcess:
+    """`caffepy train` in n processes, which `start` starts; by default our own launcher."""
+    arguments = ["train", "--solver", f"solver{n}.prototxt", "--engine", engine, *options]
+    ours = f"from caffepy import launch; launch.launch({n}, {arguments!r})"
+    command = ["-m", "caffepy", *arguments] if n == 1 else ["-c", ours]
+    if start is not None:
+        command = [*start, f"--nproc-per-node={n}", "-m", "caffepy", *arguments]
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False)
 
 
 def trained(path: str) -> list[np.ndarray]:
     return [weights.proto_to_array(blob) for layer in weights.read_weights(path).layer for blob in layer.blobs]
+
+
+def check_as_one_process(folder: Path, n: int, engine: str, more: str = "", start: list[str] | None = None) -> None:
+    for count in (1, n):
+        write(count, more)
+        run = train(count, engine, start=start if count > 1 else None)
+        assert run.returncode == 0, run.stderr
+    for ours, reference in zip(trained(f"out{n}_iter_10.caffemodel"), trained("out1_iter_10.caffemodel")):
+        assert_close(ours, reference, 1e-5)
+    assert run.stderr.count("Iteration 3 (") == 1  # one process logs
+    assert run.stderr.count("Testing net") == (2 if "test" in more else 0)  # and tests
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_two_processes_equal_one(folder):
+    check_as_one_process(folder, 2, "torch", "test_iter: 2 test_interval: 10")
 
 
 @pytest.mark.slow
@@ -61,13 +113,49 @@ def trained(path: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("more", ["", "layer_wise_reduce: false clip_gradients: 0.5", "iter_size: 2"])
 def test_as_one_process_with_the_whole_batch(folder, engine, n, more):
-    for count in (1, n):
-        run = train(count, engine, more)
-        assert run.returncode == 0, run.stderr
-    for ours, reference in zip(trained(f"out{n}_iter_10.caffemodel"), trained("out1_iter_10.caffemodel")):
-        assert_close(ours, reference, 1e-5)
-    assert run.stderr.count("Iteration 3 (") == 1  # one process logs
-    assert not list(folder.glob("*.tmp"))
+    check_as_one_process(folder, n, engine, more)
+
+
+@pytest.mark.slow
+def test_torchrun_equals_one_process(folder):
+    check_as_one_process(folder, 2, "torch", start=TORCHRUN)
+
+
+@pytest.mark.slow
+def test_resume_is_exact_with_dropout(folder):
+    write(2, layers=DROPOUT)
+    assert train(2, "torch").returncode == 0
+    straight = trained("out2_iter_10.caffemodel")
+    for path in folder.glob("out2_iter_10*"):
+        path.unlink()
+    run = train(2, "torch", "--resume")
+    assert run.returncode == 0 and "Resuming from out2_iter_8" in run.stderr, run.stderr
+    for ours, reference in zip(trained("out2_iter_10.caffemodel"), straight):
+        np.testing.assert_array_equal(ours, reference)
+
+
+@pytest.mark.slow
+def test_a_killed_process_stops_the_others(folder):
+    write(3, layers=FATAL)
+    run = train(3, "torch")
+    assert run.returncode == 1
+    assert "WorkerLostError: process 1 of 3 was killed by SIGKILL, so that the others were stopped" in run.stderr
+    assert "error: process 0 of 3 has lost another one" in run.stderr
+    assert "the last snapshot is out3_iter_4.solverstate" in run.stderr
+    assert not Path("out3_iter_8.solverstate").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_from_the_newest_snapshot(folder):
+    write(2, layers=FATAL)
+    run = train(2, "torch", start=[*TORCHRUN, "--max-restarts=1"])
+    assert run.returncode == 0, run.stderr
+    assert "Resuming from out2_iter_4.solverstate" in run.stderr
+    interrupted = trained("out2_iter_10.caffemodel")
+    write(2)
+    assert train(2, "torch").returncode == 0
+    for ours, reference in zip(trained("out2_iter_10.caffemodel"), interrupted):
+        np.testing.assert_array_equal(ours, reference)
 
 
 SHARES = """
@@ -84,15 +172,26 @@ print("rows", rows)
 
 
 @pytest.mark.slow
-def test_shuffled_shares_do_not_overlap_without_a_seed(folder):
-    net = NET.format(batch=3).replace("batch_size: 3", "batch_size: 3 shuffle: true")
+def test_shuffled_shares_do_not_overlap_without_a_seed(folder, monkeypatch):
+    net = NET.format(batch=3, more="").replace("batch_size: 3", "batch_size: 3 shuffle: true")
     Path("net.prototxt").write_text(net)
     Path("shuffled_solver.prototxt").write_text('net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" solver_mode: CPU')
     Path("shares.py").write_text(SHARES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "shares.py"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CAFFEPY_THREADS": "1", "CAFFEPY_ENGINE": "numpy"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    monkeypatch.setenv("CAFFEPY_ENGINE", "numpy")
+    command = [sys.executable, *TORCHRUN, "--nproc-per-node=2", "shares.py"]
+    run = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     seen = [float(word) for word in re.findall(r"-?\d+\.\d+(?:e-\d+)?", run.stdout)]
     with h5py.File("data.h5") as file:
         assert sorted(seen) == sorted(file["data"][:, 0].tolist())
+
+
+@pytest.mark.parametrize("code, says", [("raise SystemExit(3)", "ended with exit status 3")])
+def test_the_launcher_says_which_process_failed(monkeypatch, code, says):
+    # Instead of caffepy every process runs `code`, but for rank 0, which would wait for ever.
+    program = f"import os, time\nif os.environ['RANK'] == '1': {code}\ntime.sleep(60)"
+    monkeypatch.setattr("caffepy.launch._PATIENCE", 0.1)
+    original = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
+    with pytest.raises(CaffeError, match=f"process 1 of 2 {says}, so that the others were stopped"):
+        launch(2, ["train"])

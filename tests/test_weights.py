@@ -115,7 +115,7 @@ def test_several_files_are_read_in_order(tmp_path):
 def test_layers_that_do_not_fit_are_refused(tmp_path, suffix, change, problem):
     path = str(tmp_path / f"a.{suffix}")
     FORMATS[suffix](build(), path)
-    net = build(NET.replace(*change).replace('name: "conv"', 'name: "c"'))
+    net = build(NET.replace(*change))
     it_has = "" if suffix.endswith("h5") else "it has "
     expected = f'layer "ip": {problem.format(path=path, it_has=it_has)}{FINE_TUNE}'
     assert refused(net, path, ShapeError) == expected
@@ -124,9 +124,7 @@ def test_layers_that_do_not_fit_are_refused(tmp_path, suffix, change, problem):
 def test_hdf5_without_a_parameter_is_refused(tmp_path):
     path, net = str(tmp_path / "a.h5"), build(NET.replace("num_output: 4", "num_output: 4 bias_term: false"))
     weights.save_hdf5(net, path)
-    assert refused(build(NET.replace('name: "conv"', 'name: "c"')), path, ShapeError) == (
-        f'layer "ip": parameter 1 is missing in {path}{FINE_TUNE}'
-    )
+    assert refused(build(), path, ShapeError) == (f'layer "ip": parameter 1 is missing in {path}{FINE_TUNE}')
 
 
 def test_layer_names_that_hdf5_cannot_hold(tmp_path):
@@ -171,6 +169,25 @@ def test_truncated_files(tmp_path, suffix, part):
     assert refused(build(), path, SnapshotError) == (
         f"{path}: this is no complete {kind}: truncated, or another kind of file"
     )
+
+
+def test_damaged_hdf5(tmp_path):
+    path = tmp_path / "a.caffemodel.h5"
+    weights.save_hdf5(build(), str(path))
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"SNOD", b"XXXX").replace(b"TREE", b"XXXX"))  # h5py: KeyError, RuntimeError
+    assert refused(build(), path, SnapshotError) == (
+        f"{path}: this is no complete HDF5 file: truncated, or another kind of file"
+    )
+
+
+def test_gradients_of_another_count_are_refused(tmp_path):
+    param = weights.to_proto(build(), write_diff=True)
+    blob = next(layer for layer in param.layer if layer.blobs).blobs[0]
+    del blob.diff[-1]
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(param.SerializeToString())
+    assert f"values (diff) in {path}" in refused(build(), path, SnapshotError)
 
 
 def test_hdf5_files_of_other_things(tmp_path):

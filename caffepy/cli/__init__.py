@@ -72,7 +72,10 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:  # a full disk, a folder without permission
         if error.errno is None:
             raise
-        fail(": ".join([*([os.fsdecode(error.filename)] if error.filename else []), error.strerror]))
+        # Not its strerror, where h5py tells a story of several lines.
+        fail(": ".join([*([os.fsdecode(error.filename)] if error.filename else []), os.strerror(error.errno)]))
+    except MemoryError as error:
+        fail(f"not enough memory: {error or 'none is left'}\n  Reduce batch_size, or the size of the pictures.")
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.exceptions.Exit as stop:

@@ -26,16 +26,31 @@ log = logging.getLogger("caffepy.train")
 @options.gpu
 @options.engine
 @options.precision
+@click.option("--cuda-graph", is_flag=True, help="On a GPU: record the passes once, then start them with one call.")
 @options.verbose
 def command(
-    solver, weights, snapshot, resume, sigint_effect, sighup_effect, level, stage, gpu, engine, precision, verbose
+    solver,
+    weights,
+    snapshot,
+    resume,
+    sigint_effect,
+    sighup_effect,
+    level,
+    stage,
+    gpu,
+    engine,
+    precision,
+    cuda_graph,
+    verbose,
 ):
     from caffepy import parallel
     from caffepy.cli import terminal
     from caffepy.engine import gpu_engine
+    from caffepy.launch import launch
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
+    from caffepy.solver.graph import RecordedPasses
     from caffepy.solver.signals import listen
 
     if bool(weights) + bool(snapshot) + resume > 1:
@@ -47,24 +62,32 @@ def command(
     if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
         for i in ids:
             gpu_engine(i)  # a missing one is named here, not by every process
-        sys.exit(parallel.launch(len(ids), sys.argv[1:]))
+        launch(len(ids), sys.argv[1:])
+        return
     if parallel.launched() and parallel.rank():
         logging.getLogger("caffepy").setLevel(logging.WARNING)
-    if parallel.restarted() and not resume:
-        snapshot, resume = "", True
     param = text.read_solver(solver)
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
+    chosen = options.choose_engine(engine, gpu, param, precision)
+    group = parallel.Group(gpu=getattr(chosen, "on_gpu", False)) if parallel.launched() else None
+    # torchrun counts restarts a machine: one that was only told to start again does not know of it.
+    resume = resume or bool(group and group.any(parallel.restarted()))
     if resume:
-        snapshot = snapshots.newest(snapshots.prefix(param, solver)) or ""
+        snapshot = snapshots.newest(snapshots.prefix(param, solver)) or snapshot
+        snapshot = group.from_first(snapshot) if group else snapshot
         log.info("Resuming from %s", snapshot) if snapshot else log.info("No snapshot yet: starting from the beginning")
     if weights or snapshot:
         del param.weights[:]
         param.weights.extend([weights] if weights else [])
-    built = Solver(param, file=solver, engine=options.choose_engine(engine, gpu, param, precision))
+    built = Solver(param, file=solver, engine=chosen)
+    if cuda_graph:
+        built.recorded = RecordedPasses(built.net)
     log.info("Starting Optimization")
     with listen(sigint_effect, sighup_effect) as built.action, terminal.training(handler, built):
-        if parallel.launched():
-            parallel.Group(gpu=getattr(built.engine, "on_gpu", False)).attach(built)
+        if group:
+            group.attach(built)
         built.solve(snapshot or None)
+        if group:
+            group.close()
     log.info("Optimization Done.")

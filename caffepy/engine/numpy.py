@@ -34,6 +34,8 @@ class NumpyEngine:
 
     name = "numpy"
     xp: Any = np
+    lazy = False
+    """Whether values are computed later than asked for, so that looking at one waits: as on a GPU."""
 
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
@@ -66,17 +68,28 @@ class NumpyEngine:
         """Whether writing to one writes to the other, for two shapes of what was one array."""
         return np.may_share_memory(a, b)
 
-    def any(self, condition: Array) -> bool:
-        """Whether any entry is true, for the checks of data."""
-        return bool(condition.any())
+    def refuse(self, wrong: Array, values: Array, name: str, error: Callable[[int, float], Exception]) -> None:
+        """Raise `error(i, value)` for the first entry of `values` that is `wrong`, counted in C order.
+
+        A lazy engine remembers the first of each `name` and raises it in `settle`.
+        """
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise error(i, float(values.reshape(-1)[i]))
+
+    def settle(self) -> None:
+        """Raise what `refuse` has put off."""
+
+    def wait(self) -> None:
+        """Return when all that was asked for is computed."""
 
     # Elementwise work and products
 
     def map(self, fn: Callable, *args: Any, out: Array | tuple[Array, ...]) -> None:
         """`out[...] = fn(xp, *args)` tile by tile, on all threads.
 
-        Arrays of the output's shape are cut into tiles, everything else is passed whole. With a tuple of outputs
-        `fn` returns as many arrays. An output may also be an argument.
+        Arrays of the output's shape, or of its rank and length that broadcast, are cut into tiles; everything else is
+        passed whole. With a tuple of outputs `fn` returns as many arrays. An output may also be an argument.
         """
         outs = out if isinstance(out, tuple) else (out,)
         shape = outs[0].shape
@@ -87,6 +100,8 @@ class NumpyEngine:
                 tiles = iter(flats)
                 args = tuple(next(tiles) if c else a for a, c in zip(args, cut))
                 outs = tuple(tiles)
+        else:  # a factor for each item, (N, C, 1, 1), goes with its items
+            cut = [isinstance(a, np.ndarray) and a.ndim == len(shape) and a.shape[:1] == shape[:1] for a in args]
         length = outs[0].shape[0] if outs[0].ndim else 1
         count = min(length, -(-outs[0].size // MAP_TILE)) or 1
 
@@ -98,6 +113,10 @@ class NumpyEngine:
                 target[at] = value
 
         self.pool.run(task, count)
+
+    def relu_grad(self, dy: Array, x: Array, dx: Array) -> None:
+        """dx = dy where x > 0, else 0."""
+        self.map(_relu_grad, dy, x, out=dx)
 
     def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
@@ -261,6 +280,10 @@ class NumpyEngine:
         n = rows[0].shape[0]
         step = max(1, MAP_TILE // max(1, channels))
         self.pool.run(lambda i: fn(*(a[i * step : (i + 1) * step] for a in rows), **options), -(-n // step))
+
+
+def _relu_grad(xp: Any, dy: Array, x: Array) -> Array:
+    return dy * (x > 0)
 
 
 def _last(a: Array) -> Array:

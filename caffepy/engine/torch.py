@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -31,14 +31,18 @@ class TorchEngine:
     """
 
     name = "torch"
+    lazy = False
+    """Whether values are computed later than asked for, so that looking at one waits: so on a GPU."""
 
     def __init__(self, device: str | None = None, precision: str = "float32"):
         self.device = torch.device(device or "cpu")
         self.precision = precision
         self.on_host = self.device.type == "cpu"
         self.on_gpu = not self.on_host
+        self.lazy = self.on_gpu
+        self._refused: dict[str, tuple[Tensor, Callable[[int, float], Exception]]] = {}
         self.xp: Any = namespace(self.device)
-        self._random = None if self.on_host else torch.Generator(self.device)
+        self.generator = None if self.on_host else torch.Generator(self.device)
         self._copying = None if self.on_host else torch.cuda.Stream(self.device)
         if self.on_host:
             torch.set_num_threads(available_cores())
@@ -86,17 +90,64 @@ class TorchEngine:
         """Whether writing to one writes to the other, for two shapes of what was one array."""
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
-    def any(self, condition: Tensor) -> bool:
-        """Whether any entry is true, for the checks of data."""
-        return bool(condition.any())
+    def refuse(self, wrong: Tensor, values: Tensor, name: str, error: Callable[[int, float], Exception]) -> None:
+        """Raise `error(i, value)` for the first entry of `values` that is `wrong`, counted in C order.
+
+        A lazy engine remembers the first of each `name` and raises it in `settle`.
+        """
+        if not wrong.numel():
+            return
+        if not self.lazy:
+            if wrong.any():
+                i = int(wrong.reshape(-1).to(torch.uint8).argmax())
+                raise error(i, float(values.reshape(-1)[i]))
+            return
+        at = wrong.reshape(-1).to(torch.uint8).argmax()
+        value = values.reshape(-1).gather(0, at.reshape(1))[0]
+        found = torch.stack([wrong.any().double(), at.double(), value.double()])
+        if name not in self._refused:
+            self._refused[name] = torch.zeros_like(found), error
+        kept, _ = self._refused[name]
+        kept.copy_(torch.where(kept[0] > 0, kept, found))
+
+    def settle(self) -> None:
+        """Raise what `refuse` has put off."""
+        for kept, error in self._refused.values():
+            wrong, i, value = kept.tolist()
+            if wrong:
+                kept.zero_()
+                raise error(int(i), value)
+
+    def wait(self) -> None:
+        """Return when all that was asked for is computed."""
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
 
     # Elementwise work and products
 
     def map(self, fn: Callable, *args: Any, out: Tensor | tuple[Tensor, ...]) -> None:
         """`out[...] = fn(xp, *args)`; with a tuple of outputs `fn` returns as many arrays. Outputs may be arguments."""
-        result = fn(self.xp, *args)
-        for target, value in zip(out, result) if isinstance(out, tuple) else ((out, result),):
-            target[...] = value
+        outs = out if isinstance(out, tuple) else (out,)
+        for part in self._tiles(args, outs):
+            result = fn(self.xp, *part[: len(args)])
+            for target, value in zip(part[len(args) :], result if isinstance(out, tuple) else (result,)):
+                target[...] = value
+
+    def _tiles(self, args: tuple, outs: tuple[Tensor, ...]) -> Iterator[Sequence[Any]]:
+        """Arguments and outputs together: large arrays on the CPU cut into pieces whose temporaries stay in cache."""
+        every, first = (*args, *outs), outs[0]
+        # Tensors without axes are numbers.
+        arrays = [i for i, a in enumerate(every) if isinstance(a, Tensor) and a.ndim]
+        if self.on_gpu or first.numel() <= ROW_TILE or not all(_alike(every[i], first) for i in arrays):
+            yield every
+            return
+        flats = {i: every[i].as_strided((first.numel(),), (1,)) for i in arrays}
+        for start in range(0, first.numel(), ROW_TILE):
+            yield [flats[i][start : start + ROW_TILE] if i in flats else a for i, a in enumerate(every)]
+
+    def relu_grad(self, dy: Tensor, x: Tensor, dx: Tensor) -> None:
+        """dx = dy where x > 0, else 0."""
+        aten.threshold_backward.grad_input(dy, x, 0, grad_input=dx)
 
     def gemm(self, a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
         """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
@@ -235,8 +286,9 @@ class TorchEngine:
         """
         if self.on_host:
             return torch.from_numpy(rng.generator.random(shape, np.float32))
-        self._random.manual_seed(rng.draw())
-        return torch.rand(shape, device=self.device, generator=self._random)
+        if not torch.cuda.is_current_stream_capturing():  # then every repetition seeds it
+            self.generator.manual_seed(rng.draw())
+        return torch.rand(shape, device=self.device, generator=self.generator)
 
 
 def namespace(device: torch.device) -> types.ModuleType:
@@ -259,6 +311,15 @@ def _on(device: torch.device, create: Callable) -> Callable:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two arrays have one shape and fill their memory in one order, without holes."""
+    return a.shape == b.shape and a.stride() == b.stride() and _dense(a)
+
+
+def _dense(a: Tensor) -> bool:
+    return a.is_contiguous() or (a.ndim == 4 and a.is_contiguous(memory_format=torch.channels_last))
 
 
 def _but_channels(x: Tensor) -> tuple[int, ...]:

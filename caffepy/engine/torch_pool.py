@@ -73,7 +73,7 @@ def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> Non
         kernel, stride, pad, ceil = direct
         # dx, in the place of the input, gives the shape alone.
         arguments = (dy, dx, kernel, stride, pad, (1, 1), ceil, choice)
-        dx.copy_(aten.max_pool2d_with_indices_backward(*arguments))
+        aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=dx)
         return
     dx.zero_()
     n, c, height, width = dx.shape
@@ -89,7 +89,7 @@ def ave_pool(x: Tensor, y: Tensor, window: Window) -> None:
     size, out = x.shape[2:], y.shape[2:]
     direct = options(window, size, out)
     if direct:
-        y.copy_(F.avg_pool2d(x, *direct))
+        aten.avg_pool2d.out(x, *direct, out=y)
     else:
         y.copy_(window_sum(x, out, window) / areas(window, size, out).to(x.device))
 
@@ -98,7 +98,7 @@ def ave_pool_grad(dy: Tensor, dx: Tensor, window: Window) -> None:
     size, out = dx.shape[2:], dy.shape[2:]
     direct = options(window, size, out)
     if direct:
-        dx.copy_(aten.avg_pool2d_backward(dy, dx, *direct, True, None))
+        aten.avg_pool2d_backward.grad_input(dy, dx, *direct, True, None, grad_input=dx)
         return
     widths = border(window, size, out)
     bordered = F.pad(dx, widths)

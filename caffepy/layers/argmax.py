@@ -32,7 +32,7 @@ class ArgMax(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         xp, p = self.xp, self.param.argmax_param
         x = bottom[0].data
-        x = x.reshape((x.shape[0], -1)) if self.axis is None else xp.moveaxis(x, self.axis, -1)
+        x = self.by_item(x) if self.axis is None else xp.moveaxis(x, self.axis, -1)
         # A stable rising sort puts the larger of two equal indices later; the end, reversed, is best first.
         order = xp.flip(xp.argsort(x, axis=-1, stable=True)[..., -p.top_k :], axis=-1)
         values = xp.take_along_axis(x, order, axis=-1) if p.out_max_val else None

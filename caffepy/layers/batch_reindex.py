@@ -42,12 +42,15 @@ class BatchReindex(Layer):
         xp, size = self.xp, bottom[0].shape[0]
         index = xp.astype(bottom[1].data, xp.int64)
         wrong = (index < 0) | (index >= size)
-        if self.engine.any(wrong):
-            at = int(xp.nonzero(wrong)[0][0])
-            raise DataError(
-                f"index {int(index[at])} at position {at} of {self.bottom_name(1)} is outside 0 .. {size - 1}"
-            )
-        return index
+        self.engine.refuse(
+            wrong,
+            bottom[1].data,
+            self.bottom_name(1),
+            lambda i, value: DataError(
+                f"index {int(value)} at position {i} of {self.bottom_name(1)} is outside 0 .. {size - 1}"
+            ),
+        )
+        return xp.clip(index, 0, size - 1) if self.engine.lazy else index  # a GPU could not go on after a wrong one
 
 
 @register("Filter")

@@ -31,7 +31,7 @@ class ContrastiveLoss(LossLayer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         xp, p = self.xp, self.param.contrastive_loss_param
         n = bottom[0].shape[0]
-        self.difference = bottom[0].data.reshape((n, -1)) - bottom[1].data.reshape((n, -1))
+        self.difference = self.by_item(bottom[0].data) - self.by_item(bottom[1].data)
         self.similar = xp.astype(bottom[2].data.reshape((-1, 1)), xp.int64) != 0
         squared = xp.sum(self.difference * self.difference, axis=1, keepdims=True)
         self.distance = xp.sqrt(squared)

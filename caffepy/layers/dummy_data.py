@@ -36,7 +36,10 @@ class DummyData(Layer):
                 raise ConfigError(f"the shape {shape} has a negative dim")
             blob.reshape(shape)
         for blob, filler in zip(top, self.fillers):
-            self._fill(blob, filler)
+            if filler.type == "constant":
+                self._fill(blob, filler)
+            else:  # not filled yet: as in Caffe, the first pass takes the first random numbers
+                fillers.check(filler)
 
     @staticmethod
     def _for_each(values: list, count: int, what: str) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from caffepy.blob import Array, Blob
 from caffepy.errors import ConfigError, DataError
 from caffepy.layer import Layer, register
+from caffepy.layers.labels import position
 
 
 @register("Embed")
@@ -31,7 +32,7 @@ class Embed(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         index = self._indices(bottom)
-        with self.written_as(top[0].data, (bottom[0].count, -1)) as y:
+        with self.written_as(top[0].data, (bottom[0].count, self.param.embed_param.num_output)) as y:
             self.engine.gather(self.blobs[0].data, index, y)
             if len(self.blobs) > 1:
                 y += self.blobs[1].data
@@ -39,7 +40,7 @@ class Embed(Layer):
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             raise ConfigError("Embed cannot pass a gradient to its indices", hint="Set propagate_down: false.")
-        dy = top[0].diff.reshape((bottom[0].count, -1))
+        dy = top[0].diff.reshape((bottom[0].count, self.param.embed_param.num_output))
         if self.param_propagate_down[0]:
             self.engine.scatter_add(self.blobs[0].diff, self._indices(bottom), dy)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
@@ -50,10 +51,16 @@ class Embed(Layer):
         given = bottom[0].data
         index = xp.astype(given, xp.int64)
         wrong = (index < 0) | (index >= size)
-        if self.engine.any(wrong):
-            at = tuple(int(axis[0]) for axis in xp.nonzero(wrong))
-            raise DataError(
-                f"index {float(given[at]):g} at position {at} of {self.bottom_name(0)} is outside 0 .. {size - 1}",
+        self.engine.refuse(
+            wrong,
+            given,
+            self.bottom_name(0),
+            lambda i, value: DataError(
+                f"index {value:g} at position {position(i, given.shape)} of {self.bottom_name(0)} "
+                f"is outside 0 .. {size - 1}",
                 hint="embed_param.input_dim is the number of rows.",
-            )
+            ),
+        )
+        if self.engine.lazy:  # a GPU could not go on after a wrong one
+            index = xp.clip(index, 0, size - 1)
         return index.reshape((-1,))

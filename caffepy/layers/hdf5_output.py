@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from caffepy.blob import Blob
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, new_hdf5
 from caffepy.layer import Layer, register
 
 
@@ -35,8 +35,6 @@ class HDF5Output(Layer):
             )
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        import h5py
-
         if self.written:
             raise DataError(
                 "HDF5Output writes one forward pass, this is the second",
@@ -44,7 +42,7 @@ class HDF5Output(Layer):
                 hint="Run one iteration with the batch size of all that is to be written.",
             )
         try:
-            with atomic_write(self.file) as temporary, h5py.File(temporary, "w") as h5:
+            with atomic_write(self.file) as temporary, new_hdf5(temporary) as h5:
                 for name, blob in zip(("data", "label"), bottom):
                     shape = (*blob.shape, 1, 1, 1, 1)[:4]
                     h5[name] = self.engine.to_host(blob.data).reshape(shape)

@@ -27,7 +27,7 @@ class HingeLoss(LossLayer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         xp = self.xp
-        x = bottom[0].data.reshape((bottom[0].shape[0], -1))
+        x = self.by_item(bottom[0].data)
         given = bottom[1].data.reshape((-1,))
         index = labels.read_labels(self.engine, given, x.shape[1], None, self.bottom_name(1), bottom[1].shape)
         right = xp.reshape(xp.arange(x.shape[1]), (1, -1)) == index.reshape((-1, 1))

@@ -33,26 +33,25 @@ def read_labels(
         wrong = ~inside & (whole != ignore)
     # Chosen before the conversion, which numpy warns of for NaN.
     index = xp.astype(xp.where(inside, whole, xp.zeros_like(whole)), xp.int64)
-    if engine.any(wrong):
-        at = tuple(int(axis[0]) for axis in xp.nonzero(wrong))
-        raise DataError(
-            f"label {float(labels[at]):g} at position {_position(at, labels.shape, shape)} of {name} "
-            f"is outside 0 .. {num_classes - 1}",
+    known_as = tuple(labels.shape) if shape is None else shape
+
+    def error(i: int, label: float) -> DataError:
+        return DataError(
+            f"label {label:g} at position {position(i, known_as)} of {name} is outside 0 .. {num_classes - 1}",
             hint=f"The net distinguishes {num_classes} classes: correct the labels or num_output.",
         )
+
+    engine.refuse(wrong, labels, name, error)
     return index
 
 
-def _position(at: tuple[int, ...], given: tuple[int, ...], shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The index `at` of an array of shape `given`, seen in another shape."""
-    number = 0
-    for n, i in zip(given, at):
-        number = number * n + i
-    position = []
-    for n in reversed(given if shape is None else shape):
+def position(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of entry `number`, in C order, of an array of this shape."""
+    index = []
+    for n in reversed(shape):
         number, i = divmod(number, n)
-        position.insert(0, i)
-    return tuple(position)
+        index.insert(0, i)
+    return tuple(index)
 
 
 def ignored_label(loss_param) -> int | None:
@@ -71,7 +70,7 @@ def normalization(param: LossParameter, default: int) -> int:
 def normalizer(xp, mode: int, full: int, batch: int, valid: Array) -> Array | float:
     """What the summed loss is divided by: never less than 1. `valid` counts the labels that are not ignored."""
     if mode == LossParameter.VALID:
-        return xp.maximum(xp.astype(valid, xp.float32), xp.asarray(1.0, dtype=xp.float32))
+        return xp.maximum(xp.astype(valid, xp.float32), 1.0)
     return float(max(1, {LossParameter.FULL: full, LossParameter.BATCH_SIZE: batch, LossParameter.NONE: 1}[mode]))
 
 

@@ -25,7 +25,7 @@ class MultinomialLogisticLoss(LossLayer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         xp = self.xp
-        p = bottom[0].data.reshape((bottom[0].shape[0], -1))
+        p = self.by_item(bottom[0].data)
         given = bottom[1].data.reshape((-1, 1))
         self.index = labels.read_labels(self.engine, given, p.shape[1], None, self.bottom_name(1), bottom[1].shape)
         self.picked = xp.clip(xp.take_along_axis(p, self.index, axis=1), LOG_THRESHOLD, None)
@@ -35,7 +35,7 @@ class MultinomialLogisticLoss(LossLayer):
         if not propagate_down[0]:
             return
         xp, n = self.xp, bottom[0].shape[0]
-        p = bottom[0].data.reshape((n, -1))
+        p = self.by_item(bottom[0].data)
         right = xp.reshape(xp.arange(p.shape[1]), (1, -1)) == self.index
         dx = xp.where(right, -1 / self.picked, 0.0 * self.picked) * (top[0].diff / n)
         bottom[0].diff[...] = dx.reshape(bottom[0].shape)

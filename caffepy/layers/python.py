@@ -11,9 +11,11 @@ import traceback
 from types import ModuleType
 from typing import Any
 
-from caffepy.blob import Blob
-from caffepy.engine import Engine
+from caffepy.alias import caffe_is_caffepy
+from caffepy.blob import Blob, take_back
+from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, did_you_mean
+from caffepy.host import for_scripts
 from caffepy.layer import Layer, register
 from caffepy.proto import caffe_pb2
 
@@ -23,15 +25,28 @@ class ParameterBlobs(list[Blob]):
 
     def __init__(self, engine: Engine | None = None):
         super().__init__()
-        self._engine = engine
+        self._engine = engine or default_engine()
+        self.engine_blobs: list[Blob] = []
+        """The same, as the net and the solver see them."""
 
     def add_blob(self, *shape: int) -> Blob:
-        self.append(Blob(tuple(int(n) for n in shape), self._engine))
+        self.engine_blobs.append(Blob(tuple(int(n) for n in shape), self._engine))
+        self += for_scripts(self.engine_blobs[-1:], self._engine)
         return self[-1]
 
 
 class PythonLayer:
     """Base of the user's layers, `caffepy.Layer`; the protocol is pycaffe's.
+
+        class Doubled(caffepy.Layer):
+            def reshape(self, bottom, top):
+                top[0].reshape(*bottom[0].shape)
+
+            def forward(self, bottom, top):
+                top[0].data[...] = 2 * bottom[0].data
+
+            def backward(self, top, propagate_down, bottom):
+                bottom[0].diff[...] = 2 * top[0].diff
 
     `bottom` and `top` are lists of Blob, whose `data` and `diff` are written in place. The constructor gets
     the layer's definition; `setup`, `reshape`, `forward` and `backward` are for the user to define.
@@ -69,7 +84,8 @@ class PythonLayer:
 class Python(Layer):
     """What the class `python_param.layer` of the module `python_param.module` computes.
 
-    The module is looked for on the Python path and in the current folder. The class derives from
+    The module is looked for on the Python path and in the current folder; its `import caffe` gives caffepy, unless
+    a real Caffe is installed. The class derives from
     `caffepy.Layer` and sees `python_param.param_str` as `self.param_str`; its attributes can be read from
     this layer, too. `share_in_parallel` means nothing here. Errors of the user's code name method and line.
     """
@@ -87,7 +103,8 @@ class Python(Layer):
         self.user = self._call(cls, param, name="the constructor")
         self.user.param_str = p.param_str
         self.user.phase = phase
-        self.blobs = self.user.blobs = ParameterBlobs(self.engine)
+        self.user.blobs = ParameterBlobs(self.engine)
+        self.blobs = self.user.blobs.engine_blobs
 
     def __getattr__(self, name: str) -> Any:
         # pycaffe's scripts reach the user's object as net.layers[i].
@@ -100,10 +117,10 @@ class Python(Layer):
         self._shaped = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self._call(self.user.setup, bottom, top)
+        self._call(self.user.setup, self._seen(bottom), self._seen(top))
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self._call(self.user.reshape, bottom, top)
+        self._call(self.user.reshape, self._seen(bottom), self._seen(top))
         self._shaped = True
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -111,14 +128,19 @@ class Python(Layer):
         if not self._shaped:
             self.reshape(bottom, top)
         self._shaped = False
-        self._call(self.user.forward, bottom, top)
+        self._call(self.user.forward, self._seen(bottom), self._seen(top))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        self._call(self.user.backward, top, propagate_down, bottom)
+        self._call(self.user.backward, self._seen(top), propagate_down, self._seen(bottom))
+
+    def _seen(self, blobs: list[Blob]) -> list[Blob]:
+        return for_scripts(blobs, self.engine)
 
     def _call(self, method: Any, *args: Any, name: str = "") -> Any:
         try:
-            return method(*args)
+            result = method(*args)
+            take_back()
+            return result
         except CaffeError:
             raise
         except Exception as error:
@@ -156,7 +178,8 @@ def _import(name: str) -> ModuleType:
         sys.path.append(folder)
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        with caffe_is_caffepy():
+            return importlib.import_module(name)
     except CaffeError:
         raise
     except Exception as error:
@@ -166,10 +189,7 @@ def _import(name: str) -> ModuleType:
                 f'no module "{name}" on the Python path or in {folder}',
                 hint=did_you_mean(name, _modules_beside(name)) or "Set PYTHONPATH to the folder that holds it.",
             ) from None
-        hint = _place(error)
-        if missing == "caffe":
-            hint = f'Write "import caffepy as caffe" there. {hint}'
-        raise ConfigError(f'the module "{name}" cannot be imported: {_described(error)}', hint=hint) from error
+        raise ConfigError(f'the module "{name}" cannot be imported: {_described(error)}', hint=_place(error)) from error
 
 
 def _modules_beside(name: str) -> list[str]:
@@ -188,10 +208,10 @@ def _described(error: Exception) -> str:
 
 
 def _place(error: Exception, file: str | None = None) -> str:
-    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but this."""
+    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but ours and Python's."""
     if isinstance(error, SyntaxError):
         return f"At {error.filename}:{error.lineno}."
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    frames = [f for f in frames if not f.filename.startswith("<")]
+    ours = (os.path.dirname(os.path.dirname(__file__)), importlib.__file__, "<")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     own = [f for f in frames if f.filename == file] or frames
     return f"At {own[-1].filename}:{own[-1].lineno}." if own else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from caffepy.blob import Blob
 from caffepy.layer import register
 from caffepy.layers.elementwise import Elementwise
 
@@ -12,7 +13,7 @@ def relu(xp, x, slope):
 
 def relu_grad(xp, dy, x, y, slope):
     # In place, x already holds y; for slope >= 0 its sign is x's.
-    return xp.where(x > 0, dy, slope * dy) if slope else dy * (x > 0)
+    return xp.where(x > 0, dy, slope * dy)
 
 
 @register("ReLU")
@@ -20,6 +21,12 @@ class ReLU(Elementwise):
     """y = max(x, 0) + slope * min(x, 0) with `relu_param.negative_slope`. May run in place (slope >= 0)."""
 
     function, gradient = relu, relu_grad
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if self.args[0]:
+            super().backward(top, propagate_down, bottom)
+        elif propagate_down[0]:  # in torch one kernel takes a tenth of the time of the formula
+            self.engine.relu_grad(top[0].diff, bottom[0].data, bottom[0].diff)
 
     def arguments(self):
         return (self.param.relu_param.negative_slope,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
-from math import ceil
+from math import ceil, prod
 
 from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
@@ -36,7 +36,7 @@ class SPP(Layer):
         if len(self.levels) == 1:
             top[0].reshape_like(self.levels[0][1])
         else:
-            sizes = [pooled.count // max(1, pooled.shape[0]) for _, pooled in self.levels]
+            sizes = [prod(pooled.shape[1:]) for _, pooled in self.levels]
             self.bounds = [0, *accumulate(sizes)]
             top[0].reshape(bottom[0].shape[0], self.bounds[-1])
 
@@ -56,7 +56,7 @@ class SPP(Layer):
                 top[0].data[...] = pooled.data
             else:
                 first, last = self.bounds[i : i + 2]
-                top[0].data[:, first:last] = pooled.data.reshape((pooled.shape[0], -1))
+                top[0].data[:, first:last] = self.by_item(pooled.data)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:

@@ -1,5 +1,23 @@
 """Solver: the training loop, learning-rate policies, update rules and snapshots."""
 
-from caffepy.solver.solver import Solver, get_solver
+from caffepy.solver.pycaffe import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+from caffepy.solver.solver import Solver
 
-__all__ = ["Solver", "get_solver"]
+__all__ = [
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "NesterovSolver",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Solver",
+    "get_solver",
+]

@@ -71,7 +71,10 @@ def step(p, iteration, step):
 
 @policy
 def exp_(p, iteration, step):
-    return p.base_lr * p.gamma**iteration
+    try:
+        return p.base_lr * p.gamma**iteration
+    except OverflowError:  # Python's powers raise where C's are infinite
+        return math.inf
 
 
 @policy
@@ -86,12 +89,19 @@ def multistep(p, iteration, step):
 
 @policy
 def poly(p, iteration, step):
+    if iteration > p.max_iter and p.power % 1:
+        raise ConfigError(
+            f"lr_policy poly with power {p.power:g} has no rate beyond max_iter {p.max_iter}, at iteration {iteration}",
+            hint="Raise max_iter.",
+        )
     return p.base_lr * (1 - iteration / p.max_iter) ** p.power
 
 
 @policy
 def sigmoid(p, iteration, step):
-    return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+    x = p.gamma * (iteration - p.stepsize)
+    # In this form the exponential never overflows.
+    return p.base_lr / (1 + math.exp(-x)) if x > 0 else p.base_lr * math.exp(x) / (1 + math.exp(x))
 
 
 @policy

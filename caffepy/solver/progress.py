@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan, nan
 from typing import Any
 
 from caffepy.errors import ConfigError, did_you_mean
@@ -35,9 +36,12 @@ class EarlyStop:
             )
 
     def improved(self, scores: Scores) -> bool:
-        """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`."""
-        value = scores[self.param.metric]
-        if self.best is None or (value - self.best) * self.sign > self.param.min_delta:
+        """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`.
+
+        NaN is never better, nor is a test without batches.
+        """
+        value = scores.get(self.param.metric, nan)
+        if not isnan(value) and (self.best is None or (value - self.best) * self.sign > self.param.min_delta):
             self.best, self.stale = value, 0
             return True
         self.stale += 1
@@ -54,4 +58,5 @@ class EarlyStop:
         self.best, self.stale = state["best"], state["stale"]
 
     def __str__(self) -> str:
-        return f"{self.param.metric} has not improved on {self.best:.6g} for {self.stale} tests"
+        before = "has had no value" if self.best is None else f"has not improved on {self.best:.6g}"
+        return f"{self.param.metric} {before} for {self.stale} tests"

@@ -46,6 +46,10 @@ def find_rule(p: SolverParameter) -> Rule:
         raise ConfigError(f"{p.type} takes no momentum, got {p.momentum:g}", hint="Remove the line `momentum`.")
     if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:
         raise ConfigError(f"rms_decay must lie in [0, 1), got {p.rms_decay:g}")
+    if p.type == "Adam":
+        for field in ("momentum", "momentum2"):
+            if not 0 <= getattr(p, field) < 1:
+                raise ConfigError(f"{field} of Adam must lie in [0, 1), got {getattr(p, field):g}")
     return rule
 
 

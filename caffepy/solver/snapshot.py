@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from caffepy import rng, weights
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, new_hdf5, temporary_name
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LAST = 10**8  # an iteration of as many digits as any run has
 _STATE = re.compile(r"_iter_(\d+)\.solverstate(\.h5)?$")
 
 
@@ -44,13 +45,19 @@ def prefix(param: SolverParameter, solver_file: str) -> str:
     return param.snapshot_prefix
 
 
+def check(solver: Solver) -> None:
+    """Find out at the start, not after hours, that the solver's snapshots cannot be written."""
+    check_writable(solver.snapshot_prefix)
+    if solver.param.snapshot_format == SolverParameter.HDF5:
+        weights.check_hdf5_names(solver.net)
+
+
 def check_writable(path: str) -> None:
-    """Find out at the start, not after hours, that snapshots cannot be written."""
-    probe = f"{path}_iter_0.{os.getpid()}.tmp"
+    """Raises ConfigError if files whose names begin with `path` cannot be made."""
+    probe = temporary_name(f"{path}_iter_{_LAST}.caffemodel.h5")
     try:
-        with open(probe, "wb"):
-            pass
-        os.unlink(probe)
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise ConfigError(
             f'snapshots cannot be written to "{path}": {error.strerror}',
@@ -59,20 +66,24 @@ def check_writable(path: str) -> None:
 
 
 def save(solver: Solver, name: str) -> str:
-    """Write the files `name`.caffemodel ... and return the path of the solver state."""
+    """Write the files `name`.caffemodel ... and return the path of the solver state.
+
+    All are complete before the first takes its name: a full disk leaves an older snapshot of this name as it was.
+    """
     hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
-    suffix = ".h5" if hdf5 else ""
+    kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)
-    # A state of the same name would for a moment stand beside weights that are not its own.
-    Path(state).unlink(missing_ok=True)
-    log.info("Snapshotting to %s file %s", "HDF5" if hdf5 else "binary proto", model)
-    (weights.save_hdf5 if hdf5 else weights.save)(solver.net, model, solver.param.snapshot_diff)
-    log.info("Snapshotting solver state to %s file %s", "HDF5" if hdf5 else "binary proto", state)
-    with atomic_write(state) as temporary:
-        (_write_hdf5 if hdf5 else _write_binary)(solver, model, temporary)
-        remembered = _remember(solver, {model: _digest(model), state: _digest(temporary)})
-        with atomic_write(extra) as other:
-            Path(other).write_text(json.dumps(remembered, default=_encode))
+    if hdf5:
+        weights.check_hdf5_names(solver.net)
+    with atomic_write(state) as new_state, atomic_write(extra) as new_extra, atomic_write(model) as new_model:
+        log.info("Snapshotting to %s file %s", kind, model)
+        (weights.write_hdf5 if hdf5 else weights.write)(solver.net, new_model, solver.param.snapshot_diff)
+        log.info("Snapshotting solver state to %s file %s", kind, state)
+        (_write_hdf5 if hdf5 else _write_binary)(solver, model, new_state)
+        remembered = _remember(solver, {model: _digest(new_model), state: _digest(new_state)})
+        Path(new_extra).write_text(json.dumps(remembered, default=_encode))
+        # An older state of this name would for a moment stand beside weights that are not its own.
+        Path(state).unlink(missing_ok=True)
     return state
 
 
@@ -118,20 +129,23 @@ def newest(name: str) -> str | None:
     return None
 
 
-def snapshots(name: str) -> list[str]:
-    """Solver states of the prefix `name`, newest first."""
+def snapshots(name: str, up_to: int | None = None) -> list[str]:
+    """Solver states of the prefix `name`, newest first; all, or those up to an iteration."""
     folder, base = os.path.split(name)
     found = []
     for entry in Path(folder or ".").glob("*.solverstate*"):
         match = _STATE.search(entry.name)
-        if match and entry.name[: match.start()] == base:
+        if match and entry.name[: match.start()] == base and (up_to is None or int(match[1]) <= up_to):
             found.append((int(match[1]), os.path.join(folder, entry.name)))
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def prune(name: str, keep: int) -> None:
-    """Remove all but the newest `keep` snapshots of the prefix."""
-    for path in snapshots(name)[keep:]:
+def prune(name: str, keep: int, iteration: int) -> None:
+    """Remove all but the newest `keep` snapshots of the prefix up to `iteration`.
+
+    Later ones were left by another run: they must not displace those of this one.
+    """
+    for path in snapshots(name, iteration)[keep:]:
         for file in _files_of(path):
             Path(file).unlink(missing_ok=True)
 
@@ -167,9 +181,7 @@ def _write_binary(solver: Solver, model: str, path: str) -> None:
 
 
 def _write_hdf5(solver: Solver, model: str, path: str) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)
         name = model.encode()
@@ -204,8 +216,9 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
     return state, [weights.proto_to_array(proto) for proto in state.history]
 
 
-def _find_model(learned_net: str, state: str) -> str:
+def _find_model(learned_net: str | bytes, state: str) -> str:
     """The weights of a state: as written there, relative to the working folder, else beside the state."""
+    learned_net = os.fsdecode(learned_net)  # bytes where it is no UTF-8
     beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
     for path in (learned_net, beside):
         if not learned_net or os.path.isfile(path):

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
+from caffepy.blob import Blob, take_back
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, NotFiniteError
 from caffepy.net import Net
@@ -23,6 +23,13 @@ from caffepy.solver import policies, snapshot
 from caffepy.solver.loss import SmoothedLoss
 from caffepy.solver.progress import EarlyStop, Scores
 from caffepy.solver.rules import Rule, find_rule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from caffepy.fit import FitOptions, History
+    from caffepy.nccl import NCCL
+    from caffepy.solver.graph import RecordedPasses
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +46,8 @@ class Solver:
     """Trains the net that a solver definition names: a path, or a SolverParameter and the `file` it came from.
 
     Every iteration: zero the gradients, test if due, `iter_size` forward and backward passes, clip, decay, update,
-    snapshot if due. Raises ConfigError for definitions that cannot work, NotFiniteError when the loss is no number.
+    snapshot if due. `net` is the net that it trains; `test_nets` are tested with the same weights.
+    Raises ConfigError for definitions that cannot work, NotFiniteError when the loss is no number.
     """
 
     rule_type: str | None = None
@@ -56,10 +64,12 @@ class Solver:
         self.current_step = 0
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self.action: Callable[[], Action] = lambda: Action.NONE
-        self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self.callbacks: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         """Pairs called before the passes of an iteration, and between gradients and update."""
         self.on_iteration: list[Callable[[Solver], None]] = []
         """Called after every iteration, for progress bars and the like."""
+        self.recorded: RecordedPasses | None = None
+        """Runs the passes instead of the net, as a CUDA graph."""
         self.stopped_early = False
         self.last_snapshot = ""
         self._loss_goes_on = False
@@ -99,6 +109,38 @@ class Solver:
         self.best = EarlyStop(caffe_pb2.EarlyStopParameter(metric=p.snapshot_best)) if p.snapshot_best else None
         for watch in filter(None, (self.early_stop, self.best)):
             watch.check([name for net in self.test_nets for name in net.outputs])
+
+    # pycaffe's names
+
+    @property
+    def max_iter(self) -> int:
+        """`max_iter` of the definition."""
+        return self.param.max_iter
+
+    def add_callback(
+        self, on_start: Callable[[], Any] | NCCL, on_gradients_ready: Callable[[], Any] | None = None
+    ) -> None:
+        """Call `on_start()` before the passes of each iteration, `on_gradients_ready()` between them and the update.
+
+        A `caffepy.NCCL` alone makes the solver one of several processes.
+        """
+        if not callable(on_start):
+            on_start.join()
+        elif on_gradients_ready is not None:
+            self.callbacks.append((on_start, on_gradients_ready))
+        else:
+            raise ConfigError(
+                "add_callback takes two functions",
+                hint="The first is called before the passes of an iteration, the second before the update.",
+            )
+
+    def share_weights(self, net: Net) -> None:
+        """Let `net` use the weights that this solver trains, in the layers of the same names."""
+        net.share_trained_layers_with(self.net)
+
+    def apply_update(self) -> None:
+        """Update the weights once with the gradients that are there, at the learning rate of `iter`."""
+        self._update(display=False)
 
     # Building nets
 
@@ -145,12 +187,14 @@ class Solver:
                 i,
                 "net file" if isinstance(source, str) else "net_param",
             )
-            yield self._net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None)
+            net = self._net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None)
+            net.param.debug_info = p.debug_info
+            yield net
 
     def _net(self, source: str | NetParameter, phase: int, state: NetState | None) -> Net:
         """A net whose state is the phase, overridden by the definition's own state, then by the solver's."""
         definition = text.definition(source)
-        merged = NetState(phase=phase)
+        merged = NetState(phase=phase)  # type: ignore[arg-type]
         merged.MergeFrom(definition.param.state)
         if state is not None:
             merged.MergeFrom(state)
@@ -163,9 +207,9 @@ class Solver:
         p = self.param
         if not p.HasField("max_iter"):
             raise ConfigError("max_iter is not set", where=self.file, hint="Say how many iterations to train.")
-        if p.snapshot_after_train:
+        if p.snapshot_after_train or p.snapshot:
             try:
-                snapshot.check_writable(self.snapshot_prefix)
+                snapshot.check(self)
             except CaffeError as error:
                 raise error.at(self.file) if self.file else error from None
         log.info("Solving %s", self.net.name)
@@ -211,6 +255,7 @@ class Solver:
             self.net.param.debug_info = display and p.debug_info
             self.smoothed_loss.add(self._passes())
             if display:
+                self._look()
                 self._display()
             for _, ready in self.callbacks:
                 ready()
@@ -220,21 +265,47 @@ class Solver:
                 callback(self)
             action = self.action()
             if (p.snapshot and self.iter % p.snapshot == 0) or action is Action.SNAPSHOT:
+                self._look()
                 self.snapshot()
             if action is Action.STOP:
                 self.stopped_early = True
-                return
+                break
+        self._look()
 
-    def _passes(self) -> float:
-        """`iter_size` forward and backward passes, gradients adding up; the mean loss."""
-        total = 0.0
+    def fit(self, x: Any, y: Any = None, **options: Unpack[FitOptions]) -> History:
+        """Train on arrays, which go into the net's Input layers, from where the solver is.
+
+            history = solver.fit(images, labels, epochs=5, validation_data=(more_images, more_labels))
+
+        The options are explained at `caffepy.fit.fit_solver`.
+        """
+        from caffepy.fit import fit_solver
+
+        return fit_solver(self, x, y, **options)
+
+    def _passes(self) -> Any:
+        """`iter_size` forward and backward passes, gradients adding up; the mean loss, on a device still there."""
+        total: Any = 0.0
         for _ in range(self.param.iter_size):
-            loss = float(self.net.forward_from_to())
-            if not math.isfinite(loss):
-                raise self._not_finite(loss)
+            if self.recorded:
+                total = total + self.recorded.run()
+                continue
+            loss = self.net.forward_from_to()
+            if not self.engine.lazy:
+                loss = float(loss)
+                if not math.isfinite(loss):
+                    raise self._not_finite(loss)
             self.net.backward_from_to()
-            total += loss
+            total = total + loss
         return total / self.param.iter_size
+
+    def _look(self) -> None:
+        """On a device: fetch the losses and find out what has gone wrong since the last look."""
+        if self.engine.lazy:
+            self.engine.settle()
+            for loss in self.smoothed_loss.losses:
+                if not math.isfinite(loss):
+                    raise self._not_finite(loss)
 
     def _not_finite(self, loss: float) -> NotFiniteError:
         first = next(
@@ -261,6 +332,7 @@ class Solver:
         return policies.learning_rate(self.param, self.iter, self.current_step)
 
     def _update(self, display: bool) -> None:
+        take_back()
         p = self.param
         rate = self.learning_rate()
         if display:
@@ -279,6 +351,12 @@ class Solver:
         if limit < 0:
             return
         flats = [param.blob.flat("diff") for param in self.net.learnable_params]
+        if self.engine.lazy:  # without a look at the norm, hence without the log's line
+            xp = self.engine.xp
+            factor = xp.minimum(limit / xp.sqrt(sum(xp.sum(flat * flat) for flat in flats)), 1.0)
+            for flat in flats:
+                flat *= factor
+            return
         norm = math.sqrt(sum(float(self.engine.xp.sum(flat * flat)) for flat in flats))
         if norm > limit:
             factor = limit / norm
@@ -340,7 +418,7 @@ class Solver:
             for name, weight, values in net.output_values():
                 sums[name] = sums[name] + values if name in sums else np.array(values, np.float64)
                 weights[name] = weight
-        if self.param.test_compute_loss:
+        if self.param.test_compute_loss and count > 0:
             log.info("Test loss: %.6g", loss / count)
         means = {name: values / count for name, values in sums.items()}
         for line in output_lines("Test", ((name, weights[name], values) for name, values in means.items())):
@@ -355,7 +433,7 @@ class Solver:
         if name is None:
             self.last_snapshot = path
             if self.param.snapshot_keep > 0:
-                snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
+                snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep, self.iter)
         return path
 
     def restore(self, path: str | PathLike[str]) -> None:
@@ -405,8 +483,3 @@ def output_lines(kind: str, outputs) -> Iterator[str]:
             loss = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
             yield f"    {kind} net output #{number}: {name} = {value:.6g}{loss}"
             number += 1
-
-
-def get_solver(param: str | PathLike[str] | SolverParameter, *, engine: Engine | None = None) -> Solver:
-    """The solver of a definition, of the class that its `type` names."""
-    return Solver(param, engine=engine)

@@ -38,6 +38,13 @@ def test_show_hdf5(tmp_path, capfd):
     assert "weights (HDF5)" in out and "solver state (HDF5) of iteration 6" in out
 
 
+def test_names_that_are_no_utf8(tmp_path, capfd):
+    raw = b"\x0a\x01n" + b"\xa2\x06\x08" + b"\x0a\x02\xff\xfe" + b"\x12\x02\xff\xfe"
+    (tmp_path / "x.caffemodel").write_bytes(raw)
+    main(["show", str(tmp_path / "x.caffemodel")])
+    assert 'caffemodel of "n", 1 layers' in capfd.readouterr().out
+
+
 def test_a_foreign_file_is_refused(tmp_path, capfd):
     (tmp_path / "x.bin").write_bytes(b"\xff" * 100)
     with pytest.raises(SystemExit):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffepy import rng
+from caffepy.errors import ConfigError
 from caffepy.proto.caffe_pb2 import TEST
 from tests.support import ENGINES, Built, assert_close
 
@@ -142,6 +144,17 @@ def test_silence_and_parameter(engine):
     roundtrip(parameter, [np.full((2, 3), 5, "f4")])
 
 
+def test_no_items(engine):
+    """A Filter may let nothing pass: what comes behind it has an empty batch."""
+    no_items, indices = np.zeros((0, 3, 2, 2), "f4"), np.zeros((0, 1), "f4")
+    assert Built('type: "ArgMax"', no_items, engine=engine).forward()[0].shape == (0, 1, 1, 1)
+    spp = Built('type: "SPP" spp_param { pyramid_height: 2 }', no_items, engine=engine)
+    assert spp.forward()[0].shape == (0, 15)
+    embed = Built('type: "Embed" embed_param { input_dim: 4 num_output: 2 }', indices, engine=engine)
+    assert embed.forward()[0].shape == (0, 1, 2)
+    embed.backward(propagate_down=[False])
+
+
 def test_dummy_data_refills_random_tops_alone(engine):
     text = """type: "DummyData" dummy_data_param { shape { dim: 3 } shape { dim: 2 }
               data_filler { type: "uniform" } data_filler { value: 4 } }"""
@@ -149,3 +162,13 @@ def test_dummy_data_refills_random_tops_alone(engine):
     first, second = built.forward(), built.forward()
     assert not np.array_equal(first[0], second[0])
     assert_close(second[1], [4, 4], 0)
+
+
+def test_dummy_data_draws_its_first_numbers_in_the_first_pass(engine):
+    fields = 'shape { dim: 3 } data_filler { type: "uniform" max: 4294967295 }'
+    rng.seed(5)
+    drawn = [Built(f'type: "DummyData" dummy_data_param {{ {fields} }}', engine=engine).forward()[0] for _ in range(2)]
+    raw = rng.mt19937(5).bit_generator.random_raw(6)
+    assert_close(np.concatenate(drawn), raw.astype("f4"))
+    with pytest.raises(ConfigError, match="unknown filler type"):
+        Built('type: "DummyData" dummy_data_param { shape { dim: 3 } data_filler { type: "none" } }', engine=engine)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.errors import ConfigError, NotFiniteError
+from caffepy.errors import ConfigError, NotFiniteError, SnapshotError
 from caffepy.proto import text
-from caffepy.proto.caffe_pb2 import SolverParameter
-from caffepy.solver import Solver, policies
+from caffepy.proto.caffe_pb2 import EarlyStopParameter, SolverParameter
+from caffepy.solver import Solver, policies, snapshot
+from caffepy.solver.progress import EarlyStop
 from caffepy.solver.rules import find_rule
 from tests.support import ENGINES
 
@@ -133,6 +134,28 @@ def test_policies(fields):
 
 
 @pytest.mark.parametrize(
+    "fields, iteration, rate",
+    [
+        ('lr_policy: "sigmoid" gamma: 0.1 stepsize: 10', 100000, 0.1),
+        ('lr_policy: "sigmoid" gamma: 0.1 stepsize: 1000000', 0, 0),
+        ('lr_policy: "exp" gamma: 1.1', 100000, math.inf),
+        ('lr_policy: "poly" power: 2 max_iter: 10', 15, 0.1 * 0.5**2),
+    ],
+)
+def test_policies_far_out(fields, iteration, rate):
+    assert policies.learning_rate(
+        text.parse(f"base_lr: 0.1 {fields}", SolverParameter()), iteration, 0
+    ) == pytest.approx(rate, rel=1e-6, abs=1e-9)
+
+
+def test_no_rate_beyond_max_iter():
+    p = text.parse('base_lr: 0.1 lr_policy: "poly" power: 0.5 max_iter: 10', SolverParameter())
+    assert policies.learning_rate(p, 10, 0) == 0
+    with pytest.raises(ConfigError, match=r"poly with power 0\.5 has no rate beyond max_iter 10, at iteration 11"):
+        policies.learning_rate(p, 11, 0)
+
+
+@pytest.mark.parametrize(
     "fields, message",
     [
         ("", "lr_policy is not set"),
@@ -155,6 +178,8 @@ def test_policy_refusals(fields, message):
         ('type: "Adm"', 'unknown solver type "Adm"\n  Did you mean "Adam"'),
         ('type: "AdaGrad" momentum: 0.9', "AdaGrad takes no momentum, got 0.9"),
         ('type: "RMSProp" rms_decay: 1.5', r"rms_decay must lie in \[0, 1\), got 1.5"),
+        ('type: "Adam" momentum: 1', r"momentum of Adam must lie in \[0, 1\), got 1"),
+        ('type: "Adam" momentum: 0.9 momentum2: 1.1', r"momentum2 of Adam must lie in \[0, 1\), got 1.1"),
     ],
 )
 def test_rule_refusals(fields, message):
@@ -163,6 +188,19 @@ def test_rule_refusals(fields, message):
 
 
 TESTED = 'test_iter: 1 test_interval: 2 snapshot_prefix: "snap"'
+
+
+def test_debug_info_reaches_the_test_nets(caplog):
+    built = solver("test_iter: 1 test_interval: 1 debug_info: true")
+    with caplog.at_level("INFO", "caffepy"):
+        built.test()
+    assert "[Forward] Layer w, top blob w data: 0" in caplog.text
+
+
+def test_a_test_of_no_batches_scores_nothing():
+    built = solver("test_iter: 0 test_interval: 1 test_compute_loss: true")
+    assert built.test() == {}
+    built.step(2)
 
 
 def test_early_stop():
@@ -180,6 +218,50 @@ def test_keep_the_last_and_the_best():
     names = {p.name for p in Path().glob("snap*")}
     kinds = ("caffemodel", "solverstate", "resume")
     assert names == {f"snap_{which}.{kind}" for which in ("iter_5", "iter_6", "best") for kind in kinds}
+
+
+def test_a_new_run_keeps_its_own_snapshots_beside_an_old_run():
+    solver("snapshot: 10 snapshot_prefix: 'snap'").step(30)
+    new = solver("snapshot: 4 snapshot_prefix: 'snap' snapshot_keep: 1")
+    new.step(8)
+    assert Path("snap_iter_8.solverstate").exists() and not Path("snap_iter_4.solverstate").exists()
+    assert Path("snap_iter_10.solverstate").exists()
+
+
+def test_scores_that_are_no_numbers_are_no_improvement():
+    watch = EarlyStop(EarlyStopParameter(metric="loss", patience=2))
+    assert [watch.improved({"loss": value}) for value in (math.nan, math.nan)] == [False, False]
+    assert watch.exhausted and str(watch) == "loss has had no value for 2 tests"
+    assert [watch.improved({"loss": value}) for value in (3.0, math.nan, 2.0)] == [True, False, True]
+    assert not watch.improved({})
+
+
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+def test_a_snapshot_that_fails_leaves_the_old_one(kind, monkeypatch):
+    built = solver(f"snapshot_prefix: 'snap' snapshot_format: {kind}")
+    state = built.snapshot("snap_best")
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    built.step(1)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "_write_hdf5" if kind == "HDF5" else "_write_binary", full)
+    with pytest.raises(OSError, match="No space left"):
+        built.snapshot("snap_best")
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+    solver(f"snapshot_format: {kind}").restore(state)
+
+
+def test_what_no_snapshot_can_hold_is_said_before_training():
+    built = solver(f"snapshot_prefix: '{'x' * 230}'")
+    with pytest.raises(ConfigError, match="File name too long"):
+        built.solve()
+    built = solver("snapshot_format: HDF5")
+    built.net.layers[0].name = "a/w"
+    with pytest.raises(SnapshotError, match='layer name "a/w" contains "/"'):
+        built.solve()
+    assert built.iter == 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run():

@@ -1,0 +1,20 @@
+"""caffepy draw: a picture of a net."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(help="Draw the net of a prototxt: OUT ends in .svg, .dot, or with Graphviz .png, .pdf, ...")
+@click.argument("net", metavar="NET")
+@click.argument("out", metavar="OUT")
+@click.option("--rankdir", type=click.Choice(["LR", "TB", "BT", "RL"]), default="LR", help="Direction (Graphviz).")
+@click.option(
+    "--phase", type=click.Choice(["TRAIN", "TEST", "ALL"]), default="ALL", show_default=True, help="Of which net."
+)
+def command(net, out, rankdir, phase):
+    from caffepy import draw
+    from caffepy.proto.caffe_pb2 import Phase
+
+    draw.draw_net_to_file(net, out, rankdir, None if phase == "ALL" else Phase.Value(phase))
+    click.echo(f"Drawing net to {out}")

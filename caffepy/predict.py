@@ -1,0 +1,71 @@
+"""What a net computes for every item of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from caffepy.arrays import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
+from caffepy.errors import ConfigError
+from caffepy.net import Net
+
+
+def predict(net: Net, x: Any, batch_size: int | None = None, output: str | None = None) -> Any:
+    """The values of the net's outputs, or of the blob `output`, for every item of `x`.
+
+        probabilities = net.predict(images)                # (n, 10)
+        features = net.predict(images, output="fc7")       # (n, 4096)
+
+    `x` is an array for the first Input or a dict by input name. Returns an array, or a dict by name where the net
+    has several outputs with values for each item. Only the layers that lead to them run, in the TEST phase.
+    """
+    runner = inference_net(net)
+    names = [output] if output is not None else _outputs(runner)
+    layers = _leading_to(runner, names)
+    arrays = input_arrays(runner, x, needed=[n for i in layers for n in runner.inputs if n in _tops(runner, i)])
+    size, length = batch_length(runner, batch_size), length_of(arrays)
+    out: dict[str, np.ndarray] = {}
+    with sizes_kept(runner):
+        for start in range(0, length, size):
+            fill(runner, {name: values[start : start + size] for name, values in arrays.items()})
+            runner.forward_layers(layers)
+            for name in names:
+                part = runner.engine_blobs[name].host()
+                if name not in out:
+                    out[name] = np.empty((length, *part.shape[1:]), np.float32)
+                out[name][start : start + size] = part
+    runner.engine.settle()
+    return out[names[0]] if len(names) == 1 else out
+
+
+def _outputs(net: Net) -> list[str]:
+    """The outputs that have values for each item."""
+    items = batch_length(net)
+    names = [name for name in net.outputs if net.engine_blobs[name].shape[:1] == (items,)]
+    if not names:
+        likely = sorted({net.source_of(bottoms[0]) for name, bottoms in net.bottom_names.items()
+                         if bottoms and set(_tops(net, net.layer_names.index(name))) & set(net.outputs)})  # fmt: skip
+        raise ConfigError(
+            f"the outputs of the net ({', '.join(net.outputs)}) are values of a whole batch, not of each item",
+            hint=f"Ask for a blob: net.predict(x, output={likely[0]!r})." if likely else "",
+        )
+    return names
+
+
+def _leading_to(net: Net, names: Sequence[str]) -> list[int]:
+    """The layers, in order, that the blobs `names` depend on."""
+    for name in names:
+        _ = net.engine_blobs[name]
+    wanted = set(names)
+    layers = []
+    for i in reversed(range(len(net.layers))):
+        if wanted & set(_tops(net, i)):
+            layers.append(i)
+            wanted.update(net.bottom_names[net.layers[i].name])
+    return layers[::-1]
+
+
+def _tops(net: Net, i: int) -> list[str]:
+    return net.top_names[net.layers[i].name]
