@@ -50,6 +50,14 @@ class AxisMismatchException(ConfigError):
     """Two layers in a row have their spatial axes in different places."""
 
 
+class UnconnectedError(UndefinedMapException, RuntimeError):
+    """No chain of spatial layers connects two tops; a RuntimeError, too, as in pycaffe."""
+
+
+class CropError(ConfigError, AssertionError):
+    """One top cannot be cropped to another; an AssertionError, too, as in pycaffe."""
+
+
 def coord_map(fn: Function) -> Map:
     """The map from a layer's output to its (first) input, inverted: where an input pixel lies in the output."""
     if fn.type_name in ("Convolution", "Pooling", "Im2col"):
@@ -86,17 +94,20 @@ def inverse(given: Map) -> Map:
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
     """The map from the coordinates of `top_from` to those of `top_to`, by an input that both come from.
 
-    Raises UndefinedMapException where no chain of spatial layers connects them.
+    Raises UnconnectedError where no chain of spatial layers connects them.
     """
     seen = dict(_walk(top_from))
     for top, to_map in _walk(top_to):
         if top in seen:
             return compose(to_map, inverse(seen[top]))
-    raise UndefinedMapException("the tops are not connected by spatial layers")
+    raise UnconnectedError("the tops are not connected by spatial layers")
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """A Crop layer that cuts `top_from` to the size and place of `top_to`."""
+    """A Crop layer that cuts `top_from` to the size and place of `top_to`.
+
+    Raises CropError where that takes more than cutting off whole pixels.
+    """
     axis, a, b = coord_map_from_to(top_from, top_to)
     a, b = _array(a), _array(b)
     problems: list[tuple[Callable[[], bool], str]] = [
@@ -106,7 +117,7 @@ def crop(top_from: Top, top_to: Top) -> Top:
     ]
     for wrong, message in problems:
         if wrong():
-            raise ConfigError(message, hint="Change stride or pad of the layers between the two tops.")
+            raise CropError(message, hint="Change stride or pad of the layers between the two tops.")
     offset = [int(o) for o in -b]
     return layers.Crop(top_from, top_to, crop_param={"axis": (1 if axis is None else axis) + 1, "offset": offset})
 

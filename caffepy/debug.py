@@ -16,7 +16,7 @@ log = logging.getLogger("caffepy.net")
 
 def forward(net: Net, i: int) -> None:
     name = net.layers[i].name
-    for top, blob in zip(net.top_names[name], net.tops[i]):
+    for top, blob in zip(net.names_of_tops[i], net.tops[i]):
         log.info("    [Forward] Layer %s, top blob %s data: %.6g", name, top, _mean_abs(blob, "data"))
     for number, blob in enumerate(net.layers[i].blobs):
         log.info(
@@ -29,7 +29,7 @@ def forward(net: Net, i: int) -> None:
 
 def backward(net: Net, i: int) -> None:
     layer = net.layers[i]
-    for bottom, blob, wanted in zip(net.bottom_names[layer.name], net.bottoms[i], net.bottom_need_backward[i]):
+    for bottom, blob, wanted in zip(net.names_of_bottoms[i], net.bottoms[i], net.bottom_need_backward[i]):
         if wanted:
             log.info(
                 "    [Backward] Layer %s, bottom blob %s diff: %.6g",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
+from os.path import abspath
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ class Detector(Net):
                 hint="It needs Matlab (github.com/sergeyk/selective_search_ijcv_with_python). "
                 "Propose windows otherwise and call detect_windows.",
             ) from None
-        windows = selective_search.get_windows([fspath(name) for name in image_fnames])
-        return self.detect_windows(zip(image_fnames, windows))
+        names = [abspath(name) for name in image_fnames]
+        return self.detect_windows(zip(names, selective_search.get_windows(names, cmd="selective_search_rcnn")))
 
     def crop(self, im: Any, window: Sequence[int]) -> np.ndarray:
         """The window (ymin, xmin, ymax, xmax) of a picture (H, W, K), with its context in a picture of input size."""

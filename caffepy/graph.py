@@ -53,6 +53,9 @@ class Graph:
         self.tops: list[list[Blob]] = []
         self.top_names: dict[str, list[str]] = Named("layer")
         self.bottom_names: dict[str, list[str]] = Named("layer")
+        self.names_of_tops: list[list[str]] = []
+        self.names_of_bottoms: list[list[str]] = []
+        """By index of the layer, as `tops` and `bottoms`: layers without parameters may have one name."""
         self.blob_loss_weights: dict[str, float] = Named("blob")
         self.layer_need_backward: list[bool] = []
         self.bottom_need_backward: list[list[bool]] = []
@@ -68,14 +71,17 @@ class Graph:
         self._build(definition.places)
 
     def _build(self, places: dict[str, list[str]]) -> None:
-        log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
+        if log.isEnabledFor(logging.DEBUG):  # the text of a definition with weights takes minutes
+            log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
         kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, places)))
         layers, found = [layer for layer, _ in kept], [place for _, place in kept]
-        at = dict(zip((layer.name for layer in layers), found))
+        at: dict[str, list[str]] = defaultdict(list)
+        for layer, place in kept:
+            at[layer.name].append(place)
         available: set[str] = set()
         need_backward: dict[int, bool] = {}  # by id of the blob
         for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
-            place = at.get(layer_param.name, "")
+            place = at[layer_param.name].pop(0) if at[layer_param.name] else ""  # "": a Split
             where = f'{place}layer "{layer_param.name}"'
             self._places.append(where)
             try:
@@ -100,8 +106,6 @@ class Graph:
             raise ConfigError(
                 f"propagate_down is given {len(param.propagate_down)} time(s) for {len(param.bottom)} bottom(s)"
             )
-        if param.name in self.layer_dict:
-            raise ConfigError("the net has two layers of this name", hint="Give each layer a name of its own.")
         layer = create(param, param.phase, self.engine)
         layer.bottom_names = [self._split_from.get(name, name) for name in param.bottom]
         if param.type == "Split":
@@ -118,6 +122,9 @@ class Graph:
         if param.type == "Input":
             self.inputs += names
         layer.set_up(bottom, top)
+        if param.name in self.layer_dict and (layer.blobs or self.layer_dict[param.name].blobs):
+            # Caffe builds the net, and when it loads or tests it, mixes the parameters up or stops.
+            raise ConfigError("the net has two layers of this name", hint="Give each layer a name of its own.")
         for name, blob, weight in zip(names, top, layer.loss_weights):
             self.blob_loss_weights[name] = weight
             log.debug("Top shape: %s (%d)", " ".join(map(str, blob.shape)), blob.count)
@@ -128,6 +135,8 @@ class Graph:
         self.tops.append(top)
         self.bottom_names[param.name] = list(param.bottom)
         self.top_names[param.name] = names
+        self.names_of_bottoms.append(list(param.bottom))
+        self.names_of_tops.append(names)
         self.bottom_need_backward.append([bool(w) for w in wanted])
         self._shapes.append(tuple(blob.shape for blob in bottom))
         needs |= self._append_params(layer, source)
@@ -154,10 +163,10 @@ class Graph:
             return self.engine_blobs[name]  # in place
         if name in self.engine_blobs:
             maker = next((n for n, tops in self.top_names.items() if name in tops), param.name)
-            raise ConfigError(
-                f'top "{name}" is already made by layer "{maker}"',
-                hint="Rename the top; to run in place, name it as bottom of the same index, too.",
-            )
+            hint = "Rename the top; to run in place, name it as bottom of the same index, too."
+            if i < len(param.bottom) and self._split_from.get(param.bottom[i]) == name:
+                hint = "Other layers read this blob, too, so this layer cannot run in place: rename its top."
+            raise ConfigError(f'top "{name}" is already made by layer "{maker}"', hint=hint)
         available.add(name)
         self.engine_blobs[name] = Blob((), self.engine)
         return self.engine_blobs[name]
@@ -221,8 +230,7 @@ class Graph:
         under_loss: set[str] = set()
         skip: set[str] = set()
         for i in reversed(range(len(self.layers))):
-            layer, name = self.layers[i], self.layers[i].name
-            tops = self.top_names[name]
+            layer, tops = self.layers[i], self.names_of_tops[i]
             contributes = any(w or t in under_loss for t, w in zip(tops, layer.loss_weights))
             if all(t in skip for t in tops):
                 self.layer_need_backward[i] = False
@@ -230,7 +238,7 @@ class Graph:
             if not contributes:
                 self.layer_need_backward[i] = False
                 self.bottom_need_backward[i] = [False] * len(self.bottoms[i])
-            for j, bottom in enumerate(self.bottom_names[name]):
+            for j, bottom in enumerate(self.names_of_bottoms[i]):
                 if contributes:
                     under_loss.add(bottom)
                 if not self.bottom_need_backward[i][j]:

@@ -25,8 +25,8 @@ __all__ = [
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
-    """The values of a BlobProto, or its gradient, in the shape it gives (4 axes in old files)."""
-    data = np.array(blob.diff if return_diff else blob.data, np.float32)
+    """The values of a BlobProto, or its gradient, in the shape it gives (4 axes in old files): float64."""
+    data = np.array(blob.diff if return_diff else blob.data, float)
     if not len(data):
         data = np.array(blob.double_diff if return_diff else blob.double_data)
     legacy = any(blob.HasField(field) for field in ("num", "channels", "height", "width"))
@@ -108,29 +108,44 @@ def load_image(filename: str | PathLike[str], color: bool = True) -> np.ndarray:
 def resize_image(im: Any, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
     """(H, W, K) of any number of channels, resized to `new_dims` (H, W): float32.
 
-    Nearest neighbour (order 0) or linear interpolation (1) between pixel centres; values keep their range.
+    Nearest neighbour (`interp_order` 0) or linear interpolation (1), with the numbers of pycaffe's two libraries:
+    one or three channels are sampled at pixel centres, and what lies beyond the border counts as the smallest value
+    of the picture; any other number is sampled such that the corner pixels stay in the corners.
     """
     im = np.asarray(im, np.float32)
     if im.ndim == 2:
         im = im[:, :, None]
     if interp_order not in (0, 1):
         raise ConfigError(f"interp_order must be 0 (nearest) or 1 (linear), got {interp_order}")
-    for axis, size in enumerate(new_dims[:2]):
-        im = _resize_axis(im, axis, int(size), interp_order)
-    return im.astype(np.float32)
+    if len(new_dims) != 2 or min(new_dims) < 1:
+        raise ShapeError(f"a picture is resized to (height, width), at least 1 each, got {tuple(new_dims)}")
+    if not im.size:
+        raise ShapeError(f"a picture of shape {im.shape} has no pixels to resize")
+    centred = im.shape[2] in (1, 3)
+    least = im.min() if centred else np.float32(0)
+    out = im - least
+    for axis, size in enumerate(new_dims):
+        out = _resize_axis(out, axis, int(size), interp_order, centred)
+    return out + least
 
 
-def _resize_axis(im: np.ndarray, axis: int, size: int, order: int) -> np.ndarray:
+def _resize_axis(im: np.ndarray, axis: int, size: int, order: int, centred: bool) -> np.ndarray:
+    """One axis resized; zeros lie beyond the border."""
     old = im.shape[axis]
     if size == old:
         return im
-    # Pixel centres: old coordinate = (new + 1/2) * old / size - 1/2, held at the border.
-    at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    new = np.arange(size)
+    at = (new + 0.5) * old / size - 0.5 if centred else new * ((old - 1) / max(size - 1, 1))
     if order == 0:
-        return im.take(np.floor(at + 0.5).astype(int), axis)
-    low = np.minimum(at.astype(int), old - 1)
-    part = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(im.ndim)])
-    return im.take(low, axis) * (1 - part) + im.take(np.minimum(low + 1, old - 1), axis) * part
+        return im.take(np.floor(at + 0.5).astype(int).clip(0, old - 1), axis)
+    low = np.floor(at).astype(int)
+    part = at - low
+    out = np.zeros((*im.shape[:axis], size, *im.shape[axis + 1 :]), np.float32)
+    for index, weight in ((low, 1 - part), (low + 1, part)):
+        weight = np.where((index >= 0) & (index < old), weight, 0).astype(np.float32)
+        by_axis = weight.reshape([-1 if a == axis else 1 for a in range(im.ndim)])
+        out += im.take(index.clip(0, old - 1), axis) * by_axis
+    return out
 
 
 def oversample(images: Sequence[Any], crop_dims: Sequence[int]) -> np.ndarray:

@@ -404,10 +404,10 @@ class Net(Graph):
         return [self._blob_names.index(name) for name in self.outputs]
 
     def _top_ids(self, i: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self.top_names[self.layers[i].name]]
+        return [self._blob_names.index(name) for name in self.names_of_tops[i]]
 
     def _bottom_ids(self, i: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self.bottom_names[self.layers[i].name]]
+        return [self._blob_names.index(name) for name in self.names_of_bottoms[i]]
 
     @property
     def data_bytes(self) -> int:
@@ -416,5 +416,6 @@ class Net(Graph):
 
     def output_values(self) -> Iterator[tuple[str, float, Any]]:
         """Name, loss weight and host array of each output blob."""
+        self.engine.settle()
         for name in self.outputs:
             yield name, self.blob_loss_weights.get(name, 0.0), self.engine_blobs[name].host()

@@ -50,6 +50,10 @@ class UnknownAttributeError(ConfigError, AttributeError):
     """A layer type, message or top that does not exist; an AttributeError, too, so that `hasattr` works."""
 
 
+class NoTopError(ConfigError, TypeError):
+    """Something else than a top is given to a layer; a TypeError, too, as in pycaffe."""
+
+
 class Top:
     """The `n`-th top of the layer `fn`: what a layer takes as bottom."""
 
@@ -67,7 +71,8 @@ class Top:
 class Function:
     """A layer of a type over `inputs`, tops of others; `params` are its keywords without `ntop` and `in_place`.
 
-    Raises ConfigError for a keyword that neither the layer's own message nor LayerParameter has.
+    Raises NoTopError for inputs that are none, and ConfigError for a keyword that neither the layer's own message nor
+    LayerParameter has.
     """
 
     def __init__(self, type_name: str, inputs: Iterable[Top], params: Mapping[str, Any]):
@@ -76,9 +81,8 @@ class Function:
         self.in_place = bool(self.params.pop("in_place", False))
         for i, bottom in enumerate(self.inputs):
             if not isinstance(bottom, Top):
-                raise ConfigError(
-                    f"bottom {i} is {bottom!r}, not a top of another layer",
-                    where=f"L.{type_name}",
+                raise NoTopError(
+                    f"{type_name} input {i} is not a Top (type is {type(bottom)})",
                     hint="A layer with several tops returns a tuple: name one of them."
                     if isinstance(bottom, (tuple, list))
                     else "Parameters are given by keyword.",
@@ -138,9 +142,9 @@ def assign(message: Message, name: str, value: Any, where: str = "") -> None:
         raise ConfigError(f'no field "{name}" in {message.DESCRIPTOR.name}', where=where, hint=hint)
     field = known[name]
     where = f"{where}: {name}" if where else name
-    if _is_repeated(field):
-        many = isinstance(value, (list, tuple, np.ndarray)) or _is_messages(value)
-        for item in value if many else [value]:
+    if hasattr(getattr(message, name), "extend"):  # repeated
+        one = isinstance(value, (str, bytes, Mapping, Message)) or not isinstance(value, Iterable)
+        for item in [value] if one else value:
             if field.message_type is None:
                 _try(where, value, getattr(message, name).append, _scalar(field, item, where))
             else:
@@ -150,20 +154,6 @@ def assign(message: Message, name: str, value: Any, where: str = "") -> None:
         _fill(getattr(message, name), value, where)
     else:
         _try(where, value, setattr, message, name, _scalar(field, value, where))
-
-
-def _is_repeated(field: FieldDescriptor) -> bool:
-    # Asked like this, every supported protobuf answers without a warning: `label` and `is_repeated` do not.
-    default = field.default_value
-    return isinstance(default, list) or (field.message_type is not None and _repeated_message(field))
-
-
-def _repeated_message(field: FieldDescriptor) -> bool:
-    return hasattr(getattr(getattr(caffe_pb2, field.containing_type.name)(), field.name), "add")
-
-
-def _is_messages(value: Any) -> bool:
-    return hasattr(value, "add") and not isinstance(value, dict)
 
 
 def _fill(message: Message, value: Any, where: str) -> None:

@@ -63,9 +63,9 @@ def _leading_to(net: Net, names: Sequence[str]) -> list[int]:
     for i in reversed(range(len(net.layers))):
         if wanted & set(_tops(net, i)):
             layers.append(i)
-            wanted.update(net.bottom_names[net.layers[i].name])
+            wanted.update(net.names_of_bottoms[i])
     return layers[::-1]
 
 
 def _tops(net: Net, i: int) -> list[str]:
-    return net.top_names[net.layers[i].name]
+    return net.names_of_tops[i]

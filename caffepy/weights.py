@@ -145,6 +145,13 @@ def copy_layers(net: Net, layers: Iterable, source: str) -> None:
         matched.append((stored.blobs, target.blobs))
     for protos, blobs in matched:
         _fill(protos, blobs)
+    _warn_of_strangers(net, [blobs for _, blobs in matched], source)
+
+
+def _warn_of_strangers(net: Net, matched: Iterable[Sequence[Blob]], source: str) -> None:
+    """Caffe says nothing, and the net works on with random weights."""
+    if net.learnable_params and not any(matched):
+        log.warning("%s: no layer with parameters has a name that the net has: nothing was copied", source)
 
 
 def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
@@ -176,6 +183,12 @@ def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
 
 def check_hdf5_names(net: Net) -> None:
     """Raises SnapshotError for a net that has no HDF5 form."""
+    names = net.layer_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SnapshotError(
+            f'the net has two layers "{twice[0]}", which the HDF5 format cannot hold',
+            hint="Rename one of them or use snapshot_format: BINARYPROTO.",
+        )
     for layer in net.layers:
         if "/" in layer.name:
             raise SnapshotError(
@@ -224,6 +237,7 @@ def load_hdf5(net: Net, path: str) -> None:
             for i, blob in enumerate(blobs):
                 if str(i) in group:
                     blob.fill(group[str(i)][()])
+        _warn_of_strangers(net, [blobs for _, blobs in matched], path)
 
 
 def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:

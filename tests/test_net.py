@@ -88,7 +88,39 @@ def test_a_layer_in_place_has_one_blob():
     assert list(net.blobs) == ["x", "ip", "y"]
 
 
+def test_layers_without_parameters_may_have_one_name():
+    text = (
+        INPUT
+        + ip("ip", "x")
+        + "".join(
+            f'layer {{ type: "{kind}" bottom: "{bottom}" top: "{top}" }}'
+            for kind, bottom, top in [("ReLU", "ip", "ip"), ("Power", "ip", "p"), ("Reduction", "p", "loss")]
+        ).replace('top: "loss"', 'top: "loss" loss_weight: 1')
+    )
+    net = build(text)
+    assert net.layer_names == ["in", "ip", "", "", ""]
+    assert net.layer_need_backward == [False, True, True, True, True]
+    net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal((2, 3))
+    net.forward_backward()
+    assert np.asarray(net.blobs["ip"].data).any()
+    assert np.asarray(net.params["ip"][1].diff).tolist() == (np.asarray(net.blobs["ip"].data) > 0).sum(0).tolist()
+
+
+def test_a_mistake_in_a_layer_without_a_name_has_its_line(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(INPUT + "\n".join(
+        f'layer {{ type: "Softmax" bottom: "x" top: "{top}" softmax_param {{ axis: {axis} }} }}'
+        for top, axis in [("a", 1), ("b", 7), ("c", 1)]
+    ))  # fmt: skip
+    with pytest.raises(ConfigError, match=r'net\.prototxt:3:1: layer "": axis 7 is out of range'):
+        Net(path, TRAIN)
+
+
 MISTAKES = {
+    INPUT + relu("x", "a") + relu("x", "x"): (
+        'layer "x_relu": top "x" is already made by layer "in"\n'
+        "  Other layers read this blob, too, so this layer cannot run in place: rename its top."
+    ),
     INPUT + relu("absent", "y"): ('layer "y_relu": unknown bottom "absent"\n  '
                               "No layer before it has a top of this name."),
     INPUT + relu("xx", "y"): 'layer "y_relu": unknown bottom "xx"\n  Did you mean "x"?',

@@ -171,6 +171,21 @@ def test_truncated_files(tmp_path, suffix, part):
     )
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_of_another_net_is_warned_of(tmp_path, suffix, caplog):
+    path, net = str(tmp_path / f"a.{suffix}"), build()
+    FORMATS[suffix](build(NET.replace('name: "conv"', 'name: "c"').replace('name: "ip"', 'name: "i"')), path)
+    before = values(net)
+    net.copy_from(path)
+    assert values(net) == before
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"{path}: no layer with parameters has a name that the net has: nothing was copied"]
+    caplog.clear()
+    net.save(path)
+    build().copy_from(path)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_damaged_hdf5(tmp_path):
     path = tmp_path / "a.caffemodel.h5"
     weights.save_hdf5(build(), str(path))

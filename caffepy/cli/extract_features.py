@@ -21,7 +21,8 @@ log = logging.getLogger("caffepy.extract_features")
 @click.argument("mode", type=click.Choice(["CPU", "GPU"]), default="CPU")
 @click.argument("device", default="0", required=False)
 @options.engine
-def command(weights, model, blobs, dbs, batches, backend, mode, device, engine):
+@options.precision
+def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 
     A record is a Datum of float_data, its key the number of the item. The net runs in phase TEST.
@@ -41,7 +42,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine):
     if len(names) != len(paths):
         raise click.UsageError(f"{len(names)} blob(s) but {len(paths)} database(s): give one for each")
     log.info("Using %s", mode)
-    chosen = options.choose_engine(engine, device if mode == "GPU" else "")
+    chosen = options.choose_engine(engine, device if mode == "GPU" else "", precision=precision)
     net = Net(model, TEST, weights=weights, engine=chosen)
     for name in names:
         if name not in net.blobs:

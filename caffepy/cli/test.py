@@ -19,18 +19,20 @@ log = logging.getLogger("caffepy.test")
 @options.stage
 @options.gpu
 @options.engine
+@options.precision
 @options.verbose
-def command(model, weights, iterations, level, stage, gpu, engine, verbose):
+def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     import numpy as np
 
     from caffepy.cli import terminal
     from caffepy.net import Net
     from caffepy.proto.caffe_pb2 import TEST
+    from caffepy.solver.loss import added
 
     handler = terminal.start_logging(verbose)
     if iterations < 1:
         raise click.UsageError(f"--iterations must be at least 1, got {iterations}")
-    engine = options.choose_engine(engine, gpu)
+    engine = options.choose_engine(engine, gpu, precision=precision)
     net = Net(model, TEST, level, options.stages(stage), weights=weights, engine=engine)
     log.info("Running for %d iterations.", iterations)
     sums, loss = {}, 0.0
@@ -40,8 +42,7 @@ def command(model, weights, iterations, level, stage, gpu, engine, verbose):
             for name, weight, values in net.output_values():
                 for value in np.ravel(values):
                     log.info("Batch %d, %s = %.6g", batch, name, value)
-                before = sums[name][1] if name in sums else 0
-                sums[name] = (weight, before + np.asarray(values, np.float64))
+                sums[name] = (weight, added(name, sums[name][1] if name in sums else None, values))
             advance(batch + 1)
     log.info("Loss: %.6g", loss / iterations)
     for name, (weight, total) in sums.items():

@@ -20,8 +20,9 @@ log = logging.getLogger("caffepy.time")
 @options.stage
 @options.gpu
 @options.engine
+@options.precision
 @options.verbose
-def command(model, weights, iterations, phase, level, stage, gpu, engine, verbose):
+def command(model, weights, iterations, phase, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
     from caffepy.net import Net
     from caffepy.proto.caffe_pb2 import Phase
@@ -30,7 +31,7 @@ def command(model, weights, iterations, phase, level, stage, gpu, engine, verbos
     handler = terminal.start_logging(verbose)
     if iterations < 1:
         raise click.UsageError(f"--iterations must be at least 1, got {iterations}")
-    engine = options.choose_engine(engine, gpu)
+    engine = options.choose_engine(engine, gpu, precision=precision)
     net = Net(model, Phase.Value(phase), level, options.stages(stage), weights=weights or None, engine=engine)
     log.info("Testing for %d iterations.", iterations)
     with terminal.progress(handler, "timing", iterations) as advance:

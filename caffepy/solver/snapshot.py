@@ -27,6 +27,8 @@ from caffepy.files import atomic_write, new_hdf5, temporary_name
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
 
 if TYPE_CHECKING:
+    from caffepy.layer import Layer
+    from caffepy.net import Net
     from caffepy.solver.solver import Solver
 
 log = logging.getLogger(__name__)
@@ -236,7 +238,7 @@ def _remember(solver: Solver, files: dict[str, list[int]]) -> dict[str, Any]:
         "iter": solver.iter,
         "files": {os.path.basename(path): digest for path, digest in files.items()},
         "random": rng.get_state(),
-        "layers": [{layer.name: state for layer in net.layers if (state := layer.state())} for net in nets],
+        "layers": [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets],
         **solver.state(),
     }
 
@@ -267,10 +269,18 @@ def _recall(path: str, model: str) -> dict[str, Any] | None:
 def _continue(solver: Solver, extra: dict[str, Any]) -> None:
     rng.set_state(extra["random"])
     for net, states in zip([solver.net, *solver.test_nets], extra["layers"]):
-        for name, state in states.items():
-            if name in net.layer_dict:
-                net.layer_dict[name].set_state(state)
+        for name, layer in _by_name(net):
+            if name in states:
+                layer.set_state(states[name])
     solver.set_state(extra)
+
+
+def _by_name(net: Net) -> Iterator[tuple[str, Layer]]:
+    """Each layer with a name of its own: further layers of one name have their index behind it."""
+    seen: set[str] = set()
+    for i, layer in enumerate(net.layers):
+        yield f"{layer.name}/{i}" if layer.name in seen else layer.name, layer
+        seen.add(layer.name)
 
 
 def _encode(value: Any) -> Any:

@@ -20,7 +20,7 @@ from caffepy.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
 from caffepy.solver import policies, snapshot
-from caffepy.solver.loss import SmoothedLoss
+from caffepy.solver.loss import SmoothedLoss, added
 from caffepy.solver.progress import EarlyStop, Scores
 from caffepy.solver.rules import Rule, find_rule
 
@@ -416,7 +416,7 @@ class Solver:
                 return {}
             loss += float(net.forward_from_to())
             for name, weight, values in net.output_values():
-                sums[name] = sums[name] + values if name in sums else np.array(values, np.float64)
+                sums[name] = added(name, sums.get(name), values)
                 weights[name] = weight
         if self.param.test_compute_loss and count > 0:
             log.info("Test loss: %.6g", loss / count)

@@ -1,0 +1,16 @@
+"""What every test leaves as it found it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """A command starts the log for the rest of the process: not for the tests that follow."""
+    logger = logging.getLogger("caffepy")
+    kept = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = kept
