@@ -33,7 +33,7 @@ test: .venv/installed  ## run the test suite
 
 torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
 	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/test_net.py \
-		tests/test_net_golden.py tests/test_parallel.py tests/cli/test_devices.py
+		tests/test_net_golden.py tests/test_parallel.py tests/test_meeting.py tests/cli/test_devices.py
 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

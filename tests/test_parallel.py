@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -195,3 +198,27 @@ def test_the_launcher_says_which_process_failed(monkeypatch, code, says):
     monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
     with pytest.raises(CaffeError, match=f"process 1 of 2 {says}, so that the others were stopped"):
         launch(2, ["train"])
+
+
+def test_the_first_signal_is_passed_on_once(monkeypatch, tmp_path):
+    program = f"""
+import os, signal, sys, time
+from pathlib import Path
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+Path({str(tmp_path)!r}, "ready" + os.environ["RANK"]).touch()
+while not heard:
+    time.sleep(0.01)
+time.sleep(0.2)
+sys.exit(0 if len(heard) == 1 else 9)
+"""
+    original = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
+
+    def interrupt() -> None:
+        while len(list(tmp_path.glob("ready*"))) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    launch(2, ["train"])

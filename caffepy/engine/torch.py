@@ -203,14 +203,7 @@ class TorchEngine:
 
     def add_sum_over_channels(self, x: Tensor, out: Tensor, times: Tensor | None = None) -> None:
         """out (C,) += sum of x (N, C, *size), or of x * times, over all but the channels: a bias's gradient."""
-        if times is not None:
-            x = x * times
-        if self.on_host and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            # A product with ones: LeNet's first layer takes 0.1 ms this way and 0.3 by torch.sum.
-            rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-            out.addmv_(rows.T, rows.new_ones(rows.shape[0]))
-        else:
-            out.add_(torch.sum(x, dim=_but_channels(x)))
+        out.add_(torch.sum(x if times is None else x * times, dim=_but_channels(x)))
 
     def channel_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (C,) of x (N, C, *size) a channel."""
