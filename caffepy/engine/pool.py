@@ -27,13 +27,13 @@ def max_pool(x, y, choice, window: Window) -> None:
     source = _Cells(x, y.shape, window, border=-FLOAT_MAX)
     source.read()
     label = choice.dtype.type
-    best, number = _running_max((source.seen_by(k, out_width), label(k + 1)) for k in range(kernel_width))
+    columns = [source.seen_by(k, out_width) for k in range(kernel_width)]
+    # An array of ones: numpy's maximum of a number and an array takes twenty times as long.
+    first = np.ones(columns[0].shape, choice.dtype)
+    best, number = _running_max((x, first if k == 1 else label(k)) for k, x in enumerate(columns, 1))
     rows = [slice(k, k + (out_height - 1) * window.stride[0] + 1, window.stride[0]) for k in range(kernel_height)]
     _running_max(
-        (
-            (best[:, row], np.add(number if np.ndim(number) == 0 else number[:, row], label(k * kernel_width)))
-            for k, row in enumerate(rows)
-        ),
+        ((best[:, row], np.add(number[:, row], label(k * kernel_width))) for k, row in enumerate(rows)),
         out=(y, choice),
     )
     if source.has_border:

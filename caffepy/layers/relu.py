@@ -8,7 +8,8 @@ from caffepy.layers.elementwise import Elementwise
 
 
 def relu(xp, x, slope):
-    return xp.where(x > 0, x, slope * x) if slope else xp.maximum(x, 0)
+    # numpy's maximum of an array and a number takes more than twice the time of clip.
+    return xp.where(x > 0, x, slope * x) if slope else xp.clip(x, 0, xp.inf)
 
 
 def relu_grad(xp, dy, x, y, slope):
