@@ -24,8 +24,8 @@ def max_pool(x, y, choice, window: Window) -> None:
     Along the rows first, then across them: the first in row order wins a tie, as in Caffe.
     """
     (out_height, out_width), (kernel_height, kernel_width) = y.shape[1:3], window.kernel
-    source = _Cells(x, y.shape, window, border=-FLOAT_MAX)
-    source.read()
+    source = _Cells(x, y.shape, window)
+    source.read(border=-FLOAT_MAX)
     label = choice.dtype.type
     columns = [source.seen_by(k, out_width) for k in range(kernel_width)]
     # An array of ones: numpy's maximum of a number and an array takes twenty times as long.
@@ -61,7 +61,7 @@ class _Cells:
     a row, and numpy's inner loops run over rows instead of channels.
     """
 
-    def __init__(self, image, out, window: Window, border: float):
+    def __init__(self, image, out, window: Window):
         self.image, self.pad = image, window.pad
         n, height, width, channels = image.shape
         needed = [(m - 1) * s + k for m, s, k in zip(out[1:3], window.stride, window.kernel)]
@@ -73,16 +73,25 @@ class _Cells:
             self.values = image[:, :, None]
         else:
             shape = (n, needed[0], self.phases, -(-needed[1] // self.phases), channels)
-            self.values = np.full(shape, border, image.dtype)
+            self.values = np.empty(shape, image.dtype)
 
     def seen_by(self, column: int, count: int):
         """What kernel column `column` sees for each of `count` outputs a row: (n, rows, count, C)."""
         first = column // self.phases
         return self.values[:, :, column % self.phases, first : first + (count - 1) * self.step + 1 : self.step]
 
-    def read(self) -> None:
+    def read(self, border: float) -> None:
+        """Take the image over, and set its border."""
         for cells, image in self._copies():
             cells[...] = image
+        if self.has_border:
+            height, width = self.image.shape[1:3]
+            self.values[:, : self.pad[0]] = border
+            self.values[:, self.pad[0] + height :] = border
+            for phase in range(self.phases):
+                first = self._first(phase)
+                self.values[:, :, phase, :first] = border
+                self.values[:, :, phase, -(-(self.pad[1] + width - phase) // self.phases) :] = border
 
     def write(self) -> None:
         """Back into the image; what no window sees becomes 0."""
@@ -94,13 +103,17 @@ class _Cells:
         for cells, image in self._copies():
             image[...] = cells
 
+    def _first(self, phase: int) -> int:
+        """The first column of a phase that lies in the image."""
+        return max(0, -(-(self.pad[1] - phase) // self.phases))
+
     def _copies(self):
         """Pairs of views: each phase without its border, and the same cells of the image."""
         if self.is_image:
             return
         (top, left), phases = self.pad, self.phases
         for phase in range(phases):
-            first = max(0, -(-(left - phase) // phases))
+            first = self._first(phase)
             image = self.image[:, : self.values.shape[1] - top, first * phases + phase - left :: phases]
             cells = self.values[:, top : top + image.shape[1], phase, first : first + image.shape[2]]
             yield cells, image[:, :, : cells.shape[2]]
@@ -113,13 +126,18 @@ def max_pool_grad(dy, choice, dx, window: Window) -> None:
         _scatter(dy, choice, dx, window)
         return
     out_height, out_width = dy.shape[1:3]
-    target = _Cells(dx, dy.shape, window, border=0)
-    if target.is_image:
-        dx[...] = 0
+    target = _Cells(dx, dy.shape, window)
+    height, width = window.stride
+    if window.kernel[0] >= height and window.kernel[1] >= width:
+        # The first `stride` positions of the kernel reach every cell once, but for those that remain at the end.
+        target.values[:, height * out_height :] = 0
+        target.values[:, :, :, width * out_width // target.phases :] = 0
+    else:
+        target.values[...] = 0
     for number, (row, column) in enumerate(np.ndindex(*window.kernel), 1):
-        rows = slice(row, row + (out_height - 1) * window.stride[0] + 1, window.stride[0])
+        rows = slice(row, row + (out_height - 1) * height + 1, height)
         cells = target.seen_by(column, out_width)[:, rows]
-        if apart:
+        if row < height and column < width:
             np.multiply(dy, choice == number, out=cells)
         else:
             cells += dy * (choice == number)
@@ -136,22 +154,32 @@ def _scatter(dy, choice, dx, window: Window) -> None:
 
 
 def ave_pool(x, y, window: Window) -> None:
-    """Sum of each window over its area cut at in + pad."""
+    """Sum of each window over its area cut at in + pad; rows first, then columns."""
+    (n, height, width, channels), (out_height, out_width) = x.shape, y.shape[1:3]
+    rows = np.zeros((n, out_height, width, channels), x.dtype)
+    for k in range(window.kernel[0]):
+        outputs, cells = window.reach_along(0, k, height, out_height)
+        rows[:, outputs] += x[:, cells]
     y[...] = 0
-    for position in np.ndindex(*window.kernel):
-        outputs, cells = window.reach(position, x.shape[1:3], y.shape[1:3])
-        y[(slice(None), *outputs)] += x[(slice(None), *cells)]
+    for k in range(window.kernel[1]):
+        outputs, cells = window.reach_along(1, k, width, out_width)
+        y[:, :, outputs] += rows[:, :, cells]
     with np.errstate(divide="ignore", invalid="ignore"):  # an empty window is 0 / 0, as in Caffe
-        y /= areas(window, x.shape[1:3], y.shape[1:3])
+        y /= areas(window, x.shape[1:3], y.shape[1:3], channels)
 
 
 def ave_pool_grad(dy, dx, window: Window) -> None:
-    dx[...] = 0
+    (n, height, width, channels), (out_height, out_width) = dx.shape, dy.shape[1:3]
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = dy / areas(window, dx.shape[1:3], dy.shape[1:3])
-    for position in np.ndindex(*window.kernel):
-        outputs, cells = window.reach(position, dx.shape[1:3], dy.shape[1:3])
-        dx[(slice(None), *cells)] += share[(slice(None), *outputs)]
+        share = dy / areas(window, dx.shape[1:3], dy.shape[1:3], channels)
+    rows = np.zeros((n, out_height, width, channels), dx.dtype)
+    for k in range(window.kernel[1]):
+        outputs, cells = window.reach_along(1, k, width, out_width)
+        rows[:, :, cells] += share[:, :, outputs]
+    dx[...] = 0
+    for k in range(window.kernel[0]):
+        outputs, cells = window.reach_along(0, k, height, out_height)
+        dx[:, cells] += rows[:, outputs]
 
 
 def stochastic_draw(x, y, choice, level, window: Window) -> None:
@@ -188,13 +216,13 @@ def _window_sum(x, shape, window: Window) -> np.ndarray:
 
 
 @cache
-def areas(window: Window, size: Ints, count: Ints) -> np.ndarray:
-    """Cells of each window before in + pad, padding included: (H, W, 1)."""
+def areas(window: Window, size: Ints, count: Ints, channels: int) -> np.ndarray:
+    """Cells of each window before in + pad, padding included: (H, W, channels), for numpy's long inner loops."""
     spans = []
     for n, m, k, s, p in zip(size, count, window.kernel, window.stride, window.pad):
         start = np.arange(m) * s - p
         spans.append(np.minimum(start + k, n + p) - start)
-    return np.multiply.outer(*spans).astype("f4")[..., None]
+    return np.repeat(np.multiply.outer(*spans).astype("f4")[..., None], channels, axis=2)
 
 
 def mask(choice, window: Window, size) -> np.ndarray:
