@@ -114,9 +114,13 @@ class NumpyEngine:
 
         self.pool.run(task, count)
 
+    def relu(self, x: Array, y: Array) -> None:
+        """y = max(x, 0); clip takes less than half the time of numpy's maximum of an array and a number."""
+        self._by_tile(lambda x, y: np.clip(x, 0, np.inf, out=y), x, y)
+
     def relu_grad(self, dy: Array, x: Array, dx: Array) -> None:
         """dx = dy where x > 0, else 0."""
-        self.map(_relu_grad, dy, x, out=dx)
+        self._by_tile(lambda dy, x, dx: np.multiply(dy, x > 0, out=dx), dy, x, dx)
 
     def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
@@ -265,6 +269,14 @@ class NumpyEngine:
             buffer = buffers[name] = np.empty(count, np.float32)
         return buffer[:count].reshape(shape)
 
+    def _by_tile(self, fn: Callable, *arrays: Array) -> None:
+        """Run `fn`, which writes to one of them, over tiles of arrays of one shape."""
+        flats = _flatten(list(arrays)) or arrays
+        length = len(flats[0]) if flats[0].ndim else 0
+        parts = max(1, min(length, -(-flats[0].size // MAP_TILE)))
+        cuts = [slice(i * length // parts, (i + 1) * length // parts) for i in range(parts)]
+        self.pool.run(lambda i: fn(*(a[cuts[i]] if a.ndim else a for a in flats)), parts)
+
     def _by_image(self, fn: Callable, *arrays: Array, **options: Any) -> None:
         """Run `fn` over groups of images, each array seen channels-last."""
         arrays = tuple(_last(a) for a in arrays)
@@ -280,10 +292,6 @@ class NumpyEngine:
         n = rows[0].shape[0]
         step = max(1, MAP_TILE // max(1, channels))
         self.pool.run(lambda i: fn(*(a[i * step : (i + 1) * step] for a in rows), **options), -(-n // step))
-
-
-def _relu_grad(xp: Any, dy: Array, x: Array) -> Array:
-    return dy * (x > 0)
 
 
 def _last(a: Array) -> Array:

@@ -46,7 +46,7 @@ def _running_max(candidates, out=(None, None)):
     into, labels = out
     for candidate, label in candidates:
         # Labels rise, so the highest of those strictly larger is the last; `where` takes ten times as long.
-        labels = np.maximum(choice, (candidate > best) * label, out=labels)
+        labels = np.maximum(choice, (candidate > best).view(np.uint8) * label, out=labels)
         into = np.maximum(best, candidate, out=into)
         best, choice = into, labels
     if best is not into and into is not None:  # a single candidate

@@ -145,6 +145,10 @@ class TorchEngine:
         for start in range(0, first.numel(), ROW_TILE):
             yield [flats[i][start : start + ROW_TILE] if i in flats else a for i, a in enumerate(every)]
 
+    def relu(self, x: Tensor, y: Tensor) -> None:
+        """y = max(x, 0)."""
+        torch.clamp(x, min=0, out=y)
+
     def relu_grad(self, dy: Tensor, x: Tensor, dx: Tensor) -> None:
         """dx = dy where x > 0, else 0."""
         aten.threshold_backward.grad_input(dy, x, 0, grad_input=dx)

@@ -8,8 +8,7 @@ from caffepy.layers.elementwise import Elementwise
 
 
 def relu(xp, x, slope):
-    # numpy's maximum of an array and a number takes more than twice the time of clip.
-    return xp.where(x > 0, x, slope * x) if slope else xp.clip(x, 0, xp.inf)
+    return xp.where(x > 0, x, slope * x)
 
 
 def relu_grad(xp, dy, x, y, slope):
@@ -23,10 +22,16 @@ class ReLU(Elementwise):
 
     function, gradient = relu, relu_grad
 
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if self.args[0]:
+            super().forward(bottom, top)
+        else:
+            self.engine.relu(bottom[0].data, top[0].data)
+
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if self.args[0]:
             super().backward(top, propagate_down, bottom)
-        elif propagate_down[0]:  # in torch one kernel takes a tenth of the time of the formula
+        elif propagate_down[0]:
             self.engine.relu_grad(top[0].diff, bottom[0].data, bottom[0].diff)
 
     def arguments(self):
