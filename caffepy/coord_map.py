@@ -6,7 +6,7 @@ Caffe's convolution does) to a x + b; a and b are arrays, an entry each spatial 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -109,22 +109,24 @@ def crop(top_from: Top, top_to: Top) -> Top:
     Raises CropError where that takes more than cutting off whole pixels.
     """
     axis, a, b = coord_map_from_to(top_from, top_to)
-    a, b = _array(a), _array(b)
-    problems: list[tuple[Callable[[], bool], str]] = [
-        (lambda: bool((a != 1).any()), f"scale mismatch on crop: {a.tolist()}"),
-        (lambda: bool((b > 0).any()), f"cannot crop a negative offset: {(-b).tolist()}"),
-        (lambda: bool((np.round(b) != b).any()), f"cannot crop an offset that is no integer: {(-b).tolist()}"),
-    ]
-    for wrong, message in problems:
-        if wrong():
-            raise CropError(message, hint="Change stride or pad of the layers between the two tops.")
-    offset = [int(o) for o in -b]
-    return layers.Crop(top_from, top_to, crop_param={"axis": (1 if axis is None else axis) + 1, "offset": offset})
+    # Thirds and the like, composed, miss whole numbers by some bits.
+    a, offset = np.round(_array(a), 6), np.round(-_array(b), 6)
+    problem = ""
+    if (a != 1).any():
+        problem = f"scale mismatch on crop: {a.tolist()}"
+    elif (offset < 0).any():
+        problem = f"cannot crop a negative offset: {offset.tolist()}"
+    elif (offset % 1 != 0).any():
+        problem = f"cannot crop an offset that is no integer: {offset.tolist()}"
+    if problem:
+        raise CropError(problem, hint="Change stride or pad of the layers between the two tops.")
+    cut = {"axis": (1 if axis is None else axis) + 1, "offset": [int(o) for o in offset]}
+    return layers.Crop(top_from, top_to, crop_param=cut)
 
 
-def _walk(top: Top):
+def _walk(top: Top) -> Iterator[tuple[Top, Map]]:
     """The top and everything that it comes from, with the map from there to the top; stops at what maps nothing."""
-    maps = {top: IDENTITY}
+    maps: dict[Top, Map] = {top: IDENTITY}
     frontier = [top]
     while frontier:
         found = frontier.pop()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from caffepy import io
-from caffepy.classifier import transformer_of
+from caffepy.classifier import forward_pictures, transformer_of
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import Net
 from caffepy.proto.caffe_pb2 import TEST
@@ -49,9 +49,7 @@ class Detector(Net):
             crops += [self.crop(image, window) for window in windows]
         if not crops:
             return []
-        name = self.inputs[0]
-        given = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = iter(self.forward_all(**{name: given})[self.outputs[0]])
+        predictions = iter(forward_pictures(self, self.transformer, crops))
         return [
             {"window": window, "prediction": next(predictions), "filename": filename}
             for filename, windows in asked
@@ -73,24 +71,25 @@ class Detector(Net):
 
     def crop(self, im: Any, window: Sequence[int]) -> np.ndarray:
         """The window (ymin, xmin, ymax, xmax) of a picture (H, W, K), with its context in a picture of input size."""
-        top, left, bottom, right = (int(n) for n in window)
-        cut = im[top:bottom, left:right]
-        if not cut.size:
-            raise ShapeError(f"the window {tuple(window)} lies outside the picture of {im.shape[0]}x{im.shape[1]}")
-        return self._with_context(im, np.array([top, left, bottom, right], float)) if self.context_pad else cut
+        box = np.array([int(n) for n in window])
+        if box.shape != (4,):
+            raise ShapeError(f"a window is (ymin, xmin, ymax, xmax), got {tuple(window)}")
+        if self.context_pad:
+            return self._with_context(im, box, self.context_pad)
+        return _cut(im, box)
 
-    def _with_context(self, im: Any, window: np.ndarray) -> np.ndarray:
+    def _with_context(self, im: Any, window: np.ndarray, pad: int) -> np.ndarray:
         size = self.crop_dims[1]  # a square
         half = (window[2:] - window[:2] + 1) / 2
         centre = window[:2] + half
-        half = half * size / (size - 2 * self.context_pad)
+        half = half * size / (size - 2 * pad)
         box = np.round(np.concatenate([centre - half, centre + half]))
         scale = size / (box[2:] - box[:2] + 1)
         border = np.round(np.maximum(0, -box[:2]) * scale).astype(int)  # what lies above and left of the picture
         box = np.clip(box, 0, [*im.shape[:2], *im.shape[:2]]).astype(int)
         shown = np.minimum(np.round((box[2:] - box[:2] + 1) * scale).astype(int), size - border)
         crop = np.ones(self.crop_dims, np.float32) * self.crop_mean
-        seen = io.resize_image(im[box[0] : box[2], box[1] : box[3]], shown)
+        seen = io.resize_image(_cut(im, box), shown)
         crop[border[0] : border[0] + shown[0], border[1] : border[1] + shown[1]] = seen
         return crop
 
@@ -100,6 +99,8 @@ class Detector(Net):
         channels, height, width = self.blobs[name].shape[1:]
         if context_pad and not 0 < 2 * context_pad < width:
             raise ConfigError(f"context_pad {context_pad} does not fit into an input of {width} pixels")
+        if context_pad and height != width:
+            raise ConfigError(f"context_pad needs a net with a square input, this one's is {height}x{width}")
         self.context_pad = context_pad
         self.crop_dims = np.array((height, width, channels))
         mean = self.transformer.mean.get(name)
@@ -110,3 +111,11 @@ class Detector(Net):
             if name in self.transformer.channel_swap:
                 mean = mean[:, :, np.argsort(self.transformer.channel_swap[name])]
             self.crop_mean = mean / self.transformer.raw_scale.get(name, 1)
+
+
+def _cut(im: Any, box: np.ndarray) -> np.ndarray:
+    top, left, bottom, right = np.maximum(box, 0)
+    cut = im[top:bottom, left:right]
+    if not cut.size:
+        raise ShapeError(f"the window {tuple(box.tolist())} lies outside the picture of {im.shape[0]}x{im.shape[1]}")
+    return cut

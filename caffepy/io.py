@@ -7,12 +7,13 @@ Pictures are (H, W, K) float32 arrays in [0, 1], channels R, G, B, as scikit-ima
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 
-from caffepy.errors import ConfigError, ShapeError, did_you_mean
+from caffepy.errors import ConfigError, DataError, ShapeError, did_you_mean
 from caffepy.proto import caffe_pb2
 
 __all__ = [
@@ -30,7 +31,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     if not len(data):
         data = np.array(blob.double_diff if return_diff else blob.double_data)
     legacy = any(blob.HasField(field) for field in ("num", "channels", "height", "width"))
-    return data.reshape((blob.num, blob.channels, blob.height, blob.width) if legacy else tuple(blob.shape.dim))
+    return _shaped(data, (blob.num, blob.channels, blob.height, blob.width) if legacy else blob.shape.dim, "BlobProto")
 
 
 def array_to_blobproto(arr: Any, diff: Any = None) -> caffe_pb2.BlobProto:
@@ -84,8 +85,15 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
         return decode(datum.data, "the Datum")
     shape = (datum.channels, datum.height, datum.width)
     if datum.data:
-        return np.frombuffer(datum.data, np.uint8).reshape(shape).copy()
-    return np.array(datum.float_data, float).reshape(shape)
+        return _shaped(np.frombuffer(datum.data, np.uint8), shape, "Datum").copy()
+    return _shaped(np.array(datum.float_data, float), shape, "Datum")
+
+
+def _shaped(data: np.ndarray, shape: Iterable[int], kind: str) -> np.ndarray:
+    shape = tuple(shape)
+    if data.size != prod(shape):
+        raise DataError(f"the {kind} says that its shape is {shape}, but holds {data.size} values")
+    return data.reshape(shape)
 
 
 # Pictures
@@ -121,6 +129,8 @@ def resize_image(im: Any, new_dims: Sequence[int], interp_order: int = 1) -> np.
         raise ShapeError(f"a picture is resized to (height, width), at least 1 each, got {tuple(new_dims)}")
     if not im.size:
         raise ShapeError(f"a picture of shape {im.shape} has no pixels to resize")
+    if im.shape[:2] == tuple(new_dims):
+        return im.copy()
     centred = im.shape[2] in (1, 3)
     least = im.min() if centred else np.float32(0)
     out = im - least
@@ -148,9 +158,11 @@ def _resize_axis(im: np.ndarray, axis: int, size: int, order: int, centred: bool
     return out
 
 
-def oversample(images: Sequence[Any], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[Any] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ten crops of each picture (H, W, K): four corners and the centre, then the same mirrored: (10 N, h, w, K)."""
     stack = np.asarray(images, np.float32)
+    if stack.ndim != 4:
+        raise ShapeError(f"pictures (N, H, W, K) are expected, got shape {stack.shape}")
     (_, height, width, _), (h, w) = stack.shape, (int(n) for n in crop_dims)
     if h > height or w > width:
         raise ShapeError(f"crops of {h}x{w} do not fit into pictures of {height}x{width}")
@@ -184,14 +196,19 @@ class Transformer:
 
     def preprocess(self, in_: str, data: Any) -> np.ndarray:
         """The input for blob `in_` of one picture (H, W, K): (K, H, W) of float32."""
-        size = self._shape(in_)[2:]
+        channels, *size = self._shape(in_)[1:]
         out = np.asarray(data, np.float32)
         if out.ndim == 2:
             out = out[:, :, None]
-        if out.shape[:2] != size:
+        if out.ndim != 3:
+            raise ShapeError(f"a picture (H, W, K) is expected, got shape {out.shape}")
+        if out.shape[:2] != tuple(size):
             out = resize_image(out, size)
         if in_ in self.transpose:
             out = out.transpose(self.transpose[in_])
+        if len(out) != channels and (in_ in self.channel_swap or in_ in self.mean):
+            hint = "" if in_ in self.transpose else f'Put channels first: set_transpose("{in_}", (2, 0, 1)).'
+            raise ShapeError(f'"{in_}" needs {channels} channels, the picture gives {len(out)}', hint=hint)
         if in_ in self.channel_swap:
             out = out[list(self.channel_swap[in_])]
         out = np.array(out)
@@ -207,6 +224,8 @@ class Transformer:
         """The picture that `preprocess` made this input of (apart from resizing)."""
         self._shape(in_)
         out = np.array(data, np.float32)
+        if out.ndim < 3 or out.size != prod(out.shape[-3:]):
+            raise ShapeError(f'one input (K, H, W) of "{in_}" is expected, got shape {out.shape}')
         out = out.reshape(out.shape[-3:])
         if in_ in self.input_scale:
             out /= self.input_scale[in_]
@@ -222,14 +241,16 @@ class Transformer:
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
         """The order of a picture's axes in the input, (2, 0, 1) for (K, H, W)."""
-        if len(order) != len(self._shape(in_)) - 1:
-            raise ShapeError(f'the transpose of "{in_}" needs {len(self._shape(in_)) - 1} axes, got {tuple(order)}')
+        axes = len(self._shape(in_)) - 1
+        if sorted(order) != list(range(axes)):
+            raise ShapeError(f'the transpose of "{in_}" needs {axes} axes, got {tuple(order)}')
         self.transpose[in_] = tuple(order)
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
         """The order of the channels in the input, (2, 1, 0) for B, G, R."""
-        if len(order) != self._shape(in_)[1]:
-            raise ShapeError(f'"{in_}" has {self._shape(in_)[1]} channels, got the order {tuple(order)}')
+        channels = self._shape(in_)[1]
+        if len(order) != channels or not set(order) <= set(range(channels)):
+            raise ShapeError(f'"{in_}" has {channels} channels, got the order {tuple(order)}')
         self.channel_swap[in_] = tuple(order)
 
     def set_raw_scale(self, in_: str, scale: float) -> None:

@@ -46,8 +46,11 @@ PARAM_FIELDS |= {
 }
 
 
-class UnknownAttributeError(ConfigError, AttributeError):
-    """A layer type, message or top that does not exist; an AttributeError, too, so that `hasattr` works."""
+class UnknownAttributeError(ConfigError, AttributeError, KeyError):
+    """A layer type, message, value or top that does not exist.
+
+    An AttributeError, too, so that `hasattr` works, and the KeyError that pycaffe raises.
+    """
 
 
 class NoTopError(ConfigError, TypeError):
@@ -100,12 +103,17 @@ class Function:
         """The net that leads to this layer, with automatic names."""
         return to_proto(self)
 
+    def update(self, params: Mapping[str, Any]) -> None:
+        """Change keywords, or add some."""
+        self.params |= params
+        self._message = self._from_keywords()
+
     def _from_keywords(self) -> LayerParameter:
         layer = LayerParameter(type=self.type_name)
         own = PARAM_FIELDS.get(self.type_name)
         fields = _LAYER_FIELDS[own].message_type.fields_by_name if own else {}
         for key, value in self.params.items():
-            if key in fields and not key.endswith("param"):
+            if own and key in fields and not key.endswith("param"):
                 assign(getattr(layer, own), key, value, f"L.{self.type_name}")
             elif key in _LAYER_FIELDS:
                 assign(layer, key, value, f"L.{self.type_name}")
@@ -282,6 +290,11 @@ class NetSpec:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.tops})
 
+    def update(self, name: str, params: Mapping[str, Any]) -> None:
+        """Change keywords of the layer that makes the top `name`, or add some."""
+        end = self[name]
+        (end.fn if isinstance(end, Top) else end).update(params)
+
     def _known(self, name: str) -> str:
         if name not in self.tops:
             hint = did_you_mean(name, self.tops) or f"There are: {', '.join(self.tops) or 'none yet'}."
@@ -322,14 +335,33 @@ class Layers:
 class Parameters:
     """`P.Pooling.MAX`: the values that a layer's parameters can take."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Values:
         if name.startswith("__"):
             raise AttributeError(name)
         message = getattr(caffe_pb2, f"{name}Parameter", None)
         if message is None:
             known = [m.removesuffix("Parameter") for m in dir(caffe_pb2) if m.endswith("Parameter")]
-            raise UnknownAttributeError(f'no message "{name}Parameter"', hint=did_you_mean(name, known))
-        return message
+            raise UnknownAttributeError(
+                f'no message "{name}Parameter"', where=f"P.{name}", hint=did_you_mean(name, known)
+            )
+        return Values(message)
+
+
+class Values:
+    """The enumerations of one message, and their values as numbers."""
+
+    def __init__(self, message: type[Message]):
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if not hasattr(self._message, name):
+            descriptor = self._message.DESCRIPTOR
+            known = [value for enum in descriptor.enum_types for value in enum.values_by_name]
+            hint = did_you_mean(name, known) or (f"Known values: {', '.join(known)}." if known else "It has none.")
+            raise UnknownAttributeError(f'no value "{name}" in {descriptor.name}', hint=hint)
+        return getattr(self._message, name)
 
 
 layers = Layers()

@@ -36,7 +36,7 @@ def test_recorded_rows(channels, order, size, transposed):
 def test_one_colour_and_one_size_are_kept(channels):
     np.testing.assert_array_equal(io.resize_image(np.full((3, 4, channels), 7), (5, 9)), 7)
     picture = np.random.default_rng(0).random((3, 4, channels), np.float32)
-    np.testing.assert_allclose(io.resize_image(picture, (3, 4)), picture, rtol=1e-6)
+    np.testing.assert_array_equal(io.resize_image(picture, (3, 4)), picture)
 
 
 def test_wrong_calls_are_named():

@@ -12,9 +12,10 @@ import click
 @click.option(
     "--phase", type=click.Choice(["TRAIN", "TEST", "ALL"]), default="ALL", show_default=True, help="Of which net."
 )
-def command(net, out, rankdir, phase):
+@click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
+def command(net, out, rankdir, phase, display_lrm):
     from caffepy import draw
     from caffepy.proto.caffe_pb2 import Phase
 
-    draw.draw_net_to_file(net, out, rankdir, None if phase == "ALL" else Phase.Value(phase))
+    draw.draw_net_to_file(net, out, rankdir, None if phase == "ALL" else Phase.Value(phase), display_lrm)
     click.echo(f"Drawing net to {out}")
