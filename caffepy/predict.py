@@ -24,7 +24,8 @@ def predict(net: Net, x: Any, batch_size: int | None = None, output: str | None 
     runner = inference_net(net)
     names = [output] if output is not None else _outputs(runner)
     layers = _leading_to(runner, names)
-    arrays = input_arrays(runner, x, needed=[n for i in layers for n in runner.inputs if n in _tops(runner, i)])
+    read = {*names}.union(*(runner.names_of_bottoms[i] for i in layers))
+    arrays = input_arrays(runner, x, needed=[name for name in runner.inputs if name in read])
     size, length = batch_length(runner, batch_size), length_of(arrays)
     out: dict[str, np.ndarray] = {}
     with sizes_kept(runner):

@@ -8,6 +8,7 @@ import learning_lenet
 import numpy as np
 
 import caffepy as caffe
+from caffepy import layers as L
 
 
 def nearest(features, queries):
@@ -22,7 +23,8 @@ def nearest(features, queries):
 def main() -> dict[str, float]:
     caffe.set_random_seed(1)
     images, labels = digits.load("train", 3200)
-    net = caffe.Net(learning_lenet.lenet(64), caffe.TRAIN)
+    data, label = L.Input(shape=[dict(dim=[64, 1, 28, 28]), dict(dim=[64])], ntop=2)
+    net = caffe.Net(learning_lenet.lenet(data, label), caffe.TRAIN)
     net.fit(images, labels, epochs=2, solver={"type": "SGD", "base_lr": 0.01, "momentum": 0.9})
 
     known, queries = slice(0, 500), slice(500, 1000)

@@ -11,6 +11,10 @@ import caffepy as caffe
 from caffepy import layers as L
 
 
+def report(epoch: int, logs: dict[str, float]) -> None:
+    print(f"epoch {epoch}:", ", ".join(f"{name} {value:.3f}" for name, value in logs.items()))
+
+
 def main() -> tuple[float, float]:
     caffe.set_random_seed(1)
     (x, y), (test_x, test_y) = digits.load("train", 5000), digits.load("test")
@@ -29,7 +33,7 @@ def main() -> tuple[float, float]:
         input=(50, 1, 28, 28),
     )
     net = sequence.net()
-    history = net.fit(x, y, epochs=3, validation_split=0.1, callbacks=[lambda epoch, logs: print(epoch, logs)])
+    history = net.fit(x, y, epochs=3, validation_split=0.1, callbacks=[report])
     accuracy = net.evaluate(test_x, test_y)["accuracy"]
     print(f"accuracy {accuracy:.3f}; losses {[round(loss, 3) for loss in history['loss']]}")
 

@@ -1,4 +1,4 @@
-"""Learning LeNet, step by step: a net written in Python, a solver, and a look inside after every few iterations.
+"""Learning LeNet, step by step: databases, nets written in Python, a solver, and a look inside on the way.
 
 python examples/learning_lenet.py
 """
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import digits
+import lmdb
 import numpy as np
 
 import caffepy as caffe
@@ -14,11 +15,19 @@ from caffepy import layers as L
 from caffepy import params as P
 
 
-def lenet(batch_size: int):
-    """The net as a NetParameter; its Input layers are filled by hand below."""
+def write_database(path: str, part: str, count: int) -> None:
+    """What `caffepy convert-mnist` does, by hand: a Datum for each picture under keys that sort as they are to come."""
+    images, labels = digits.load(part, count)
+    with lmdb.open(path, map_size=1 << 28) as database, database.begin(write=True) as transaction:
+        for i, (image, label) in enumerate(zip(images, labels)):
+            datum = caffe.io.array_to_datum((image * 255).round().astype(np.uint8), int(label))
+            transaction.put(f"{i:08}".encode(), datum.SerializeToString())
+
+
+def lenet(data, label):
+    """The net on these tops, two of a Data or Input layer: a NetParameter."""
     n = caffe.NetSpec()
-    n.data = L.Input(shape=dict(dim=[batch_size, 1, 28, 28]))
-    n.label = L.Input(shape=dict(dim=[batch_size]))
+    n.data, n.label = data, label
     n.conv1 = L.Convolution(n.data, kernel_size=5, num_output=20, weight_filler=dict(type="xavier"))
     n.pool1 = L.Pooling(n.conv1, kernel_size=2, stride=2, pool=P.Pooling.MAX)
     n.conv2 = L.Convolution(n.pool1, kernel_size=5, num_output=50, weight_filler=dict(type="xavier"))
@@ -31,41 +40,58 @@ def lenet(batch_size: int):
     return n.to_proto()
 
 
-def main(iterations: int = 100) -> float:
-    caffe.set_random_seed(1)
-    images, labels = digits.load("train", 6400)
-    with tempfile.TemporaryDirectory() as folder:
-        net, solver = Path(folder, "net.prototxt"), Path(folder, "solver.prototxt")
-        net.write_text(str(lenet(64)))
-        solver.write_text(
-            f'net: "{net}" base_lr: 0.01 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv" gamma: 1e-4 power: 0.75\n'
-            f'max_iter: {iterations} type: "SGD" solver_mode: CPU random_seed: 1 snapshot_prefix: "{folder}/lenet"\n'
+def make_solver(folder: Path) -> caffe.SGDSolver:
+    for part, count, batch_size in (("train", 6400, 64), ("test", 1000, 100)):
+        database = f"{folder}/{part}_lmdb"
+        write_database(database, part, count)
+        data, label = L.Data(
+            source=database,
+            backend=P.Data.LMDB,
+            batch_size=batch_size,
+            transform_param=dict(scale=1 / 255),
+            ntop=2,
         )
-        solver = caffe.get_solver(str(solver))
-    print("blobs:", {name: blob.data.shape for name, blob in solver.net.blobs.items()})
-    print("parameters:", {name: [p.data.shape for p in params] for name, params in solver.net.params.items()})
+        Path(folder, f"{part}.prototxt").write_text(str(lenet(data, label)))
+    solver = Path(folder, "solver.prototxt")
+    solver.write_text(
+        f'train_net: "{folder}/train.prototxt" test_net: "{folder}/test.prototxt"\n'
+        "test_iter: 10 test_interval: 1000 test_initialization: false  # we test by hand\n"
+        'type: "SGD" base_lr: 0.01 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv" gamma: 1e-4 power: 0.75\n'
+        f'max_iter: 10000 random_seed: 1 snapshot_prefix: "{folder}/lenet"\n'
+    )
+    return caffe.SGDSolver(str(solver))
 
-    losses = []
-    for i in range(iterations):
-        batch = slice(i * 64 % len(images), i * 64 % len(images) + 64)
-        solver.net.blobs["data"].data[...] = images[batch]
-        solver.net.blobs["label"].data[...] = labels[batch]
-        solver.step(1)  # one forward, backward and update
-        losses.append(float(solver.net.blobs["loss"].data))
-        if i % 20 == 0:
-            gradient = np.abs(solver.net.params["conv1"][0].diff).mean()
-            print(f"iteration {i}: loss {losses[-1]:.3f}, mean gradient of conv1 {gradient:.2e}")
 
-    test_images, test_labels = digits.load("test", 640)
+def test(net: caffe.Net) -> float:
+    """The share of right answers in ten batches of a hundred."""
     right = 0
-    for start in range(0, len(test_images), 64):
-        solver.net.blobs["data"].data[...] = test_images[start : start + 64]
-        solver.net.forward(end="score")
-        found = solver.net.blobs["score"].data.argmax(1)
-        right += int((found == test_labels[start : start + 64]).sum())
-    accuracy = right / len(test_images)
-    print(f"accuracy on {len(test_images)} digits it has not seen: {accuracy:.3f}")
-    return accuracy
+    for _ in range(10):
+        net.forward()
+        right += int((net.blobs["score"].data.argmax(1) == net.blobs["label"].data).sum())
+    return right / 1000
+
+
+def main(iterations: int = 100) -> tuple[list[float], list[float]]:
+    """The loss of each iteration; the accuracy before the first and after every 25."""
+    with tempfile.TemporaryDirectory() as folder:
+        solver = make_solver(Path(folder))
+        net, test_net = solver.net, solver.test_nets[0]
+        test_net.share_with(net)  # from its first own test on the solver sees to that
+        print("blobs:", {name: blob.data.shape for name, blob in net.blobs.items() if "_split_" not in name})
+        print("parameters:", {name: [blob.data.shape for blob in blobs] for name, blobs in net.params.items()})
+
+        losses, accuracies = [], [test(test_net)]
+        for i in range(1, iterations + 1):
+            solver.step(1)  # one forward, backward and update
+            losses.append(float(net.blobs["loss"].data))
+            if i % 25 == 0:
+                accuracies.append(test(test_net))
+                gradient = np.abs(net.params["conv1"][0].diff).mean()
+                print(
+                    f"iteration {i}: loss {losses[-1]:.3f}, accuracy {accuracies[-1]:.3f}, "
+                    f"mean gradient of conv1 {gradient:.1e}"
+                )
+    return losses, accuracies
 
 
 if __name__ == "__main__":

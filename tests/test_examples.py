@@ -1,68 +1,75 @@
-"""The README's promises: `make lenet` reaches 98 %, its Python lines run."""
+"""The scripts of `examples/`: each runs, and shows what it says."""
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from caffepy.cli import main
-
-ROOT = Path(__file__).parents[1]
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
-def digits(tmp_path, monkeypatch):
-    """A folder with models/lenet in it and the databases of the shipped digits."""
-    lenet = tmp_path / "models" / "lenet"
-    lenet.mkdir(parents=True)
-    for path in (ROOT / "models" / "lenet").glob("*.prototxt"):
-        (lenet / path.name).write_bytes(path.read_bytes())
-    source = ROOT / "models" / "lenet" / "digits"
-    monkeypatch.chdir(tmp_path)
-    for name in ("train", "test"):
-        files = [str(source / f"{name}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]
-        main(["convert-mnist", *files, str(lenet / f"mnist_{name}_lmdb")])
-    return tmp_path
+def run(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    before = set(sys.modules)
+    yield lambda name, *args: import_module(name).main(*args)
+    for name in set(sys.modules) - before:
+        if (EXAMPLES / f"{name}.py").exists():
+            del sys.modules[name]
 
 
-def accuracy(capfd) -> float:
-    return float(re.findall(r"\] accuracy = (\S+)", capfd.readouterr().err)[-1])
+def test_classification(run):
+    pytest.importorskip("PIL")
+    by_hand, by_classifier = run("classification")
+    assert by_hand > 0.85 and by_classifier == by_hand
 
 
-def test_a_short_training_learns(digits, capfd):
-    solver = digits / "models/lenet/lenet_solver.prototxt"
-    solver.write_text(re.sub(r"max_iter: \d+", "max_iter: 150", solver.read_text()))
-    main(["train", "--solver", str(solver)])
-    model = "models/lenet/lenet_train_test.prototxt"
-    main(
-        [
-            "test",
-            "--model",
-            model,
-            "--weights",
-            "models/lenet/lenet_iter_150.caffemodel",
-            "--iterations",
-            "20",
-        ]
-    )
-    assert accuracy(capfd) > 0.9
+def test_learning_lenet(run):
+    losses, accuracies = run("learning_lenet", 50)
+    assert len(losses) == 50 and losses[0] > 2 and max(losses[-10:]) < 1.2
+    assert len(accuracies) == 3 and accuracies[0] < 0.3 and accuracies[-1] > 0.7
 
 
-@pytest.mark.slow
-def test_the_recipe_of_make_lenet(digits, capfd):
-    main(["train", "--solver", "models/lenet/lenet_solver.prototxt"])
-    model = "models/lenet/lenet_train_test.prototxt"
-    main(
-        [
-            "test",
-            "--model",
-            model,
-            "--weights",
-            "models/lenet/lenet_iter_2000.caffemodel",
-            "--iterations",
-            "20",
-        ]
-    )
-    assert accuracy(capfd) >= 0.98
+def test_brewing_logreg(run):
+    linear, deep = run("brewing_logreg")
+    assert linear < 0.7 and deep > 0.93
+
+
+def test_finetune(run):
+    accuracies, moved = run("finetune")
+    assert min(accuracies["features learn slowly"], accuracies["features stay"]) > accuracies["from scratch"] + 0.15
+    assert moved["features stay"] == 0 < moved["features learn slowly"] < moved["from scratch"]
+
+
+def test_net_surgery(run):
+    worst, found = run("net_surgery")
+    assert worst < 1e-5 and found >= 5
+
+
+def test_feature_extraction(run):
+    shares = run("feature_extraction")
+    assert shares["fc1"] > shares["pixels"] + 0.02
+
+
+def test_fit_and_predict(run):
+    accuracy, loaded = run("fit_and_predict")
+    assert accuracy > 0.9 and loaded == pytest.approx(accuracy)
+
+
+def test_a_script_runs_from_anywhere(tmp_path):
+    script = [sys.executable, "-W", "error", EXAMPLES / "net_surgery.py"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "equals 435 passes" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_example_is_tested_and_listed():
+    listed = (EXAMPLES / "README.md").read_text()
+    tested = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        if path.stem != "digits":
+            assert f"`{path.name}`" in listed and f'run("{path.stem}"' in tested

@@ -210,6 +210,15 @@ def test_predict_any_number_of_items(engine, phase, size):
     assert_close(net.predict(x, size, output="score"), hidden @ v.T + net.params["score"][1].data)
 
 
+def test_predict_needs_only_the_tops_of_an_input_layer_that_are_read():
+    inputs, rest = NET[: NET.index('layer { name: "hidden"')], NET[NET.index('layer { name: "hidden"') :]
+    both = """layer { name: "data" type: "Input" top: "data" top: "label"
+      input_param { shape { dim: 8 dim: 4 } shape { dim: 8 } } }"""
+    assert inputs.count("Input") == 2
+    x, _ = problem(10)
+    assert build(both + rest).predict(x, output="score").shape == (10, 2)
+
+
 def test_outputs_of_each_item():
     text = NET[: NET.index('layer { name: "accuracy"')].replace("dim: 8 }", "dim: 8 dim: 1 }")
     net = build(text + 'layer { name: "p" type: "Softmax" bottom: "score" top: "p" }', caffe.TEST)

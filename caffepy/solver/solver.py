@@ -46,7 +46,8 @@ class Solver:
     """Trains the net that a solver definition names: a path, or a SolverParameter and the `file` it came from.
 
     Every iteration: zero the gradients, test if due, `iter_size` forward and backward passes, clip, decay, update,
-    snapshot if due. `net` is the net that it trains; `test_nets` are tested with the same weights.
+    snapshot if due. `net` is the net that it trains; `test_nets` share its weights from the first test on, as in Caffe
+    (before that `solver.share_weights(test_net)` sees to it).
     Raises ConfigError for definitions that cannot work, NotFiniteError when the loss is no number.
     """
 
