@@ -16,7 +16,7 @@ Scratch = Callable[[str, tuple[int, ...]], np.ndarray]
 
 # Bytes a tile works on. Tiles that fit the second-level cache would be 1 MB, but every numpy call ends in a wait for
 # the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB.
-TILE_BYTES = 8 << 20
+TILE_BYTES = 4 << 20
 # An image with fewer bytes is not divided for a second thread.
 WORTH_A_THREAD = 1 << 20
 

@@ -14,8 +14,6 @@ FLOAT_MAX = np.finfo(np.float32).max
 
 # With fewer channels than this, numpy's inner loops over them are too short to pay for their start.
 FEW_CHANNELS = 96
-# With more positions than this in a kernel, gradients are scattered one by one.
-LARGE_KERNEL = 64
 
 
 def max_pool(x, y, choice, window: Window) -> None:
@@ -23,11 +21,9 @@ def max_pool(x, y, choice, window: Window) -> None:
 
     Along the rows first, then across them: the first in row order wins a tie, as in Caffe.
     """
-    (out_height, out_width), (kernel_height, kernel_width) = y.shape[1:3], window.kernel
-    source = _Cells(x, y.shape, window)
-    source.read(border=-FLOAT_MAX)
+    out_height, (kernel_height, kernel_width) = y.shape[1], window.kernel
+    columns, has_border = _seen_by_columns(x, y.shape[1:3], window)
     label = choice.dtype.type
-    columns = [source.seen_by(k, out_width) for k in range(kernel_width)]
     # An array of ones: numpy's maximum of a number and an array takes twenty times as long.
     first = np.ones(columns[0].shape, choice.dtype)
     best, number = _running_max((x, first if k == 1 else label(k)) for k, x in enumerate(columns, 1))
@@ -36,7 +32,7 @@ def max_pool(x, y, choice, window: Window) -> None:
         ((best[:, row], np.add(number[:, row], label(k * kernel_width))) for k, row in enumerate(rows)),
         out=(y, choice),
     )
-    if source.has_border:
+    if has_border:
         choice[y == -FLOAT_MAX] = 0
 
 
@@ -54,103 +50,61 @@ def _running_max(candidates, out=(None, None)):
     return best, choice
 
 
-class _Cells:
-    """An image with the border that all windows need, for ranges of it that windows see at one kernel position.
+def _seen_by_columns(x, out: Ints, window: Window) -> tuple[list[np.ndarray], bool]:
+    """What each column of the kernel sees, (n, rows, out width, C), and whether there is a border (-FLOAT_MAX) in it.
 
-    With few channels the columns are sorted by their remainder modulo the stride: then such a range is contiguous in
-    a row, and numpy's inner loops run over rows instead of channels.
+    With few channels the columns of x are sorted by their remainder modulo the stride: then each of these arrays is
+    contiguous in a row, and numpy's inner loops run over rows instead of channels.
     """
-
-    def __init__(self, image, out, window: Window):
-        self.image, self.pad = image, window.pad
-        n, height, width, channels = image.shape
-        needed = [(m - 1) * s + k for m, s, k in zip(out[1:3], window.stride, window.kernel)]
-        self.phases = window.stride[1] if channels < FEW_CHANNELS else 1
-        self.step = window.stride[1] // self.phases
-        self.has_border = any(window.pad) or needed[0] > height or needed[1] > width
-        self.is_image = self.phases == 1 and not self.has_border
-        if self.is_image:
-            self.values = image[:, :, None]
-        else:
-            shape = (n, needed[0], self.phases, -(-needed[1] // self.phases), channels)
-            self.values = np.empty(shape, image.dtype)
-
-    def seen_by(self, column: int, count: int):
-        """What kernel column `column` sees for each of `count` outputs a row: (n, rows, count, C)."""
-        first = column // self.phases
-        return self.values[:, :, column % self.phases, first : first + (count - 1) * self.step + 1 : self.step]
-
-    def read(self, border: float) -> None:
-        """Take the image over, and set its border."""
-        for cells, image in self._copies():
-            cells[...] = image
-        if self.has_border:
-            height, width = self.image.shape[1:3]
-            self.values[:, : self.pad[0]] = border
-            self.values[:, self.pad[0] + height :] = border
-            for phase in range(self.phases):
-                first = self._first(phase)
-                self.values[:, :, phase, :first] = border
-                self.values[:, :, phase, -(-(self.pad[1] + width - phase) // self.phases) :] = border
-
-    def write(self) -> None:
-        """Back into the image; what no window sees becomes 0."""
-        if self.is_image:
-            return
-        _, rows, _, columns, _ = self.values.shape
-        if self.image.shape[1] > rows - self.pad[0] or self.image.shape[2] > columns * self.phases - self.pad[1]:
-            self.image[...] = 0
-        for cells, image in self._copies():
-            image[...] = cells
-
-    def _first(self, phase: int) -> int:
-        """The first column of a phase that lies in the image."""
-        return max(0, -(-(self.pad[1] - phase) // self.phases))
-
-    def _copies(self):
-        """Pairs of views: each phase without its border, and the same cells of the image."""
-        if self.is_image:
-            return
-        (top, left), phases = self.pad, self.phases
+    (n, height, width, channels), (top, left), stride = x.shape, window.pad, window.stride[1]
+    needed = [(m - 1) * s + k for m, s, k in zip(out, window.stride, window.kernel)]
+    phases = stride if channels < FEW_CHANNELS else 1
+    has_border = any(window.pad) or needed[0] > height or needed[1] > width
+    if phases == 1 and not has_border:
+        values = x[:, :, None]
+    else:
+        values = np.empty((n, needed[0], phases, -(-needed[1] // phases), channels), x.dtype)
+        rows = slice(top, min(top + height, needed[0]))
+        values[:, :top] = values[:, rows.stop :] = -FLOAT_MAX
         for phase in range(phases):
-            first = self._first(phase)
-            image = self.image[:, : self.values.shape[1] - top, first * phases + phase - left :: phases]
-            cells = self.values[:, top : top + image.shape[1], phase, first : first + image.shape[2]]
-            yield cells, image[:, :, : cells.shape[2]]
+            first = max(0, -(-(left - phase) // phases))  # the first of these columns that lies in the image
+            image = x[:, : rows.stop - top, first * phases + phase - left :: phases]
+            cells = values[:, rows, phase]
+            last = min(first + image.shape[2], cells.shape[2])
+            cells[:, :, :first] = cells[:, :, last:] = -FLOAT_MAX
+            cells[:, :, first:last] = image[:, :, : last - first]
+    step, length = stride // phases, (out[1] - 1) * (stride // phases) + 1
+    firsts = [divmod(k, phases) for k in range(window.kernel[1])]
+    return [values[:, :, phase, first : first + length : step] for first, phase in firsts], has_border
 
 
 def max_pool_grad(dy, choice, dx, window: Window) -> None:
-    """Each gradient goes where its value came from."""
-    apart = all(s >= k for s, k in zip(window.stride, window.kernel))
-    if apart and prod(window.kernel) > LARGE_KERNEL:
-        _scatter(dy, choice, dx, window)
-        return
-    out_height, out_width = dy.shape[1:3]
-    target = _Cells(dx, dy.shape, window)
-    height, width = window.stride
-    if window.kernel[0] >= height and window.kernel[1] >= width:
-        # The first `stride` positions of the kernel reach every cell once, but for those that remain at the end.
-        target.values[:, height * out_height :] = 0
-        target.values[:, :, :, width * out_width // target.phases :] = 0
+    """Each gradient is added to the cell its value came from, in the order of the outputs, as in Caffe."""
+    first, offset = _cells_of_windows(window, dx.shape[1:3], dy.shape[1:3], dx.shape[3])
+    cells = np.take(offset, choice, mode="clip")  # the other modes check or copy first: ten times as long
+    cells += first
+    cells += np.arange(0, dx.size, max(1, prod(dx.shape[1:])))[:, None, None, None]
+    if not choice.min(initial=1):  # an empty window
+        cells, dy = cells[choice > 0], dy[choice > 0]
+    target = dx if dx.flags.c_contiguous else np.empty(dx.shape, dx.dtype)
+    target[...] = 0
+    flat = target.reshape(-1)
+    if all(s >= k for s, k in zip(window.stride, window.kernel)):
+        flat[cells.reshape(-1)] = dy.reshape(-1)
     else:
-        target.values[...] = 0
-    for number, (row, column) in enumerate(np.ndindex(*window.kernel), 1):
-        rows = slice(row, row + (out_height - 1) * height + 1, height)
-        cells = target.seen_by(column, out_width)[:, rows]
-        if row < height and column < width:
-            np.multiply(dy, choice == number, out=cells)
-        else:
-            cells += dy * (choice == number)
-    target.write()
+        np.add.at(flat, cells.reshape(-1), dy.reshape(-1))
+    if target is not dx:
+        dx[...] = target
 
 
-def _scatter(dy, choice, dx, window: Window) -> None:
-    """max_pool_grad for few large windows that do not overlap: one assignment instead of one a kernel position."""
-    dx[...] = 0
-    index = mask(choice, window, dx.shape[1:3])
-    item, row, column, channel = np.nonzero(index >= 0)
-    cells = index[item, row, column, channel]
-    dx[item, cells // dx.shape[2], cells % dx.shape[2], channel] = dy[item, row, column, channel]
+@cache
+def _cells_of_windows(window: Window, size: Ints, out: Ints, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one image, flat: the first cell of each window (*out, channels), and how far on each choice is."""
+    row, column = (np.arange(m) * s - p for m, s, p in zip(out, window.stride, window.pad))
+    first = ((row[:, None] * size[1] + column) * channels)[..., None] + np.arange(channels)
+    number = np.arange(prod(window.kernel))
+    offset = (number // window.kernel[1] * size[1] + number % window.kernel[1]) * channels
+    return first, np.append(0, offset)
 
 
 def ave_pool(x, y, window: Window) -> None:

@@ -69,9 +69,12 @@ class TorchEngine:
         return tensor if self.on_host else self._to_device(tensor)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        """Copy from pinned memory on a stream of its own, while earlier work still computes."""
+        """Copy from pinned memory on a stream of its own, while earlier work still computes.
+
+        Small ones, too, such as labels: a plain copy waits for all that was asked for before.
+        """
         current = torch.cuda.current_stream(self.device)
-        if tensor.numel() < 1024 or torch.cuda.is_current_stream_capturing():
+        if torch.cuda.is_current_stream_capturing():
             return tensor.to(self.device)
         with torch.cuda.stream(self._copying):
             copied = tensor.pin_memory().to(self.device, non_blocking=True)

@@ -36,6 +36,12 @@ def options(window: Window, size, out) -> tuple | None:
     return (window.kernel, window.stride, window.pad, True) if tuple(shape) == tuple(out) else None
 
 
+def writable(x: Tensor, *outputs: Tensor) -> bool:
+    """Whether torch may pool x straight into these: on a GPU it writes in x's memory order, whatever theirs is."""
+    every = (x, *outputs)
+    return x.device.type == "cpu" or all(a.is_contiguous(memory_format=torch.channels_last) for a in every)
+
+
 def border(window: Window, size, out) -> tuple[int, int, int, int]:
     """F.pad's widths (left, right, top, bottom) so that every window of `out` fits; the far ones may be negative."""
     widths: list[int] = []
@@ -50,7 +56,7 @@ def max_pool(x: Tensor, y: Tensor, choice: Tensor, window: Window) -> None:
     if not y.numel():
         return
     direct = options(window, size, out)
-    if direct:
+    if direct and writable(x, y, choice):
         kernel, stride, pad, ceil = direct
         aten.max_pool2d_with_indices.out(x, kernel, stride, pad, (1, 1), ceil, out=y, indices=choice)
         return
@@ -88,10 +94,10 @@ def ave_pool(x: Tensor, y: Tensor, window: Window) -> None:
     """Sum of each window over its area cut at in + pad."""
     size, out = x.shape[2:], y.shape[2:]
     direct = options(window, size, out)
-    if direct:
+    if direct and writable(x, y):
         aten.avg_pool2d.out(x, *direct, out=y)
     else:
-        y.copy_(window_sum(x, out, window) / areas(window, size, out).to(x.device))
+        y.copy_(window_sum(x, out, window) / areas(window, size, out, x.device))
 
 
 def ave_pool_grad(dy: Tensor, dx: Tensor, window: Window) -> None:
@@ -102,7 +108,7 @@ def ave_pool_grad(dy: Tensor, dx: Tensor, window: Window) -> None:
         return
     widths = border(window, size, out)
     bordered = F.pad(dx, widths)
-    share = dy / areas(window, size, out).to(dy.device)
+    share = dy / areas(window, size, out, dy.device)
     spread = aten.avg_pool2d_backward(share, bordered, window.kernel, window.stride, (0, 0), False, True, 1)
     dx.copy_(F.pad(spread, [-width for width in widths]))
 
@@ -139,10 +145,10 @@ def window_sum(x: Tensor, out, window: Window) -> Tensor:
     return F.avg_pool2d(bordered, window.kernel, window.stride, divisor_override=1)
 
 
-def areas(window: Window, size, out) -> Tensor:
-    """Cells of each window before in + pad, padding included: (h, w)."""
+def areas(window: Window, size, out, device: torch.device) -> Tensor:
+    """Cells of each window before in + pad, padding included: (h, w), made on the device: a copy would wait for it."""
     spans = []
     for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):
-        start = torch.arange(m) * s - p
+        start = torch.arange(m, device=device) * s - p
         spans.append((start + k).clamp_max(n + p) - start)
     return torch.outer(*spans).to(torch.float32)

@@ -208,3 +208,17 @@ def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, rows, row_bytes
     for tile in lowering.tiles(n, rows, row_bytes, 2):
         covered[tile.images, tile.rows] += 1
     assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooling_takes_any_memory_order(stride):
+    engine, window = NumpyEngine(1), Window((2, 2), (stride, stride), (0, 0), (1, 1))
+    x = random((2, 3, 6, 6))
+    y = random((2, 3, *window.conv_shape((6, 6))))
+    choice = engine.pool_choice(y.shape, window)
+    engine.max_pool(x, y, choice, window)
+    results = [x.copy(), channels_last(x)]
+    for dx in results:
+        engine.max_pool_grad(np.ones_like(y), choice, dx, window)
+    np.testing.assert_array_equal(*results)
+    assert results[0].sum() == y.size
