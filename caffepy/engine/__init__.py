@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from caffepy.engine.numpy import NumpyEngine as Engine
 from caffepy.errors import ConfigError, MissingExtraError
 
-__all__ = ["Engine", "choose_default", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
+__all__ = ["Engine", "check_gpu", "choose_default", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
 
 NAMES = ("numpy", "torch")
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -63,8 +63,8 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def gpu_engine(index: int = 0, precision: str = "float32") -> Engine:
-    """The torch engine on GPU `index`. Raises MissingExtraError and ConfigError where there is none."""
+def check_gpu(index: int) -> None:
+    """Raises MissingExtraError or ConfigError where there is no GPU `index`. Takes no memory there."""
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "torch", "computing on a GPU")
     count = gpu_count()
@@ -72,6 +72,11 @@ def gpu_engine(index: int = 0, precision: str = "float32") -> Engine:
         raise ConfigError("PyTorch finds no GPU on this machine", hint=no_gpu_hint())
     if not 0 <= index < count:
         raise ConfigError(f"there is no GPU {index}", hint=f"This machine has {count}, numbered from 0.")
+
+
+def gpu_engine(index: int = 0, precision: str = "float32") -> Engine:
+    """The torch engine on GPU `index`. Raises MissingExtraError and ConfigError where there is none."""
+    check_gpu(index)
     return get_engine("torch", f"cuda:{index}", precision)
 
 

@@ -27,7 +27,7 @@ class TorchEngine:
     """Arrays are torch.Tensor of float32; kernels see (N, C, H, W) views of channels-last memory.
 
     `device` is PyTorch's name ("cpu", "cuda:0"). `precision` is "float32", "tf32" (a GPU's products only) or "bf16"
-    (products of rounded factors, summed in float32).
+    (products of rounded factors, summed in float32 and rounded).
     """
 
     name = "torch"
@@ -52,6 +52,7 @@ class TorchEngine:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.allow_tf32 = precision == "tf32"
             torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
     # Memory
 

@@ -37,7 +37,7 @@ def options(window: Window, size, out) -> tuple | None:
 
 
 def writable(x: Tensor, *outputs: Tensor) -> bool:
-    """Whether torch may pool x straight into these: on a GPU it writes in x's memory order, whatever theirs is."""
+    """Whether torch may pool x straight into these: on a GPU it takes all of them to have one memory order."""
     every = (x, *outputs)
     return x.device.type == "cpu" or all(a.is_contiguous(memory_format=torch.channels_last) for a in every)
 
@@ -75,7 +75,7 @@ def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> Non
         dx.zero_()
         return
     direct = options(window, dx.shape[2:], dy.shape[2:])
-    if direct:
+    if direct and writable(choice, dx):
         kernel, stride, pad, ceil = direct
         # dx, in the place of the input, gives the shape alone.
         arguments = (dy, dx, kernel, stride, pad, (1, 1), ceil, choice)
