@@ -18,10 +18,10 @@ Named = dict[str, np.ndarray]
 def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Mapping[str, Any]) -> Named:
     """The outputs and `blobs` for all items of `inputs`."""
     parts: list[Named] = []
-    length = _length(net, inputs)
-    for batch in batches(inputs, _batch_size(net)):
+    length, size = _length(net, inputs), _batch_size(net)
+    for batch in batches(inputs, size):
         parts.append(_copies(net.forward(blobs, None, None, **batch)))
-    return _joined(parts, length)
+    return _joined(parts, length, size)
 
 
 def forward_backward_all(
@@ -41,7 +41,7 @@ def forward_backward_all(
     for batch, top_diffs in zip(batches(forward, size), batches(backward, size)):
         values.append(_copies(net.forward(blobs, None, None, **batch)))
         gradients.append(_copies(net.backward(diffs, None, None, **top_diffs)))
-    return _joined(values, length), _joined(gradients, length)
+    return _joined(values, length, size), _joined(gradients, length, size)
 
 
 def batches(arrays: Mapping[str, Any], size: int) -> Iterator[Named]:
@@ -77,7 +77,15 @@ def _copies(arrays: Named) -> Named:
     return {name: np.array(values, ndmin=1) for name, values in arrays.items()}
 
 
-def _joined(parts: list[Named], length: int) -> Named:
-    """The batches in a row; what fills up the last one is cut off. A scalar of each batch gives one value a batch."""
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: values[:length] for name, values in whole.items()}
+def _joined(parts: list[Named], length: int, size: int) -> Named:
+    """The batches in a row; what fills up the last one is cut off, also where an item has several rows.
+
+    A scalar of each batch, and whatever else is not of so many rows an item, is kept whole.
+    """
+    padding = len(parts) * size - length
+    joined = {}
+    for name, last in parts[-1].items():
+        rows, rest = divmod(len(last), size)
+        whole = np.concatenate([part[name] for part in parts])
+        joined[name] = whole if rest else whole[: len(whole) - rows * padding]
+    return joined

@@ -57,6 +57,8 @@ class Net(Graph):
         state: NetState | None = None,
     ):
         if isinstance(phase, (str, PathLike)):
+            if phase in ("TRAIN", "TEST"):
+                raise ConfigError(f"the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got {phase!r}")
             phase, weights, level = level, phase, None  # type: ignore[assignment]
         definition = text.definition(network_file)
         param = NetParameter()
@@ -379,8 +381,11 @@ class Net(Graph):
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 
-    # pycaffe's names for lists, which scripts use in spite of the underscore
+    # pycaffe's names that scripts use in spite of the underscore
 
+    _forward = forward_from_to
+    _backward = backward_from_to
+    _set_input_arrays = set_input_arrays
     _layer_names = layer_names
 
     @property

@@ -117,13 +117,21 @@ class Group:
         ask, test_all, state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
 
         def action() -> Action:
-            return ask() if self._testing else self._agree(ask())
+            if not self._testing:
+                return self._agree(ask())
+            self.any(True)
+            return ask()
 
         def tested_by_first() -> None:
-            self._testing = True
-            if not self.rank:
+            if self.rank:
+                # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
+                while self.any(False):
+                    pass
+            else:
+                self._testing = True
                 test_all()
-            self._testing = False
+                self._testing = False
+                self.any(False)
             solver.stopped_early = self.from_first(solver.stopped_early)
 
         def restored(given: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.arrays import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import Net
 
 
@@ -33,12 +33,23 @@ def predict(net: Net, x: Any, batch_size: int | None = None, output: str | None 
             fill(runner, {name: values[start : start + size] for name, values in arrays.items()})
             runner.forward_layers(layers)
             for name in names:
-                part = runner.engine_blobs[name].host()
+                part = _of_each_item(runner, name, min(size, length - start))
                 if name not in out:
                     out[name] = np.empty((length, *part.shape[1:]), np.float32)
                 out[name][start : start + size] = part
     runner.engine.settle()
     return out[names[0]] if len(names) == 1 else out
+
+
+def _of_each_item(net: Net, name: str, items: int) -> np.ndarray:
+    """The values of a blob, if its first axis counts the batch's items."""
+    values = net.engine_blobs[name].host()
+    if values.shape[:1] != (items,):
+        raise ShapeError(
+            f'the blob "{name}" has shape {values.shape} for {items} items: its first axis does not count them',
+            hint=f"Run net.forward_all(blobs=[{name!r}], ...), which joins blobs of any shape.",
+        )
+    return values
 
 
 def _outputs(net: Net) -> list[str]:

@@ -250,6 +250,10 @@ def test_wrong_calls_say_what_to_do():
         "  Ask for a blob: net.predict(x, output='score')."
     )
     assert refused(lambda: net.predict(x, output="scores")) == ('the net has no blob "scores"\n  Did you mean "score"?')
+    one_value = 'the blob "{}" has shape {} for 8 items: its first axis does not count them'
+    assert refused(lambda: net.predict({"data": x, "label": y}, output="loss"), ShapeError) == (
+        one_value.format("loss", ()) + "\n  Run net.forward_all(blobs=['loss'], ...), which joins blobs of any shape."
+    )
     assert refused(lambda: net.fit(x)) == (
         "no array is given for the input label\n"
         "  The net's inputs are: data, label. Give a dict of arrays by these names."

@@ -161,6 +161,41 @@ def test_torchrun_starts_again_from_the_newest_snapshot(folder):
         np.testing.assert_array_equal(ours, reference)
 
 
+def test_torchrun_starts_a_single_process_again_from_the_newest_snapshot(folder, monkeypatch):
+    write(1, iterations=4)
+    assert train(1, "numpy").returncode == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    write(1, iterations=5)
+    run = train(1, "numpy")
+    assert run.returncode == 0 and "Resuming from out1_iter_4.solverstate" in run.stderr, run.stderr
+
+
+LONG_TEST = """
+import datetime, os
+import torch.distributed as dist
+import caffepy
+from caffepy.parallel import Group
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
+solver = caffepy.get_solver("solver2.prototxt")
+slow = lambda i: __import__("time").sleep(0.2)
+for net in solver.test_nets:
+    net.before_forward(slow)
+Group(gpu=False).attach(solver)
+solver.step(1)
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_a_test_may_take_longer_than_the_others_wait(folder, monkeypatch):
+    write(2, "test_iter: 5 test_interval: 10")
+    Path("long_test.py").write_text(LONG_TEST)
+    monkeypatch.setenv("CAFFEPY_ENGINE", "numpy")
+    command = [sys.executable, *TORCHRUN, "--nproc-per-node=2", "long_test.py"]
+    run = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0 and run.stdout.count("done") == 2, run.stderr
+
+
 SHARES = """
 import caffepy
 from caffepy.parallel import Group

@@ -149,6 +149,19 @@ def test_import_caffe_is_caffepy_during_the_import_alone():
         import caffe  # noqa: F401
 
 
+def test_a_layer_may_import_caffe_in_setup(tmp_path):
+    (tmp_path / "late.py").write_text(
+        "from caffe import Layer\nclass L(Layer):\n  def setup(self, bottom, top):\n    import caffe.io\n"
+        "    self.io = caffe.io\n  def reshape(*a): pass\n"
+    )
+    try:
+        net = build('layer { name: "l" type: "Python" python_param { module: "late" layer: "L" } }')
+        assert net.layers[0].io is caffepy.io
+        assert "caffe" not in sys.modules
+    finally:
+        sys.modules.pop("late", None)
+
+
 def test_a_real_caffe_stays_what_it_is(tmp_path):
     (tmp_path / "caffe.py").write_text("from caffepy import Layer\nREAL = True\n")
     (tmp_path / "asks.py").write_text(

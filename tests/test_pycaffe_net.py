@@ -289,6 +289,17 @@ def test_forward_all_goes_through_arrays_of_any_length(deploy, engine, n):
     assert net.blobs["data"].shape == (4, 2, 5, 5)
 
 
+@pytest.mark.parametrize("n", [3, 4, 10])
+def test_forward_all_keeps_all_rows_of_an_item(tmp_path, n):
+    path = tmp_path / "n.prototxt"
+    path.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 6 } } }\n'
+        'layer { name: "r" type: "Reshape" bottom: "data" top: "rows" reshape_param { shape { dim: -1 dim: 3 } } }\n'
+    )
+    x = np.arange(6.0 * n).reshape(n, 6)
+    assert caffe.Net(path, caffe.TEST).forward_all(data=x)["rows"].tolist() == x.reshape(-1, 3).tolist()
+
+
 def test_forward_backward_all(file, engine):
     with open(file, "w") as out:
         out.write("force_backward: true\n" + DEPLOY[: DEPLOY.index('layer { name: "prob"')])
@@ -300,6 +311,15 @@ def test_forward_backward_all(file, engine):
     inner = (dy @ net.params["ip"][0].data).reshape(values["conv"].shape) * (values["conv"] > 0)
     assert_close(gradients["conv"], inner)
     assert gradients["data"].shape == x.shape
+
+
+def test_the_passes_under_their_underscored_names(file):
+    net = caffe.Net(file, caffe.TRAIN)
+    net.blobs["data"].data[...] = images()
+    last = len(net.layers) - 1
+    assert float(net._forward(0, last)) == pytest.approx(2 * float(net.blobs["loss"].data))
+    net._backward(last, 0)
+    assert all(net.params[name][0].diff.any() for name in ("conv", "ip"))
 
 
 def test_reshape(deploy, engine):
@@ -339,6 +359,18 @@ def test_set_input_arrays(tmp_path):
             out = net.forward()
             assert_close(out["twice"], 2 * x[rows])
             assert out["label"].ravel().tolist() == np.arange(4)[rows].tolist()
+
+
+def test_a_position_beyond_the_arrays_begins_again(tmp_path):
+    path = tmp_path / "n.prototxt"
+    path.write_text(
+        'layer { name: "m" type: "MemoryData" top: "data" top: "label"\n'
+        "  memory_data_param { batch_size: 2 channels: 2 height: 5 width: 5 } }\n"
+    )
+    net = caffe.Net(path, caffe.TRAIN)
+    net.set_input_arrays(images(4), np.arange(4))
+    net.layers[0].set_state({"position": 6})
+    assert [net.forward()["label"].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
 
 
 # Weights
@@ -414,6 +446,7 @@ def test_wrong_names_list_what_exists(deploy):
 
 def test_wrong_constructors(file, tmp_path):
     assert refused(lambda: caffe.Net(file, 2)) == "the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got 2"
+    assert refused(lambda: caffe.Net(file, "TEST")) == "the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got 'TEST'"
     assert refused(lambda: caffe.Net(str(tmp_path / "smal.prototxt"), caffe.TEST)) == (
         f'{tmp_path}/smal.prototxt: cannot read the file: No such file or directory\n  Did you mean "small.prototxt"?'
     )

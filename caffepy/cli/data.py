@@ -53,7 +53,7 @@ def inspect(db, backend, sheet, images):
 
 
 def _histogram(labels, width: int = 40, rows: int = 50) -> None:
-    """A line a label; only the smallest and largest classes where there are many."""
+    """A line a label, in their order; of many labels a summary and the first `rows`."""
     order = sorted(labels.items(), key=lambda item: (item[0] is None, item[0] or 0))
     most = max(labels.values(), default=1)
     if len(order) > rows:

@@ -13,13 +13,13 @@ from caffepy.errors import MissingExtraError
 def command(gpu):
     from importlib.util import find_spec
 
-    from caffepy.engine import gpu_engine
+    from caffepy.engine import check_gpu
 
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "torch", "computing on a GPU")
     ids = options.gpu_ids(gpu or "all")
     for i in ids:
-        gpu_engine(i)
+        check_gpu(i)
         click.echo(describe(i))
 
 

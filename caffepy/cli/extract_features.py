@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import click
 
@@ -41,6 +42,8 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     names, paths = blobs.split(","), dbs.split(",")
     if len(names) != len(paths):
         raise click.UsageError(f"{len(names)} blob(s) but {len(paths)} database(s): give one for each")
+    if len({os.path.abspath(path) for path in paths}) < len(paths):
+        raise click.UsageError(f"the databases {dbs} are not all different")
     log.info("Using %s", mode)
     chosen = options.choose_engine(engine, device if mode == "GPU" else "", precision=precision)
     net = Net(model, TEST, weights=weights, engine=chosen)
@@ -48,25 +51,26 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
         if name not in net.blobs:
             raise ConfigError(f'the net has no blob "{name}"', where=model, hint=did_you_mean(name, net.blobs))
     log.info("Extracting Features")
-    counts = dict.fromkeys(names, 0)
+    counts = dict.fromkeys(paths, 0)
     with ExitStack() as stack:
         puts = [stack.enter_context(create_database(path, backend)) for path in paths]
         advance = stack.enter_context(terminal.progress(handler, "extracting", batches))
         for done in range(1, batches + 1):
             net.forward_from_to()
-            for name, put in zip(names, puts):
+            chosen.settle()
+            for name, path, put in zip(names, paths, puts):
                 blob = net.blobs[name]
                 values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)
                 shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
                 for item in values:
                     datum = Datum(**shape)
                     datum.float_data.extend(item)
-                    put(b"%010d" % counts[name], datum.SerializeToString())
-                    counts[name] += 1
-                    if counts[name] % 1000 == 0:
-                        log.info("Extracted features of %d query images for feature blob %s", counts[name], name)
+                    put(b"%010d" % counts[path], datum.SerializeToString())
+                    counts[path] += 1
+                    if counts[path] % 1000 == 0:
+                        log.info("Extracted features of %d query images for feature blob %s", counts[path], name)
             advance(done)
-    for name in names:
-        if counts[name] % 1000:
-            log.info("Extracted features of %d query images for feature blob %s", counts[name], name)
+    for name, path in zip(names, paths):
+        if counts[path] % 1000:
+            log.info("Extracted features of %d query images for feature blob %s", counts[path], name)
     log.info("Successfully extracted the features!")

@@ -50,24 +50,35 @@ def choose_engine(
     """
     import os
 
-    from caffepy import parallel
     from caffepy.engine import default_engine, get_engine, gpu_count, gpu_engine
 
     if gpu and name == "numpy":
         raise ConfigError("--gpu needs the torch engine, but --engine numpy is given", hint="Leave out one of the two.")
     extra = {"precision": precision} if precision else {}
     if gpu:
-        ids = gpu_ids(gpu)
-        return gpu_engine(ids[parallel.local_rank() % len(ids)], **extra)
+        return gpu_engine(_own(gpu_ids(gpu)), **extra)
     chosen = name or os.environ.get("CAFFEPY_ENGINE")
     wants_gpu = solver is not None and solver.solver_mode == solver.GPU
     if wants_gpu and chosen != "numpy":
         count = gpu_count()
         if count:
-            return gpu_engine(parallel.local_rank() % count, **extra)
+            return gpu_engine(_own(range(count)), **extra)
         if not chosen and solver.HasField("solver_mode"):
             log.warning("solver_mode is GPU, but no GPU can be used: computing on the CPU")
     return get_engine(chosen or "numpy", **extra) if chosen or extra else default_engine()
+
+
+def _own(ids: Sequence[int]) -> int:
+    """The GPU of this process, one of several on this machine: NCCL joins no two of them on one GPU."""
+    from caffepy import parallel
+
+    number = parallel.local_rank()
+    if number >= len(ids):
+        raise ConfigError(
+            f"process {number} of this machine has no GPU left: there are {len(ids)}",
+            hint=f"Start one process a GPU, torchrun --nproc-per-node {len(ids)}, or set solver_mode: CPU.",
+        )
+    return ids[number]
 
 
 def gpu_ids(text: str) -> list[int]:
@@ -77,6 +88,9 @@ def gpu_ids(text: str) -> list[int]:
     if text == "all":
         return list(range(gpu_count())) or [0]  # GPU 0, which is then reported as missing
     try:
-        return [int(part) for part in text.split(",")]
+        ids = [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f'--gpu takes numbers separated by ",", or "all", got "{text}"') from None
+    if len(set(ids)) < len(ids):
+        raise ConfigError(f"--gpu {text} names a GPU twice", hint="Each GPU gets one process.")
+    return ids

@@ -45,7 +45,7 @@ def command(
 ):
     from caffepy import parallel
     from caffepy.cli import terminal
-    from caffepy.engine import gpu_engine
+    from caffepy.engine import check_gpu
     from caffepy.launch import launch
     from caffepy.proto import text
     from caffepy.solver import Solver
@@ -61,7 +61,7 @@ def command(
     handler = terminal.start_logging(verbose)
     if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
         for i in ids:
-            gpu_engine(i)  # a missing one is named here, not by every process
+            check_gpu(i)  # a missing one is named here, not by every process
         launch(len(ids), sys.argv[1:])
         return
     if parallel.launched() and parallel.rank():
@@ -72,7 +72,8 @@ def command(
     chosen = options.choose_engine(engine, gpu, param, precision)
     group = parallel.Group(gpu=getattr(chosen, "on_gpu", False)) if parallel.launched() else None
     # torchrun counts restarts a machine: one that was only told to start again does not know of it.
-    resume = resume or bool(group and group.any(parallel.restarted()))
+    restarted = parallel.restarted()
+    resume = resume or (group.any(restarted) if group else restarted)
     if resume:
         snapshot = snapshots.newest(snapshots.prefix(param, solver)) or snapshot
         snapshot = group.from_first(snapshot) if group else snapshot

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+import lmdb
+
 from caffepy.data.leveldb import LevelDbReader
 from caffepy.data.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
@@ -55,6 +57,8 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
         with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
             yield put
         temporary.rename(path)
+    except lmdb.Error as error:  # a full disk, a key that is too long
+        raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

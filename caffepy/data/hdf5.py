@@ -74,7 +74,7 @@ class Hdf5Rows:
                         where=path,
                         hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
                     )
-                if not h5[name].shape or h5[name].dtype.kind not in "fiu":
+                if not getattr(h5[name], "shape", ()) or h5[name].dtype.kind not in "fiu":  # a group has no shape
                     raise DataError(f'dataset "{name}" is no array of numbers', where=path)
                 lengths[name] = h5[name].shape[0]
         if len(set(lengths.values())) > 1:

@@ -30,7 +30,7 @@ def read_list(path: str | PathLike[str]) -> list[Entry]:
     """
     source = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise DataError(
             f"cannot read the list of images: {error.strerror}", where=source, hint=near_names(path)

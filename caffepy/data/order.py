@@ -55,9 +55,11 @@ class ListOrder(Order):
 def _list_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     """A walk from the list as it lies: it is kept where it stands, since the next epoch begins there."""
     with _lock:  # of nets with the same seed, each on its own thread
-        at, permutation, random = _lists.pop((seed, length), (-1, np.arange(length), None))
-        if at > epoch or random is None:
-            at, permutation, random = -1, np.arange(length), rng.mt19937(seed)
+        known = _lists.pop((seed, length), None)
+        # The list as it lies is made only where a walk begins: this is asked for every record.
+        if known is None or known[0] > epoch:
+            known = -1, np.arange(length), rng.mt19937(seed)
+        at, permutation, random = known
         while at < epoch:
             permutation = _mixed(permutation, random)
             at += 1
@@ -70,7 +72,7 @@ def _list_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
 _KEPT = 8
 """Permutations that are remembered, of a few epochs of a few sources."""
 _lock = threading.Lock()
-_lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator | None]] = {}
+_lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator]] = {}
 
 
 def _mixed(values: np.ndarray, random: np.random.Generator) -> np.ndarray:

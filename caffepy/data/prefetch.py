@@ -64,7 +64,8 @@ class Prefetcher(Generic[S, B]):
             self._thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
             self._thread.start()
         if self._held is not None:
-            self._free.put(self._held)
+            recycled, self._held = self._held, None  # before the wait, which an interrupt may end: never put it twice
+            self._free.put(recycled)
         try:
             batch, state, error = self._ready.get_nowait()
         except Empty:

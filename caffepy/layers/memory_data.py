@@ -57,6 +57,8 @@ class MemoryData(Layer):
             raise DataError(
                 "MemoryData has no data", hint="Call net.set_input_arrays(data, labels), or reset of the layer, first."
             )
+        if self.position + self.batch > len(self.data):  # a snapshot's, of other data
+            self.position = 0
         rows = slice(self.position, self.position + self.batch)
         top[0].reshape((self.batch, *self.image))
         top[1].reshape(self.batch)

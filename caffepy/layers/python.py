@@ -100,7 +100,8 @@ class Python(Layer):
         cls = find_class(p.module, p.layer)
         self._file = inspect.getfile(cls)
         self._shaped = False
-        self.user = self._call(cls, param, name="the constructor")
+        with caffe_is_caffepy():
+            self.user = self._call(cls, param, name="the constructor")
         self.user.param_str = p.param_str
         self.user.phase = phase
         self.user.blobs = ParameterBlobs(self.engine)
@@ -117,7 +118,8 @@ class Python(Layer):
         self._shaped = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self._call(self.user.setup, self._seen(bottom), self._seen(top))
+        with caffe_is_caffepy():  # some import it here only
+            self._call(self.user.setup, self._seen(bottom), self._seen(top))
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._call(self.user.reshape, self._seen(bottom), self._seen(top))

@@ -45,7 +45,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         if self.ignore is not None:
             self.valid = xp.astype(target, xp.int64) != self.ignore
             losses = xp.where(self.valid, losses, 0.0 * losses)
-        valid = xp.asarray(count) if self.valid is None else xp.sum(self.valid)
+        valid = xp.full((), count) if self.valid is None else xp.sum(self.valid)
         self.normalizer = labels.normalizer(xp, self.mode, count, x.shape[0], valid)
         top[0].data[...] = xp.sum(losses) / self.normalizer
 

@@ -29,7 +29,7 @@ class RecordedPasses:
     """Runs a net's passes: sources as ever, into the memory of their tops, then all other layers as one graph.
 
     The first passes run as ever, too. So do those for which something wants to look: a hook on the net, `debug_info`,
-    a top of a source with a new shape. What cannot be recorded is never tried again. `record` is
+    an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record` is
     `engine.torch_graph.record`; tests replace it.
     """
 
@@ -61,7 +61,7 @@ class RecordedPasses:
         if self.problem or net.param.debug_info or any(net.hooks.values()):
             return net.forward_backward()
         loss = net.forward_layers(self.sources)
-        shapes = [blob.shape for i in self.sources for blob in net.tops[i]]
+        shapes = [blob.shape for layer, tops in zip(net.layers, net.tops) if not layer.bottom_names for blob in tops]
         if shapes != self._shapes:
             self._shapes, self._repeat, self._runs = shapes, None, 0
         self._runs += 1

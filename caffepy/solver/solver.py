@@ -247,9 +247,10 @@ class Solver:
         while self.iter < stop:
             self.net.clear_param_diffs()
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
+                self._look()  # before a snapshot of the best weights
                 self.test_all()
                 if self.stopped_early:
-                    return
+                    break
             for before, _ in self.callbacks:
                 before()
             display = bool(p.display) and self.iter % p.display == 0

@@ -20,6 +20,7 @@ from caffepy.cli.terminal import start_logging
 from caffepy.data import image
 from caffepy.data.databases import guess_backend, open_database
 from caffepy.data.transformer import read_mean
+from caffepy.net import Net
 from caffepy.proto.caffe_pb2 import BlobProto, Datum
 from tests.support import GOLDEN, assert_close
 
@@ -176,6 +177,19 @@ def test_written_means_are_read_by_the_transformer(folder):
     assert np.array_equal(read_mean("mean.binaryproto"), read_mean(str(DB / "mean_color_lmdb.binaryproto")))
 
 
+def test_a_blob_may_go_into_two_databases(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "data" type: "DummyData" top: "data" dummy_data_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 } }\n'
+    )
+    Net("net.prototxt", 1).save("net.caffemodel")
+    run("extract_features net.caffemodel net.prototxt ip,ip a,b 2 lmdb")
+    for name in ("a", "b"):
+        found = open_database(name, "lmdb")
+        assert [found[i][0] for i in range(len(found))] == [b"%010d" % i for i in range(4)]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -190,6 +204,7 @@ def test_written_means_are_read_by_the_transformer(folder):
         ("compute-image-mean color_lmdb images", "images: this is a folder, not a file"),
         ("data inspect color_lmdb --sheet no/sheet.png", "no/sheet.png: there is no folder no to write into"),
         ("data inspect color_lmdb --images 0", "0 is not in the range x>=1"),
+        ("extract-features w.caffemodel m.prototxt a,b o,./o 1 lmdb", "the databases o,./o are not all different"),
         ("data inspekt color_lmdb", "Did you mean 'inspect'?"),
     ],
 )  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 from caffepy import launch
 from caffepy.cli import main, options
 from caffepy.engine import get_engine, gpu_count
-from caffepy.errors import CaffeError, MissingExtraError
+from caffepy.errors import CaffeError, ConfigError, MissingExtraError
+from caffepy.proto.caffe_pb2 import SolverParameter
 
 NET = """
 layer { name: "data" type: "DummyData" top: "data" top: "label"
@@ -73,6 +74,7 @@ def test_without_a_gpu(line, capsys):
     ("given", "says"),
     [
         ("--gpu x", '--gpu takes numbers separated by ",", or "all", got "x"\n'),
+        ("--gpu 1,1", "--gpu 1,1 names a GPU twice\n  Each GPU gets one process.\n"),
         ("--gpu 0 --engine numpy", "--gpu needs the torch engine, but --engine numpy is given\n  Leave out one"),
         ("--precision bf16", "the numpy engine knows no bf16\n  Add --engine torch, or --gpu.\n"),
     ],
@@ -111,9 +113,18 @@ def test_each_process_takes_its_gpu(two_gpus, monkeypatch):
     assert options.choose_engine(None, "1,0", precision="tf32") == "torch on cuda:0, tf32"
 
 
+@pytest.mark.parametrize("gpu", ["0,1", "all", ""])
+def test_more_processes_than_gpus(gpu, two_gpus, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="process 2 of this machine has no GPU left: there are 2\n"):
+        options.choose_engine(None, gpu, SolverParameter())
+
+
 def test_several_gpus_start_several_processes(two_gpus, monkeypatch):
     started, arguments = [], ["train", "--solver", "solver.prototxt", "--gpu", "all"]
     monkeypatch.setattr(launch, "launch", lambda count, arguments: started.append((count, arguments)))
+    # The process that starts the others computes nothing: an engine would take memory of each GPU.
+    monkeypatch.setattr("caffepy.engine.get_engine", None)
     monkeypatch.setattr(sys, "argv", ["caffepy", *arguments])
     main()
     assert started == [(2, arguments)]

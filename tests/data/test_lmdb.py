@@ -56,6 +56,12 @@ def test_transactions_of_any_size(tmp_path, batch):
     assert [LmdbReader(tmp_path / "db")[i] for i in range(5)] == records()
 
 
+def test_what_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"db: cannot write the LMDB: mdb_put: MDB_BAD_VALSIZE"):
+        write_lmdb(tmp_path / "db", [(b"k" * 600, b"value")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_any_order_of_access(db):
     reader = LmdbReader(db)
     for i in (3, 4, 0, 0, 1, 4, 2, 3, 1):

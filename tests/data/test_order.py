@@ -58,6 +58,14 @@ def test_processes_share_the_records_out(length, size, shuffle):
         assert part == whole[rank::size]
 
 
+def test_a_list_is_made_where_a_walk_begins_not_for_every_record(monkeypatch):
+    order = ListOrder(50, shuffle=True, seed=9)
+    first = order.permuted(0, 0)
+    with monkeypatch.context() as later:
+        later.setattr("caffepy.data.order.np.arange", None)
+        assert order.permuted(0, 0) == first
+
+
 def test_a_list_mixed_on_several_threads_at_once():
     order = ListOrder(200, shuffle=True, seed=5)
     expected = [order.permuted(epoch, i) for epoch in range(6) for i in range(200)]

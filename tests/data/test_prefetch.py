@@ -96,6 +96,22 @@ def test_memory_is_used_again(start):
     assert source.recycled.count(None) <= 4
 
 
+def test_an_interrupted_wait_leaves_no_memory_to_two_batches(start, monkeypatch):
+    prefetcher = start(Source(), depth=3)
+    prefetcher.next()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(prefetcher._ready, "get_nowait", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prefetcher.next()
+    for expected in range(1, 9):
+        wait_until(lambda: prefetcher._ready.full())
+        assert prefetcher.next() == [expected]
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
 def test_an_error_reaches_the_reader_behind_the_good_batches(start):
     prefetcher = start(Source(fails_at=2))
     assert [prefetcher.next()[0] for _ in range(2)] == [0, 1]

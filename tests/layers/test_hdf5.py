@@ -109,6 +109,14 @@ def test_a_missing_dataset(source):
         layer("HDF5Data", options(source), tops="data other")
 
 
+def test_a_group_is_no_dataset(source, tmp_path):
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["label"] = np.zeros(3)
+        file.create_group("data")
+    with pytest.raises(CaffeError, match=r'0.h5: dataset "data" is no array of numbers'):
+        layer("HDF5Data", options(source))
+
+
 def test_a_file_that_is_cut_off(source, tmp_path):
     path = tmp_path / "2.h5"
     path.write_bytes(path.read_bytes()[:600])

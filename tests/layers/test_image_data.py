@@ -81,6 +81,11 @@ def test_root_folder_is_put_in_front(listed, tmp_path):
     assert np.array_equal(batches(net, 1)[0][0][0], pictures(7)[1])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(listed):
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())
+    assert list(batches(layer("ImageData", options(listed)), 1)[0][1]) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("lines", "settings", "message"),
     [

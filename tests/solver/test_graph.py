@@ -73,6 +73,20 @@ def test_another_shape_is_recorded_anew():
     assert stand_in.recordings == 2
 
 
+def test_another_shape_of_an_input_is_recorded_anew():
+    net = """
+        layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 6 dim: 2 } } }
+        layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 1 } }
+        layer { name: "loss" type: "Reduction" bottom: "ip" top: "loss" loss_weight: 1 }
+    """
+    stand_in = StandIn()
+    trained = recorded(solver(lazy(), net=net), stand_in)
+    trained.step(5)
+    trained.net.engine_blobs["data"].reshape(3, 2)
+    trained.step(5)
+    assert stand_in.recordings == 2
+
+
 def test_who_looks_in_between_gets_plain_passes():
     stand_in, seen = StandIn(), []
     trained = recorded(solver(lazy()), stand_in)

@@ -103,3 +103,13 @@ def test_a_loss_that_is_no_number_is_reported_at_the_next_look():
     trained.net.learnable_params[0].blob.data[...] = float("nan")
     with pytest.raises(NotFiniteError, match='iteration 4: loss = nan; layer "conv"'):
         trained.step(9)
+
+
+def test_a_loss_that_is_no_number_ends_training_before_a_test_and_its_snapshot(tmp_path):
+    tests = "test_iter: 1 test_interval: 3 test_initialization: false"
+    trained = solver(lazy(), f'{tests} snapshot_best: "accuracy" snapshot_prefix: "{tmp_path}/out"')
+    trained.step(2)
+    trained.net.learnable_params[0].blob.data[...] = float("nan")
+    with pytest.raises(NotFiniteError, match="iteration 3: loss = nan"):
+        trained.step(4)
+    assert not list(tmp_path.glob("out*"))
