@@ -22,7 +22,7 @@ def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratc
         winograd.forward(x, w, bias, y, plan, group, run, scratch, threads)
         return
     w = np.ascontiguousarray(w)
-    work = _tiles(n, tuple(out), w[0].size, threads)
+    work = _tiles(n, tuple(out), w, threads)
     channels, outputs = x.shape[-1] // group, w.shape[0] // group
     matrices = [w[g * outputs : (g + 1) * outputs].reshape(outputs, -1).T for g in range(group)]
 
@@ -50,7 +50,7 @@ def grad_weights(x, dy, dw, window: Window, group: int, run: Run, scratch: Scrat
         winograd.grad_weights(x, dy, dw, plan, group, run, scratch, threads)
         return
     depth = dw[0].size
-    work = _tiles(n, tuple(out), depth, threads)
+    work = _tiles(n, tuple(out), dw, threads)
     channels, outputs = x.shape[-1] // group, dw.shape[0] // group
     parts = min(threads, len(work))
     sums = np.zeros((parts, dw.shape[0], depth), dw.dtype)
@@ -99,7 +99,7 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
     size = dx.shape[1:-1]
     w = np.ascontiguousarray(w)
     channels, outputs = dx.shape[-1] // group, w.shape[0] // group
-    work = _tiles(n, tuple(out), w[0].size, threads)
+    work = _tiles(n, tuple(out), w, threads)
     if not work:
         return
     images = max(1, work[0].images.stop)
@@ -131,9 +131,9 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
     run(task, -(-n // images))
 
 
-def _tiles(n: int, out: Ints, depth: int, parts: int) -> list[Tile]:
-    """Tiles of output rows, whose columns are `depth` deep."""
-    return tiles(n, out[0] if out else 1, prod(out[1:]) * depth * 4, parts)
+def _tiles(n: int, out: Ints, w, parts: int) -> list[Tile]:
+    """Tiles of output rows, measured by their columns."""
+    return tiles(n, out[0] if out else 1, prod(out[1:]) * w[0].nbytes, w.nbytes, parts)
 
 
 def _seen(x, tile: Tile, out, window: Window, scratch: Scratch):

@@ -105,7 +105,7 @@ def forward(x, w, bias, y, plan: Plan, group: int, run: Run, scratch: Scratch, t
     """y = x * w + bias (cross-correlation)."""
     channels, outputs = x.shape[-1] // group, w.shape[0] // group
     filters = np.matmul(plan.matrices.weights, _taps(w, plan))  # (O, n, depth)
-    work = _tiles(x, y, plan, threads)
+    work = _tiles(x, y, w, plan, threads)
 
     def task(i: int) -> None:
         tile = work[i]
@@ -129,7 +129,7 @@ def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, 
     """dw += the gradient of the weights, G^T [(B^T x) * (A dy)]; partial sums are added in a fixed order."""
     channels, outputs = x.shape[-1] // group, dw.shape[0] // group
     depth = plan.stride * prod(dw.shape[2:])
-    work = _tiles(x, dy, plan, threads)
+    work = _tiles(x, dy, dw, plan, threads)
     parts = min(threads, len(work))
     sums = np.zeros((parts, plan.n, dw.shape[0], depth), dw.dtype)
 
@@ -157,7 +157,7 @@ def grad_data(dy, w, bias, dx, plan: Plan, group: int, run: Run, scratch: Scratc
     inside = tuple(slice(p, p + size) for p, size in zip(pad, dx.shape[1:-1]))
     seen = (plan.groups_of_rows - 1) * plan.m + plan.n
     blocks = max(seen, -(-(plan.pad + height) // plan.stride))  # of `stride` rows
-    work = _tiles(dx, dy, plan, threads)
+    work = _tiles(dx, dy, w, plan, threads)
     images = max(1, work[0].images.stop) if work else 1  # whole images: groups of rows overlap
 
     def task(i: int) -> None:
@@ -187,10 +187,10 @@ def grad_data(dy, w, bias, dx, plan: Plan, group: int, run: Run, scratch: Scratc
     run(task, -(-n // images))
 
 
-def _tiles(x, y, plan: Plan, threads: int) -> list[Tile]:
+def _tiles(x, y, w, plan: Plan, threads: int) -> list[Tile]:
     """Tiles whose rows are groups of m output rows."""
     row = plan.stride * prod(x.shape[2:]) + prod(y.shape[2:])
-    return tiles(y.shape[0], plan.groups_of_rows, 4 * plan.n * row, threads)
+    return tiles(y.shape[0], plan.groups_of_rows, 4 * plan.n * row, w.nbytes, threads)
 
 
 def _taps(w, plan: Plan) -> np.ndarray:

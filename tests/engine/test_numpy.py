@@ -159,6 +159,7 @@ case_of = cache(Case)
 @pytest.fixture(params=TILES)
 def tiled(request, monkeypatch):
     monkeypatch.setattr(lowering, "TILE_BYTES", TILES[request.param])
+    monkeypatch.setattr(lowering, "TIMES_WEIGHTS", 0)
 
 
 @pytest.fixture(params=["chosen", "filtered", "plain"])
@@ -205,7 +206,7 @@ def test_conv_grad_weights_are_added(engine, tiled, method, name):
 def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, rows, row_bytes):
     monkeypatch.setattr(lowering, "TILE_BYTES", tile_bytes)
     covered = np.zeros((n, rows), int)
-    for tile in lowering.tiles(n, rows, row_bytes, 2):
+    for tile in lowering.tiles(n, rows, row_bytes, 0, 2):
         covered[tile.images, tile.rows] += 1
     assert (covered == 1).all()
 
