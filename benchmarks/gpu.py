@@ -48,9 +48,13 @@ def eager(net_file: str, device: str, precision: str) -> Callable[[], object]:
             return super().tensor(array).to(device)
 
     peer = OnDevice(net_file, channels_last=True)
+    # Our engine asks cuDNN for deterministic algorithms, in the whole process.
+    own_switches = {"enabled": True, "benchmark": False, "deterministic": False, "allow_tf32": precision == "tf32"}
 
     def step() -> None:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+        with torch.backends.cudnn.flags(**own_switches), autocast:
+            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
             peer.forward_backward()
 
     return step
@@ -70,7 +74,6 @@ def compare(name: str, device: str, precision: str, rounds: int) -> dict[str, fl
     import torch
 
     on_gpu = device.startswith("cuda")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     wait = (lambda: torch.cuda.synchronize(device)) if on_gpu else (lambda: None)
     with tempfile.TemporaryDirectory() as folder:
         net_file = f"{folder}/{name}.prototxt"

@@ -21,11 +21,7 @@ def input_arrays(net: Net, x: Any, y: Any = None, needed: Sequence[str] | None =
 
     All of `needed` (default: all inputs) must be there. Raises ConfigError and ShapeError that name the inputs.
     """
-    if not net.inputs:
-        raise ConfigError(
-            "the net has no Input layer to take arrays: its data layers bring the data",
-            hint="Use a definition with Input layers, or run net.forward() and solver.step().",
-        )
+    check_inputs(net)
     arrays: dict[str, Any] = {}
     for values, name in zip((x, y), (*net.inputs, "y")):
         if isinstance(values, Mapping):
@@ -46,6 +42,15 @@ def input_arrays(net: Net, x: Any, y: Any = None, needed: Sequence[str] | None =
     if len(set(lengths.values())) > 1 or not all(lengths.values()):
         raise ShapeError(f"the arrays must have one length, at least 1; they have {lengths}")
     return out
+
+
+def check_inputs(net: Net) -> None:
+    """Raises ConfigError if no array can be given to the net."""
+    if not net.inputs:
+        raise ConfigError(
+            "the net has no Input layer to take arrays: its data layers bring the data",
+            hint="Use a definition with Input layers, or run net.forward() and solver.step().",
+        )
 
 
 def _items(net: Net, name: str, values: np.ndarray) -> np.ndarray:

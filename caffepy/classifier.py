@@ -43,7 +43,8 @@ class Classifier(Net):
     def predict(self, inputs: Sequence[Any], oversample: bool = True) -> np.ndarray:  # type: ignore[override]
         """The net's first output for each picture (H, W, K) of `inputs`: (N, classes).
 
-        `oversample` averages over ten crops (`caffepy.io.oversample`), otherwise the centre alone is taken.
+        `oversample` averages over ten crops (`caffepy.io.oversample`), which makes one axis of the classes' axes;
+        otherwise the centre alone is taken, and the output keeps its shape.
         """
         if not len(inputs) or any(np.ndim(picture) != 3 for picture in inputs):
             shapes = [np.shape(picture) for picture in inputs[:3]]
@@ -56,9 +57,7 @@ class Classifier(Net):
             height, width = self.crop_dims
             pictures = pictures[:, top : top + height, left : left + width]
         predictions = forward_pictures(self, self.transformer, pictures)
-        if oversample:
-            predictions = predictions.reshape(len(inputs), -1, *predictions.shape[1:]).mean(axis=1)
-        return predictions.reshape(len(inputs), -1)
+        return predictions.reshape(len(inputs), 10, -1).mean(axis=1) if oversample else predictions
 
 
 def transformer_of(

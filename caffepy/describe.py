@@ -33,6 +33,7 @@ def describe(path: str) -> str:
             return reader(path)
         except CaffeError:
             continue
+    weights.read_bytes(path)  # where it cannot be read, that is what is wrong
     raise DataError("this is no caffemodel, solver state, mean file or definition", where=path)
 
 

@@ -76,12 +76,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def near_names(path: str | os.PathLike[str]) -> str:
-    """A sentence that offers the file of the nearest name in the same folder."""
+    """A sentence that offers the file of the nearest name in the same folder; empty if the name is right."""
     path = Path(path)
-    if not path.parent.is_dir():
-        place = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
-        return f"There is no folder {path.parent}{place}."
-    names = [p.name for p in path.parent.iterdir() if p.name != path.name]
+    try:
+        if path.exists():
+            return ""
+        if not path.parent.is_dir():
+            place = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
+            return f"There is no folder {path.parent}{place}."
+        names = [p.name for p in path.parent.iterdir() if p.name != path.name]
+    except OSError:  # a folder that may not be looked into
+        return ""
     # Compared without the extension that they share: it would make any two names near.
     stems = {Path(name).stem: name for name in names if Path(name).suffix == path.suffix}
     if near := nearest(path.stem, stems):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -180,8 +181,8 @@ def _parted(
     net: Net, arrays: dict[str, np.ndarray], split: float, data: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
     """The arrays to train on, and those for validation or None."""
-    if not 0 <= split < 1:
-        raise ConfigError(f"validation_split is a share from 0 up to, not including, 1, got {split:g}")
+    if not isinstance(split, Real) or not 0 <= split < 1:
+        raise ConfigError(f"validation_split is a share from 0 up to, not including, 1, got {split!r}")
     if data is not None:
         return arrays, input_arrays(net, *(data if isinstance(data, (tuple, list)) else (data,)))
     length = length_of(arrays)
@@ -272,7 +273,7 @@ def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> 
             fill(runner, batch)
             runner.forward_from_to()
             add_outputs(runner, length_of(batch), sums)
-    runner.engine.settle()
+    runner.settle()
     return {name: float(value) / length for name, value in sums.items()}
 
 

@@ -35,11 +35,13 @@ def layered(width: Mapping[str, float], edges: Iterable[tuple[str, str]]) -> Lay
         passes = [(start, r) for r in range(row[start] + 1, row[end])]
         row.update({key: key[1] for key in passes})
         routes[start, end] = [start, *passes, end]
-    above, below = defaultdict(set), defaultdict(set)
+    # Ordered sets: the order of a sum tells in its last bits.
+    above: dict[Hashable, dict[Hashable, None]] = defaultdict(dict)
+    below: dict[Hashable, dict[Hashable, None]] = defaultdict(dict)
     for route in routes.values():
         for one, next_ in pairwise(route):
-            above[next_].add(one)
-            below[one].add(next_)
+            above[next_][one] = None
+            below[one][next_] = None
     rows: dict[int, list[Hashable]] = defaultdict(list)
     for key, r in row.items():
         rows[r].append(key)

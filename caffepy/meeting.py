@@ -38,6 +38,16 @@ def meet(store: Any, rank: int, size: int, patience: float = 300) -> str:
     return name
 
 
+def exchange(store: Any, rank: int, size: int, value: str) -> list[str]:
+    """What each of the processes says, in their order; for processes that have met, in a store of their own."""
+    store.set(f"caffepy/says/{rank}", value)
+    said = [store.get(f"caffepy/says/{other}").decode() for other in range(size)]
+    store.set(f"caffepy/heard/{rank}", "1")
+    if not rank:  # the store may end with this process, should what it heard be a reason to
+        store.wait([f"caffepy/heard/{other}" for other in range(size)])
+    return said
+
+
 def _pause(deadline: float, problem: str) -> None:
     if time.monotonic() > deadline:
         raise TimeoutError(problem)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
 
 from caffepy.errors import ConfigError, did_you_mean
 
@@ -24,6 +25,13 @@ class Named(dict[str, V]):
 
     def __missing__(self, name: object) -> NoReturn:
         raise unknown(self.kind, name, self)
+
+
+def listed(names: Any) -> list[Any]:
+    """The names of blobs that an argument gives: one, or several, or None for none."""
+    if names is None:
+        return []
+    return list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
 
 
 def unknown(kind: str, name: object, known) -> UnknownNameError:

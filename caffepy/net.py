@@ -18,7 +18,7 @@ from caffepy.errors import CaffeError, ConfigError, ShapeError
 from caffepy.files import check_writable
 from caffepy.graph import Graph
 from caffepy.host import for_scripts
-from caffepy.named import Named, unknown
+from caffepy.named import Named, listed, unknown
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState
 
@@ -60,6 +60,10 @@ class Net(Graph):
             if phase in ("TRAIN", "TEST"):
                 raise ConfigError(f"the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got {phase!r}")
             phase, weights, level = level, phase, None  # type: ignore[assignment]
+        if isinstance(level, (str, PathLike)):
+            raise ConfigError(
+                f"level is a number, got {level!r}", hint="Name the weights: Net(file, phase, weights=...)"
+            )
         definition = text.definition(network_file)
         param = NetParameter()
         param.CopyFrom(definition.param)
@@ -148,6 +152,14 @@ class Net(Graph):
         self.backward_from_to()
         return loss
 
+    def settle(self) -> None:
+        """Where the engine is lazy, raise what this net's layers have refused since the last call: labels, indices."""
+        if self.engine.lazy:
+            found = zip(self._places, [layer.put_off() for layer in self.layers])  # of all layers: once is enough
+            for place, error in found:
+                if error is not None:
+                    raise error.at(place)
+
     def reshape(self) -> None:
         """Propagate the inputs' shapes to all layers. Forward does so by itself."""
         for i, layer in enumerate(self.layers):
@@ -170,13 +182,13 @@ class Net(Graph):
         """
         first = self._layer_index(start, 0)
         last = self._layer_index(end, len(self.layers) - 1)
-        names = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
+        names = [*(self.outputs if end is None else self.top_names[end]), *listed(blobs)]
         for name in names:
             _ = self.engine_blobs[name]
         if inputs:
             self._fill("data", inputs, self.inputs, "inputs")
         self.forward_from_to(first, last)
-        self.engine.settle()
+        self.settle()
         return {name: self.engine_blobs[name].host("data") for name in names}
 
     def backward(
@@ -189,7 +201,7 @@ class Net(Graph):
         """
         first = self._layer_index(start, len(self.layers) - 1)
         last = self._layer_index(end, 0)
-        names = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
+        names = [*(self.inputs if end is None else self.bottom_names[end]), *listed(diffs)]
         for name in names:
             _ = self.engine_blobs[name]
         if gradients:
@@ -270,8 +282,8 @@ class Net(Graph):
 
     # Arrays of any length
 
-    def predict(self, x: Any, batch_size: int | None = None, output: str | None = None) -> Any:
-        """The values of the net's outputs, or of the blob `output`, for every item of `x`, an array or a dict.
+    def predict(self, x: Any, batch_size: int | None = None, output: str | Sequence[str] | None = None) -> Any:
+        """The values of the net's outputs, or of the blob(s) `output`, for every item of `x`, an array or a dict.
 
             probabilities = net.predict(images)  # (n, 10)
             features = net.predict(images, batch_size=64, output="fc7")  # (n, 4096)
@@ -421,6 +433,6 @@ class Net(Graph):
 
     def output_values(self) -> Iterator[tuple[str, float, Any]]:
         """Name, loss weight and host array of each output blob."""
-        self.engine.settle()
+        self.settle()
         for name in self.outputs:
             yield name, self.blob_loss_weights.get(name, 0.0), self.engine_blobs[name].host()

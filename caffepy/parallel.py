@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from caffepy import rng
-from caffepy.errors import MissingExtraError
+from caffepy.errors import ConfigError, MissingExtraError
 from caffepy.launch import WorkerLostError
-from caffepy.meeting import meet
+from caffepy.meeting import exchange, meet
 
 if TYPE_CHECKING:
     from caffepy.blob import Blob
@@ -56,7 +56,7 @@ class Group:
             raise MissingExtraError("torch", "torch", "training in several processes") from None
         self._torch, self._dist = torch, dist
         if not dist.is_initialized():
-            self._join("nccl" if gpu else "gloo")
+            self._join(gpu)
         # Decisions are made on the host: on GPUs this spares the wait for the device.
         self._decisions = dist.new_group(backend="gloo") if gpu else None
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -65,13 +65,32 @@ class Group:
         self.seed = 0
         """Of the random numbers of all processes but the first."""
 
-    def _join(self, backend: str) -> None:
-        store, number, size = next(self._dist.rendezvous("env://"))
+    def _join(self, gpu: bool) -> None:
         try:
+            store, number, size = next(self._dist.rendezvous("env://"))
             fresh = self._dist.PrefixStore(meet(store, number, size), store)
+            devices = exchange(fresh, number, size, "a GPU" if gpu else "the CPU")
+        except ValueError as error:
+            raise ConfigError(
+                f"this process is to train with others, but cannot find them: {error}",
+                hint="Start it by caffepy train --gpu 0,1, or by torchrun, which set these variables; to train alone, "
+                "unset LOCAL_RANK and WORLD_SIZE.",
+            ) from None
         except TimeoutError as error:
             raise WorkerLostError(str(error), hint="Start all processes within minutes of each other.") from None
-        self._dist.init_process_group(backend, store=fresh, rank=number, world_size=size)
+        except RuntimeError as error:
+            address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            raise WorkerLostError(
+                f"the first process cannot be reached at {address}: {_said(error)}",
+                hint="Look whether it runs, and whether MASTER_ADDR (torchrun: --rdzv-endpoint) names its machine.",
+            ) from None
+        for i, device in enumerate(devices):
+            if device != devices[0]:
+                raise ConfigError(
+                    f"process 0 computes on {devices[0]}, but process {i} on {device}",
+                    hint="Give all the same --gpu, --engine and solver_mode; the machines need the same PyTorch.",
+                )
+        self._dist.init_process_group("nccl" if gpu else "gloo", store=fresh, rank=number, world_size=size)
 
     def attach(self, solver: Solver) -> None:
         """Share records, start from rank 0's weights, average gradients before each update; rank 0 tests and writes.
@@ -79,6 +98,7 @@ class Group:
         With `layer_wise_reduce` (the default) a layer's gradients travel while the layers before it go backward.
         """
         self.solver = solver
+        self._check_same_net()
         self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
@@ -96,6 +116,14 @@ class Group:
     def close(self) -> None:
         """Leave the group, at the end of training."""
         self._dist.destroy_process_group()
+
+    def _check_same_net(self) -> None:
+        shapes = [tuple(param.blob.shape) for param in self.solver.net.learnable_params]
+        if self.any(shapes != self.from_first(shapes)):
+            raise ConfigError(
+                "the processes train different nets: the shapes of their parameters are not the same",
+                hint="Give all the same solver and net files.",
+            )
 
     def _share_records(self) -> None:
         """Shares of one order: rank 0's, for without `random_seed` every process has drawn another one."""
@@ -205,10 +233,17 @@ class Group:
     def _call(self, function: Any, *args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
+        except self._torch.OutOfMemoryError:  # a RuntimeError, too
+            raise
         except RuntimeError as error:
             last = getattr(getattr(self, "solver", None), "last_snapshot", "")
             raise WorkerLostError(
-                f"process {self.rank} of {self.size} has lost another one: {str(error).splitlines()[0]}",
+                f"process {self.rank} of {self.size} has lost another one, or cannot talk to it: {_said(error)}",
                 hint=f"Start again with --resume{f' (the last snapshot is {last})' if last else ''}, "
                 "or under torchrun --max-restarts, which does it by itself.",
             ) from None
+
+
+def _said(error: Exception) -> str:
+    """The message without the stack of C++ functions that PyTorch appends."""
+    return str(error).partition("\nException raised from")[0].strip() or type(error).__name__

@@ -7,22 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.arrays import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
+from caffepy.arrays import batch_length, check_inputs, fill, inference_net, input_arrays, length_of, sizes_kept
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.named import listed
 from caffepy.net import Net
 
 
-def predict(net: Net, x: Any, batch_size: int | None = None, output: str | None = None) -> Any:
-    """The values of the net's outputs, or of the blob `output`, for every item of `x`.
+def predict(net: Net, x: Any, batch_size: int | None = None, output: str | Sequence[str] | None = None) -> Any:
+    """The values of the net's outputs, or of the blob(s) `output`, for every item of `x`.
 
         probabilities = net.predict(images)                # (n, 10)
         features = net.predict(images, output="fc7")       # (n, 4096)
 
     `x` is an array for the first Input or a dict by input name. Returns an array, or a dict by name where the net
-    has several outputs with values for each item. Only the layers that lead to them run, in the TEST phase.
+    has several outputs with values for each item, or where `output` is a list. Only the layers that lead to them run,
+    in the TEST phase.
     """
+    check_inputs(net)
     runner = inference_net(net)
-    names = [output] if output is not None else _outputs(runner)
+    names = _outputs(runner) if output is None else listed(output)
     layers = _leading_to(runner, names)
     read = {*names}.union(*(runner.names_of_bottoms[i] for i in layers))
     arrays = input_arrays(runner, x, needed=[name for name in runner.inputs if name in read])
@@ -37,8 +40,8 @@ def predict(net: Net, x: Any, batch_size: int | None = None, output: str | None 
                 if name not in out:
                     out[name] = np.empty((length, *part.shape[1:]), np.float32)
                 out[name][start : start + size] = part
-    runner.engine.settle()
-    return out[names[0]] if len(names) == 1 else out
+    runner.settle()
+    return out[names[0]] if len(names) == 1 and (output is None or isinstance(output, str)) else out
 
 
 def _of_each_item(net: Net, name: str, items: int) -> np.ndarray:

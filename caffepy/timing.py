@@ -50,6 +50,7 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
     net.forward_backward()
+    net.settle()
     waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
     waited = sum(layer.data_wait for layer in waits)
     start = clock()
@@ -63,6 +64,8 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
             net.backward_layer(i)
             backward[i] += clock() - before
         advance(done)
+    total = clock() - start
+    net.settle()
     scale = 1000 / iterations
     return Times(
         [(layer.name, layer.type) for layer in net.layers],
@@ -71,7 +74,7 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
         [t * scale for t in backward],
         sum(forward) * scale,
         sum(backward) * scale,
-        (clock() - start) * scale,
+        total * scale,
         (sum(layer.data_wait for layer in waits) - waited) * scale if waits else None,
     )
 

@@ -146,6 +146,27 @@ def test_lines_run_beside_the_nodes():
         assert abs(layout.x[beside] - layout.x[node]) > width[node] / 2
 
 
+class Salted(str):
+    """A name with the hash of another run."""
+
+    salt = 0
+
+    def __hash__(self):
+        return hash((Salted.salt, str(self)))
+
+
+def test_a_layout_is_the_same_in_every_run(monkeypatch):
+    random = np.random.default_rng(0)
+    names = [Salted(f"n{i}") for i in range(40)]
+    edges = [(names[i], names[j]) for j in range(1, 40) for i in random.integers(0, j, 3)]
+    sizes = random.uniform(20, 90, 40).tolist()
+    found = []
+    for salt in range(4):
+        monkeypatch.setattr(Salted, "salt", salt)
+        found.append(list(layered(dict(zip(names, sizes)), edges).x.values()))
+    assert found[0] == found[1] == found[2] == found[3]
+
+
 def test_spread_is_the_nearest_without_overlap():
     assert spread([0, 1000], [10, 20], [1, 1]) == [0, 1000]
     # Both want 0: they move apart by half of what they need, or the heavier one less.

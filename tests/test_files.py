@@ -92,5 +92,19 @@ def test_near_names(tmp_path, name, expected):
     assert near_names(tmp_path / name) == (f'Did you mean "{expected}"?' if expected else "")
 
 
+def test_nothing_is_near_a_name_that_is_right(tmp_path):
+    for existing in ("train_lmdb1", "train_lmdb2"):
+        (tmp_path / existing).touch()
+    assert near_names(tmp_path / "train_lmdb1") == ""
+
+
+def test_a_folder_that_may_not_be_looked_into_has_no_near_names(tmp_path, monkeypatch):
+    def forbidden(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    assert near_names(tmp_path / "a") == ""
+
+
 def test_a_missing_folder_is_said(tmp_path):
     assert near_names(tmp_path / "a" / "b") == f"There is no folder {tmp_path}/a."

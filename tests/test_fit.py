@@ -227,6 +227,9 @@ def test_outputs_of_each_item():
     assert list(both) == ["label", "p"]
     assert both["label"].ravel().tolist() == list(range(10))
     assert_close(both["p"].sum(1), np.ones(10))
+    asked = net.predict({"data": x}, output=["hidden", "score"])
+    assert {name: values.shape for name, values in asked.items()} == {"hidden": (10, 16), "score": (10, 2)}
+    assert list(net.predict({"data": x}, output=["score"])) == ["score"]
     net = build(NET[: NET.index('layer { name: "label"')]
                 + 'layer { name: "p" type: "Softmax" bottom: "data" top: "p" }', caffe.TEST)  # fmt: skip
     assert net.predict(x).shape == (10, 4)
@@ -272,6 +275,9 @@ def test_wrong_calls_say_what_to_do():
     assert refused(lambda: net.fit(x, y, validation_split=1)) == (
         "validation_split is a share from 0 up to, not including, 1, got 1"
     )
+    assert refused(lambda: net.fit(x, y, validation_split="a")) == (
+        "validation_split is a share from 0 up to, not including, 1, got 'a'"
+    )
     assert refused(lambda: net.fit(x, y, batch_size=0)) == "batch_size must be at least 1, got 0"
     assert 'no field "base_rate"' in refused(lambda: net.fit(x, y, solver={"base_rate": 1}))
     assert "unknown solver type" in refused(lambda: net.fit(x, y, solver={"type": "adam", "base_lr": 1}))
@@ -280,7 +286,8 @@ def test_wrong_calls_say_what_to_do():
         'the net has no loss to make smaller\n  Add a layer such as type: "SoftmaxWithLoss".'
     )
     data = build('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 1 } } }')
-    assert refused(lambda: data.predict(x, output="d")) == (
-        "the net has no Input layer to take arrays: its data layers bring the data\n"
-        "  Use a definition with Input layers, or run net.forward() and solver.step()."
-    )
+    for output in ("d", None):
+        assert refused(lambda output=output: data.predict(x, output=output)) == (
+            "the net has no Input layer to take arrays: its data layers bring the data\n"
+            "  Use a definition with Input layers, or run net.forward() and solver.step()."
+        )

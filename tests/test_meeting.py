@@ -8,7 +8,7 @@ import pytest
 
 dist = pytest.importorskip("torch").distributed
 
-from caffepy.meeting import meet  # noqa: E402
+from caffepy.meeting import exchange, meet  # noqa: E402
 
 
 def start(store, size: int) -> set[str]:
@@ -28,3 +28,10 @@ def test_a_process_that_does_not_come_is_named():
         meet(dist.HashStore(), 0, 3, 0.05)
     with pytest.raises(TimeoutError, match="the first process does not answer"):
         meet(dist.HashStore(), 1, 3, 0.05)
+
+
+def test_all_hear_what_each_says():
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as pool:
+        heard = list(pool.map(lambda rank: exchange(store, rank, 3, f"I am {rank}"), (2, 0, 1)))
+    assert heard == [["I am 0", "I am 1", "I am 2"]] * 3

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from caffepy import weights
-from caffepy.errors import CaffeError
-from caffepy.launch import launch
-from tests.support import assert_close
+from caffepy import weights  # noqa: E402
+from caffepy.errors import CaffeError, ConfigError  # noqa: E402
+from caffepy.launch import WorkerLostError, launch  # noqa: E402
+from caffepy.parallel import Group  # noqa: E402
+from tests.support import assert_close  # noqa: E402
 
 NET = """
 layer {{ name: "data" type: "HDF5Data" top: "data" top: "label"
@@ -257,3 +260,108 @@ sys.exit(0 if len(heard) == 1 else 9)
 
     threading.Thread(target=interrupt, daemon=True).start()
     launch(2, ["train"])
+
+
+def test_a_signal_while_processes_start_reaches_all(monkeypatch, tmp_path):
+    program = f"""
+import os, signal, sys, time
+from pathlib import Path
+heard = []
+signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
+Path({str(tmp_path)!r}, "ready" + os.environ["RANK"]).touch()
+for _ in range(500):
+    time.sleep(0.01)
+    if heard:
+        sys.exit(0)
+sys.exit(9)
+"""
+    original, missed = subprocess.Popen, []
+    before = signal.signal(signal.SIGHUP, lambda *_: missed.append(1))
+
+    def start(command, **options):
+        process = original([sys.executable, "-c", program], **options)
+        while not Path(tmp_path, f"ready{options['env']['RANK']}").exists():
+            time.sleep(0.01)
+        if options["env"]["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGHUP)
+        return process
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    try:
+        launch(2, ["train"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not missed
+
+
+def test_a_killed_launcher_leaves_nothing_behind():
+    worker = "from caffepy import launch; launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    program = f"""
+import subprocess, sys
+from caffepy.launch import launch
+original = subprocess.Popen
+subprocess.Popen = lambda command, **rest: original([sys.executable, "-c", {worker!r}], **rest)
+launch(2, ["train"])
+"""
+    pipe = subprocess.PIPE
+    launcher = subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe, text=True)
+    assert [launcher.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    launcher.kill()
+    # All that have the other ends of these pipes are gone, or this would wait for 60 seconds.
+    assert launcher.communicate(timeout=30) == ("", "error: the process that started this one is gone\n" * 2)
+
+
+def test_processes_on_different_devices_are_refused(monkeypatch):
+    store, ranks = torch.distributed.HashStore(), [0, 1]
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda method: iter([(store, ranks.pop(), 2)]))
+
+    def join(gpu: bool) -> str:
+        with pytest.raises(ConfigError) as caught:
+            Group(gpu)
+        return caught.value.message
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(join, [True, False])
+    assert first == second
+    orders = ("a GPU", "the CPU"), ("the CPU", "a GPU")
+    assert first in [f"process 0 computes on {one}, but process 1 on {other}" for one, other in orders]
+
+
+def test_a_first_process_that_cannot_be_reached(monkeypatch):
+    def rendezvous(method):
+        raise torch.distributed.DistNetworkError("The client socket has timed out\nException raised from here:\n#0 ...")
+
+    monkeypatch.setattr(torch.distributed, "rendezvous", rendezvous)
+    monkeypatch.setenv("MASTER_ADDR", "nowhere")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(WorkerLostError) as caught:
+        Group(gpu=False)
+    assert caught.value.message == (
+        "the first process cannot be reached at nowhere:29500: The client socket has timed out"
+    )
+
+
+@pytest.fixture
+def group():
+    """One of two processes, without the other."""
+    group = Group.__new__(Group)
+    group._torch, group.rank, group.size = torch, 0, 2
+    return group
+
+
+def test_only_a_lost_process_is_called_one(group):
+    def fail(error):
+        raise error
+
+    with pytest.raises(torch.OutOfMemoryError):
+        group._call(fail, torch.OutOfMemoryError("CUDA out of memory"))
+    lost = "process 0 of 2 has lost another one, or cannot talk to it: Connection closed"
+    with pytest.raises(WorkerLostError, match=lost):
+        group._call(fail, RuntimeError("Connection closed"))
+
+
+def test_different_nets_are_refused(group):
+    group.solver = SimpleNamespace(net=SimpleNamespace(learnable_params=[]))
+    group.from_first, group.any = lambda value: [(3, 2)], lambda condition: condition
+    with pytest.raises(ConfigError, match="the processes train different nets"):
+        group.attach(group.solver)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.util import spec_from_file_location
 
 import numpy as np
 import pytest
 
 import caffepy
+from caffepy import alias
 from caffepy.engine import get_engine
 from caffepy.errors import ConfigError
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
@@ -81,8 +84,18 @@ ALL = [*ENGINES, "far"]
 def module(tmp_path, monkeypatch):
     (tmp_path / "pycaffe_layers.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
+    forget_caffe()
     yield tmp_path / "pycaffe_layers.py"
-    sys.modules.pop("pycaffe_layers", None)
+    forget_caffe()
+    for name in ("pycaffe_layers", "late", "asks"):
+        sys.modules.pop(name, None)
+
+
+def forget_caffe():
+    """As if no Python layer had been loaded."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, (alias._Alias, Elsewhere))]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "caffe"]:
+        del sys.modules[name]
 
 
 def engine_of(name):
@@ -137,41 +150,58 @@ def test_parameters_are_trained_and_saved(engine, tmp_path):
     assert_close(net.params["scale"][0].data, [s])
 
 
-def test_import_caffe_is_caffepy_during_the_import_alone():
-    assert "caffe" not in sys.modules
+def test_import_caffe_is_caffepy_once_there_is_a_python_layer():
+    with pytest.raises(ModuleNotFoundError):
+        import caffe
     build()
+    build()
+    import caffe
+
     import caffepy.proto.caffe_pb2 as messages
 
+    assert caffe is caffepy
     assert [caffepy, caffepy, messages, messages] == sys.modules["pycaffe_layers"].MODULES
-    assert not [name for name in sys.modules if name.partition(".")[0] == "caffe"]
     assert caffepy.__spec__.name == "caffepy" and messages.__spec__.name == "caffepy.proto.caffe_pb2"
-    with pytest.raises(ModuleNotFoundError):
-        import caffe  # noqa: F401
+    assert sum(isinstance(finder, alias._Alias) for finder in sys.meta_path) == 1
 
 
-def test_a_layer_may_import_caffe_in_setup(tmp_path):
+@pytest.mark.parametrize("method", ["__init__", "setup", "reshape", "forward", "backward"])
+def test_a_layer_may_import_caffe_in_any_method(tmp_path, method):
+    methods = "\n".join(f"  def {name}(self, *a): pass" for name in ("setup", "reshape", "forward", "backward"))
     (tmp_path / "late.py").write_text(
-        "from caffe import Layer\nclass L(Layer):\n  def setup(self, bottom, top):\n    import caffe.io\n"
-        "    self.io = caffe.io\n  def reshape(*a): pass\n"
+        f"from caffepy import Layer\nclass L(Layer):\n{methods}\n"
+        f"  def {method}(self, *a):\n    import caffe.io\n    L.io = caffe.io\n"
     )
-    try:
-        net = build('layer { name: "l" type: "Python" python_param { module: "late" layer: "L" } }')
-        assert net.layers[0].io is caffepy.io
-        assert "caffe" not in sys.modules
-    finally:
-        sys.modules.pop("late", None)
+    net = build('layer { name: "l" type: "Python" top: "l" python_param { module: "late" layer: "L" } }')
+    net.forward()
+    net.layers[0].backward(net.tops[0], [], [])
+    assert sys.modules["late"].L.io is caffepy.io
 
 
-def test_a_real_caffe_stays_what_it_is(tmp_path):
-    (tmp_path / "caffe.py").write_text("from caffepy import Layer\nREAL = True\n")
+class Elsewhere(MetaPathFinder):
+    """Finds a Caffe where no folder of the path has one, as an editable installation does."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def find_spec(self, name, path, target=None):
+        return spec_from_file_location(name, self.path) if name == "caffe" else None
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_real_caffe_stays_what_it_is(tmp_path, elsewhere):
+    place = tmp_path / "elsewhere" if elsewhere else tmp_path
+    place.mkdir(exist_ok=True)
+    (place / "caffe.py").write_text("from caffepy import Layer\nREAL = True\n")
+    if elsewhere:
+        sys.meta_path.append(Elsewhere(place / "caffe.py"))
     (tmp_path / "asks.py").write_text(
         "import caffe\nREAL = caffe.REAL\nclass L(caffe.Layer):\n  def reshape(*a): pass\n"
     )
-    try:
-        build('layer { name: "l" type: "Python" python_param { module: "asks" layer: "L" } }')
-        assert sys.modules["asks"].REAL
-    finally:
-        sys.modules.pop("caffe", None), sys.modules.pop("asks", None)
+    build('layer { name: "l" type: "Python" python_param { module: "asks" layer: "L" } }')
+    assert sys.modules["asks"].REAL
+    with pytest.raises(ModuleNotFoundError):
+        import caffe.io  # noqa: F401
 
 
 def test_a_folder_called_caffe_is_no_caffe(tmp_path):

@@ -229,6 +229,8 @@ def test_forward_returns_outputs_and_what_is_asked_for(file, engine):
     assert sorted(out) == ["conv", "ip", "loss", "prob"]
     assert_close(out["ip"], scores)
     assert sorted(net.forward(["ip"])) == ["ip", "loss", "prob"]
+    assert sorted(net.forward("ip")) == ["ip", "loss", "prob"]
+    assert sorted(net.backward("ip")) == ["data", "ip", "label"]
 
 
 def test_parts_of_a_net(file, engine):
@@ -447,6 +449,9 @@ def test_wrong_names_list_what_exists(deploy):
 def test_wrong_constructors(file, tmp_path):
     assert refused(lambda: caffe.Net(file, 2)) == "the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got 2"
     assert refused(lambda: caffe.Net(file, "TEST")) == "the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got 'TEST'"
+    assert refused(lambda: caffe.Net(file, caffe.TEST, "w.caffemodel")) == (
+        "level is a number, got 'w.caffemodel'\n  Name the weights: Net(file, phase, weights=...)"
+    )
     assert refused(lambda: caffe.Net(str(tmp_path / "smal.prototxt"), caffe.TEST)) == (
         f'{tmp_path}/smal.prototxt: cannot read the file: No such file or directory\n  Did you mean "small.prototxt"?'
     )

@@ -17,7 +17,14 @@ _SHARED = {"options", "terminal"}
 
 
 class Commands(click.Group):
-    """Each module of this package is a command; its name is the module's, with dashes."""
+    """Each module of this package is a command; its name is the module's, with dashes.
+
+    The context's `obj` is the whole line of arguments, for who starts the command again.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         names = {m.name for m in pkgutil.iter_modules(__path__)} - _SHARED
@@ -80,6 +87,10 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, of a GPU
+            raise
+        fail(f"not enough memory: {str(error).splitlines()[0]}\n  Reduce batch_size, or add --precision bf16.")
 
 
 def with_help(error: click.ClickException) -> str:

@@ -34,7 +34,8 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
 
     from caffepy.cli import terminal
     from caffepy.data.databases import create_database
-    from caffepy.errors import ConfigError, did_you_mean
+    from caffepy.errors import ConfigError
+    from caffepy.named import unknown
     from caffepy.net import Net
     from caffepy.proto.caffe_pb2 import TEST, Datum
 
@@ -49,7 +50,8 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     net = Net(model, TEST, weights=weights, engine=chosen)
     for name in names:
         if name not in net.blobs:
-            raise ConfigError(f'the net has no blob "{name}"', where=model, hint=did_you_mean(name, net.blobs))
+            error = unknown("blob", name, net.blobs)
+            raise ConfigError(error.message, where=model, hint=error.hint)
     log.info("Extracting Features")
     counts = dict.fromkeys(paths, 0)
     with ExitStack() as stack:
@@ -57,7 +59,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
         advance = stack.enter_context(terminal.progress(handler, "extracting", batches))
         for done in range(1, batches + 1):
             net.forward_from_to()
-            chosen.settle()
+            net.settle()
             for name, path, put in zip(names, paths, puts):
                 blob = net.blobs[name]
                 values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import click
 
@@ -46,7 +45,7 @@ def command(
     from caffepy import parallel
     from caffepy.cli import terminal
     from caffepy.engine import check_gpu
-    from caffepy.launch import launch
+    from caffepy.launch import end_with_launcher, launch
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
@@ -58,11 +57,12 @@ def command(
             "--weights, --snapshot and --resume exclude each other",
             hint="--snapshot and --resume restore the weights with everything else.",
         )
+    end_with_launcher()
     handler = terminal.start_logging(verbose)
     if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
         for i in ids:
             check_gpu(i)  # a missing one is named here, not by every process
-        launch(len(ids), sys.argv[1:])
+        launch(len(ids), click.get_current_context().find_root().obj)
         return
     if parallel.launched() and parallel.rank():
         logging.getLogger("caffepy").setLevel(logging.WARNING)

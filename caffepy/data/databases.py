@@ -17,6 +17,7 @@ import lmdb
 from caffepy.data.leveldb import LevelDbReader
 from caffepy.data.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
+from caffepy.files import check_writable
 
 
 class Reader(Protocol):
@@ -37,7 +38,7 @@ def open_database(path: str | PathLike[str], backend: str) -> Reader:
 
 
 def guess_backend(path: str | PathLike[str]) -> str:
-    return "leveldb" if (Path(path) / "CURRENT").is_file() else "lmdb"
+    return "leveldb" if os.path.isfile(os.path.join(path, "CURRENT")) else "lmdb"
 
 
 @contextmanager
@@ -52,6 +53,7 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
     if backend.lower() == "leveldb":
         _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
@@ -67,8 +69,12 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
 def _filling_leveldb(path: str) -> Iterator[Callable[[bytes, bytes], object]]:
     library = _leveldb()
     # Caffe takes 256 MB, all of which may stay in the log, and a reader holds the log in memory.
-    with closing(library.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 24)) as db:
-        yield db.put
+    try:
+        with closing(library.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 24)) as db:
+            yield db.put
+    except library.Error as error:  # a full disk
+        reason = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else error
+        raise DataError(f"cannot write the LevelDB: {reason}", where=path) from None
 
 
 def _leveldb() -> ModuleType:

@@ -28,6 +28,12 @@ class Hdf5Rows:
             raise DataError(
                 f"cannot read the list of HDF5 files: {error.strerror}", where=list_file, hint=near_names(list_file)
             ) from None
+        if self.files and self.files[0].startswith("\udc89HDF"):
+            raise DataError(
+                "this is an HDF5 file, not a list of HDF5 files",
+                where=list_file,
+                hint="Write its path to a text file, and set source to that.",
+            )
         if not self.files:
             raise DataError("the list names no HDF5 file", where=list_file, hint="It has the path of a file a line.")
         lengths = [self._length(path) for path in self.files]
@@ -61,6 +67,8 @@ class Hdf5Rows:
             raise DataError(f"the list names {path}, which does not exist", where=self.list_file, hint=near_names(path))
         try:
             return h5py.File(path, "r")
+        except PermissionError:
+            raise DataError("cannot read the file: Permission denied", where=path) from None
         except OSError:
             raise DataError("this is no complete HDF5 file", where=path, hint=_WHOLE) from None
 

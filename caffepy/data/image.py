@@ -1,6 +1,7 @@
 """Pictures in and out of files: decoding and encoding by Pillow, resizing to the bit as Caffe's tools do.
 
-JPEG is decoded by OpenCV where that is installed: to the same bits, in two thirds of the time (benchmarks/README.md).
+JPEG is decoded by OpenCV where that is installed, as Caffe does: to the same bits, but for CMYK, whose colours the two
+convert differently, in two thirds of the time (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -32,18 +32,18 @@ def look(reader: Reader, keep: int = 0, advance: Callable[[int], None] = lambda 
     """Read and decode every record, keeping the first `keep` pictures."""
     found = Contents(len(reader))
     for i in range(len(reader)):
-        key, value = reader[i]
         try:
+            key, value = reader[i]
             datum = datums.parse(value, key, reader.path)
             picture = pixels(datum, key, reader.path)
         except DataError as error:
             found.damaged.append(error)
-            continue
-        found.shapes[picture.shape] += 1
-        found.kinds["encoded" if datum.encoded else "raw" if datum.data else "float_data"] += 1
-        found.labels[datum.label if datum.HasField("label") else None] += 1
-        if len(found.pictures) < keep:
-            found.pictures.append(picture)
+        else:
+            found.shapes[picture.shape] += 1
+            found.kinds["encoded" if datum.encoded else "raw" if datum.data else "float_data"] += 1
+            found.labels[datum.label if datum.HasField("label") else None] += 1
+            if len(found.pictures) < keep:
+                found.pictures.append(picture)
         advance(i + 1)
     return found
 

@@ -46,10 +46,12 @@ class LevelDbReader:
 
     def __init__(self, path: str | PathLike[str]):
         self.path = str(path)
-        if not (Path(path) / "CURRENT").is_file():
-            raise DataError("there is no such LevelDB", where=self.path, hint=_why_missing(Path(path)))
         try:
+            if not (Path(path) / "CURRENT").is_file():
+                raise DataError("there is no such LevelDB", where=self.path, hint=_why_missing(Path(path)))
             found = self._scan()
+        except PermissionError:
+            raise DataError("cannot read the LevelDB: Permission denied", where=self.path) from None
         except (IndexError, struct.error, ValueError) as error:
             raise DataError(f"the LevelDB is damaged: {error}", where=self.path, hint=_COPY) from None
         kept = {key: value for key, (_, value) in found.items() if value is not None}

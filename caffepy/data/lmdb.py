@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -58,7 +58,8 @@ class LmdbReader:
         return self._length
 
     def __getitem__(self, i: int) -> tuple[bytes, bytes]:
-        """Key and value of record `i`."""
+        """Key and value of record `i`; as a list's, -1 is the last, and beyond either end is an IndexError."""
+        i = range(self._length)[i]
         if self._owner != os.getpid():
             self._start()
         with self._lock:
@@ -92,8 +93,13 @@ class LmdbReader:
 
     def _key(self, i: int) -> bytes:
         if self._keys is None:
-            with self._env.begin() as transaction:
-                self._keys = list(transaction.cursor().iternext(keys=True, values=False))
+            keys: list[bytes] = []
+            # Up to a damaged page; listed once, also where most records are behind it.
+            with suppress(lmdb.Error), self._env.begin() as transaction:
+                keys.extend(transaction.cursor().iternext(keys=True, values=False))
+            self._keys = keys
+        if i >= len(self._keys):
+            raise lmdb.CorruptedError(f"only the first {len(self._keys)} keys can be listed")
         return self._keys[i]
 
 
@@ -120,9 +126,15 @@ def _open_new(path: str) -> lmdb.Environment:
         try:
             return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False)
         except lmdb.Error as error:
-            if "already open" in str(error) and attempt < 99:
-                time.sleep(0.01)  # the library is just closing it, on another thread
-                continue
+            if "already open" in str(error):
+                if attempt < 99:
+                    time.sleep(0.01)  # the library is just closing it, on another thread
+                    continue
+                raise DataError(
+                    "this program has the LMDB open already, and the library opens it once",
+                    where=path,
+                    hint="Close it first: env.close().",
+                ) from None
             reason = str(error).removeprefix(f"{path}: ")
             raise DataError(f"this is no LMDB ({reason})", where=path, hint=_MAKE) from None
     raise AssertionError("the last attempt returns or raises")
@@ -130,6 +142,9 @@ def _open_new(path: str) -> lmdb.Environment:
 
 def _check_files(path: str) -> None:
     """Tell a LevelDB and an empty folder from an LMDB: the library's own words for them would mislead."""
+    file = os.path.join(path, "data.mdb")
+    if not os.access(path, os.R_OK) or (os.path.exists(file) and not os.access(file, os.R_OK)):
+        raise DataError("cannot read the LMDB: Permission denied", where=path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, "data.mdb")):
         if os.path.exists(os.path.join(path, "CURRENT")):
             raise DataError("this is a LevelDB, not an LMDB", where=path, hint="Set data_param { backend: LEVELDB }.")
@@ -139,8 +154,10 @@ def _check_files(path: str) -> None:
 def _check_size(path: str, env: lmdb.Environment) -> None:
     """Refuse a file that was cut off: reading beyond its end would kill the process (SIGBUS)."""
     file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
-    found, needed = os.path.getsize(file), (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if found + _UNWRITTEN * env.stat()["psize"] < needed:
+    stat = env.stat()
+    found, needed = os.path.getsize(file), (env.info()["last_pgno"] + 1) * stat["psize"]
+    used = (2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
+    if found < max(used, needed - _UNWRITTEN * stat["psize"]):
         env.close()
         raise DataError(
             f"the LMDB is truncated: it needs {needed} bytes and has {found}",

@@ -78,12 +78,23 @@ _lists: dict[tuple[int, int], tuple[int, np.ndarray, np.random.Generator]] = {}
 def _mixed(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Fisher-Yates from the end, each place drawn evenly by division of 32-bit numbers (rejecting the excess)."""
     mixed = values.tolist()
-    for i in range(len(mixed) - 1, 0, -1):
-        bucket = 2**32 // (i + 1)
-        while (j := int(random.bit_generator.random_raw()) // bucket) > i:
-            pass
-        mixed[i], mixed[j] = mixed[j], mixed[i]
+    last = len(mixed) - 1
+    while last > 0:
+        numbers = random.bit_generator.random_raw(min(last, _BLOCK)).astype(np.int64)
+        while numbers.size:
+            places = np.arange(last, last - numbers.size, -1)
+            drawn = numbers // (2**32 // (places + 1))
+            rejected = np.flatnonzero(drawn > places)
+            count = int(rejected[0]) if rejected.size else numbers.size
+            for i, j in zip(places[:count].tolist(), drawn[:count].tolist()):
+                mixed[i], mixed[j] = mixed[j], mixed[i]
+            last -= count
+            numbers = numbers[count + 1 :]
     return np.array(mixed)
+
+
+_BLOCK = 4096
+"""Numbers drawn at once (a million are mixed in 0.7 s, not in 1.7); hardly any block has one that is rejected."""
 
 
 @lru_cache(_KEPT)

@@ -135,7 +135,10 @@ _MAKE_MEAN = "A mean file (.binaryproto) is made with `caffepy compute-image-mea
 def read_mean(path: str) -> np.ndarray:
     """A mean file, a BlobProto (1, C, H, W), as (C, H, W)."""
     proto = BlobProto()
-    raw = read_bytes(path)
+    try:
+        raw = read_bytes(path)
+    except CaffeError as error:
+        raise DataError(f"the mean file: {error.message}", where=path, hint=error.hint or _MAKE_MEAN) from None
     try:
         proto.ParseFromString(raw)
         mean = proto_to_array(proto)

@@ -50,10 +50,12 @@ def read_windows(path: str | PathLike[str]) -> WindowFile:
     for number, words in lines:
         if words[0] != "#":
             raise _wrong(source, number, '"# index"', words)
-        _, (images_path, *_) = _next(lines, source, "a path")
+        number, words = _next(lines, source, "a path")
+        if len(words) != 1:
+            raise _wrong(source, number, "a path without blanks", words)
+        images += words
         for what in ("channels", "height", "width"):
             _integer(lines, source, what)
-        images.append(images_path)
         for _ in range(_integer(lines, source, "the number of windows")):
             number, words = _next(lines, source, "a window")
             try:

@@ -30,14 +30,15 @@ def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratc
         tile = work[i]
         target = y[tile.images, tile.rows] if out else y[tile.images]
         rows = target.size // y.shape[-1]
-        flat = target.reshape(rows, y.shape[-1]) if target.flags.c_contiguous else scratch("y", (rows, y.shape[-1]))
+        whole, shape = target.flags.c_contiguous, (rows, y.shape[-1])
+        flat = target.reshape(shape) if whole else scratch("outputs", shape)
         source, shape = _seen(x, tile, out, window, scratch)
         for g, matrix in enumerate(matrices):
             lowered = columns(source[..., g * channels : (g + 1) * channels], shape, window, scratch)
             np.matmul(lowered, matrix, out=flat[:, g * outputs : (g + 1) * outputs])
         if bias is not None:
             add_to_rows(flat, bias)
-        if not target.flags.c_contiguous:
+        if not whole:
             target[...] = flat.reshape(target.shape)
 
     run(task, len(work))
@@ -110,14 +111,14 @@ def _scatter(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scr
     def task(i: int) -> None:
         chunk = slice(i * images, min(n, (i + 1) * images))
         count = chunk.stop - chunk.start
-        padded = scratch("dx", (count, *padded_size, dx.shape[-1]))
+        padded = scratch("bordered", (count, *padded_size, dx.shape[-1]))
         padded[...] = 0
         for first, last in bands:
             shape = (count, last - first, *out[1:]) if out else (count,)
             source = (dy[chunk, first:last] if out else dy[chunk]).reshape(-1, dy.shape[-1])
             for g in range(group):
                 rows = slice(g * outputs, (g + 1) * outputs)
-                cols = scratch("cols", (source.shape[0], w[0].size))
+                cols = scratch("columns", (source.shape[0], w[0].size))
                 np.matmul(source[:, rows], w[rows].reshape(outputs, -1), out=cols)
                 cols = cols.reshape(*shape, *window.kernel, channels)
                 region = padded[..., g * channels : (g + 1) * channels]

@@ -67,18 +67,6 @@ class NumpyEngine:
         """Whether writing to one writes to the other, for two shapes of what was one array."""
         return np.may_share_memory(a, b)
 
-    def refuse(self, wrong: Array, values: Array, name: str, error: Callable[[int, float], Exception]) -> None:
-        """Raise `error(i, value)` for the first entry of `values` that is `wrong`, counted in C order.
-
-        A lazy engine remembers the first of each `name` and raises it in `settle`.
-        """
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            raise error(i, float(values.reshape(-1)[i]))
-
-    def settle(self) -> None:
-        """Raise what `refuse` has put off."""
-
     def wait(self) -> None:
         """Return when all that was asked for is computed."""
 

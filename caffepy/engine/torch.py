@@ -40,18 +40,17 @@ class TorchEngine:
         self.on_host = self.device.type == "cpu"
         self.on_gpu = not self.on_host
         self.lazy = self.on_gpu
-        self._refused: dict[str, tuple[Tensor, Callable[[int, float], Exception]]] = {}
         self.xp: Any = namespace(self.device)
         self.generator = None if self.on_host else torch.Generator(self.device)
+        self.seeds_each = True
+        """Whether `generator` is seeded for each array of random numbers, not once for all by who runs the passes."""
         self._copying = None if self.on_host else torch.cuda.Stream(self.device)
         if self.on_host:
             torch.set_num_threads(available_cores())
         else:
             torch.cuda.set_device(self.device)
-            # The same bits every time, and all bits of float32 unless asked otherwise.
+            # Of the whole process. So convolutions repeat their bits; some gradients of pooling add in any order.
             torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
     # Memory
@@ -94,34 +93,6 @@ class TorchEngine:
         """Whether writing to one writes to the other, for two shapes of what was one array."""
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
-    def refuse(self, wrong: Tensor, values: Tensor, name: str, error: Callable[[int, float], Exception]) -> None:
-        """Raise `error(i, value)` for the first entry of `values` that is `wrong`, counted in C order.
-
-        A lazy engine remembers the first of each `name` and raises it in `settle`.
-        """
-        if not wrong.numel():
-            return
-        if not self.lazy:
-            if wrong.any():
-                i = int(wrong.reshape(-1).to(torch.uint8).argmax())
-                raise error(i, float(values.reshape(-1)[i]))
-            return
-        at = wrong.reshape(-1).to(torch.uint8).argmax()
-        value = values.reshape(-1).gather(0, at.reshape(1))[0]
-        found = torch.stack([wrong.any().double(), at.double(), value.double()])
-        if name not in self._refused:
-            self._refused[name] = torch.zeros_like(found), error
-        kept, _ = self._refused[name]
-        kept.copy_(torch.where(kept[0] > 0, kept, found))
-
-    def settle(self) -> None:
-        """Raise what `refuse` has put off."""
-        for kept, error in self._refused.values():
-            wrong, i, value = kept.tolist()
-            if wrong:
-                kept.zero_()
-                raise error(int(i), value)
-
     def wait(self) -> None:
         """Return when all that was asked for is computed."""
         if self.on_gpu:
@@ -159,6 +130,7 @@ class TorchEngine:
 
     def gemm(self, a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
         """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
+        self._choose_tf32()
         if self.precision == "bf16":
             product = self._factor(a) @ self._factor(b)
             out.add_(product) if accumulate else out.copy_(product)
@@ -166,6 +138,12 @@ class TorchEngine:
             out.addmm_(a, b)
         else:
             torch.mm(a, b, out=out)
+
+    def _choose_tf32(self) -> None:
+        """Set PyTorch's switches, which the process has but once, for the next product: engines may differ in them."""
+        if self.on_gpu:
+            wanted = self.precision == "tf32"
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
 
     def _factor(self, x: Tensor) -> Tensor:
         """A factor of a product in the engine's precision."""
@@ -175,6 +153,7 @@ class TorchEngine:
 
     def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, window: Window, group: int = 1) -> None:
         """y = cross-correlation of x with w, + bias (O,)."""
+        self._choose_tf32()
         if not _in_torch(window):
             _conv_by_positions(x, w, y, window, group)
             _add_bias(y, bias)
@@ -185,11 +164,13 @@ class TorchEngine:
 
     def conv_grad_weights(self, x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int = 1) -> None:
         """dw += gradient of the weights."""
+        self._choose_tf32()
         if self.on_host and set(window.kernel) == {1} and set(window.stride) != {1}:
             # torch 2.13 on the CPU sums wrongly here, differently from run to run: do the stride first.
             x, window = _seen_by_points(x, dy, window)
         if _in_torch(window):
-            dw.add_(self._conv_backward(dy, x, dw, window, group, (False, True, False))[1])
+            factors = self._factor(dy), self._factor(x), self._unread(dw)
+            dw.add_(self._conv_backward(factors, window, group, (False, True, False))[1])
         else:
             _grad_weights_by_positions(x, dy, dw, window, group)
 
@@ -197,16 +178,21 @@ class TorchEngine:
         self, dy: Tensor, w: Tensor, dx: Tensor, window: Window, group: int = 1, bias: Tensor | None = None
     ) -> None:
         """dx = gradient of the input; with w and bias taken as a deconvolution's, its forward pass."""
+        self._choose_tf32()
         if _in_torch(window):
-            # The values of dx, in the place of the input, are not read.
-            dx.copy_(self._conv_backward(dy, dx, w, window, group, (True, False, False))[0])
+            factors = self._factor(dy), self._unread(dx), self._factor(w)
+            dx.copy_(self._conv_backward(factors, window, group, (True, False, False))[0])
         else:
             _grad_data_by_positions(dy, w, dx, window, group)
         _add_bias(dx, bias)
 
-    def _conv_backward(self, dy, x, w, window: Window, group: int, wanted: tuple[bool, bool, bool]):
+    def _unread(self, x: Tensor) -> Tensor:
+        """In the place of a factor whose shape alone counts."""
+        return torch.empty_like(x, dtype=torch.bfloat16) if self.precision == "bf16" else x
+
+    @staticmethod
+    def _conv_backward(factors: tuple[Tensor, Tensor, Tensor], window: Window, group: int, wanted: tuple):
         options = (window.stride, window.pad, window.dilation, False, [0] * len(window.kernel), group)
-        factors = (self._factor(a) for a in (dy, x, w))
         return aten.convolution_backward(*factors, None, *options, wanted)
 
     def add_sum_over_channels(self, x: Tensor, out: Tensor, times: Tensor | None = None) -> None:
@@ -292,9 +278,9 @@ class TorchEngine:
 
         So the state of caffepy.rng is all that a snapshot needs, on every device.
         """
-        if self.on_host:
+        if self.generator is None:
             return torch.from_numpy(rng.generator.random(shape, np.float32))
-        if not torch.cuda.is_current_stream_capturing():  # then every repetition seeds it
+        if self.seeds_each:
             self.generator.manual_seed(rng.draw())
         return torch.rand(shape, device=self.device, generator=self.generator)
 

@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 
-from caffepy import rng
-
 
 def record(engine: Any, fn: Callable[[], Any]) -> Callable[[], Any]:
     """A function that repeats what `fn` did on the engine's GPU and returns its result, always in the same memory.
 
-    `fn` must have run before, so that nothing is chosen or allocated for the first time while it is recorded. Random
-    numbers are new for each repetition: the process's generator seeds the GPU's. Raises RuntimeError where `fn` does
-    what cannot be recorded, such as fetching a value.
+    `fn` must have run before, so that nothing is chosen or allocated for the first time while it is recorded. Who seeds
+    the engine's generator before a repetition gets the random numbers that `fn` would draw. Raises RuntimeError where
+    `fn` does what cannot be recorded, such as fetching a value.
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(engine.generator)
@@ -25,7 +23,6 @@ def record(engine: Any, fn: Callable[[], Any]) -> Callable[[], Any]:
         result = fn()
 
     def repeat() -> Any:
-        engine.generator.manual_seed(rng.draw())
         graph.replay()
         return result
 

@@ -113,7 +113,7 @@ def forward(x, w, bias, y, plan: Plan, group: int, run: Run, scratch: Scratch, t
         for g in range(group):
             mine = slice(g * outputs, (g + 1) * outputs)
             source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
-            products = scratch("products", (plan.n, prod(tile.shape) * prod(plan.rest_out), outputs))
+            products = scratch("outputs", (plan.n, prod(tile.shape) * prod(plan.rest_out), outputs))
             taps = filters[mine].transpose(1, 2, 0)
             for some, lowered in _lowered(source, plan, scratch):
                 np.matmul(lowered, taps[some], out=products[some])
@@ -267,6 +267,6 @@ def _spread(dy, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
         copied[...] = source
         source = copied
     length = source[0, 0].size
-    out = scratch("spread", (plan.n, images, groups, length))
+    out = scratch("outputs", (plan.n, images, groups, length))
     np.matmul(plan.matrices.outputs.T, source.reshape(images, groups, plan.m, length), out=out.transpose(1, 2, 0, 3))
     return out.reshape(plan.n, -1, dy.shape[-1])

@@ -39,7 +39,7 @@ class Accuracy(Layer):
         scores = xp.reshape(bottom[0].data, (self.outer, classes, self.inner))
         given = xp.reshape(bottom[1].data, (self.outer, 1, self.inner))
         name, shape = self.bottom_name(1), bottom[1].shape
-        index = labels.read_labels(self.engine, given, classes, self.ignore, name, shape)
+        index = labels.read_labels(self, given, classes, self.ignore, name, shape)
         valid = xp.ones(index.shape, dtype=xp.bool)
         if self.ignore is not None:
             valid = xp.astype(given, xp.int64) != self.ignore

@@ -42,10 +42,9 @@ class BatchReindex(Layer):
         xp, size = self.xp, bottom[0].shape[0]
         index = xp.astype(bottom[1].data, xp.int64)
         wrong = (index < 0) | (index >= size)
-        self.engine.refuse(
+        self.refuse(
             wrong,
             bottom[1].data,
-            self.bottom_name(1),
             lambda i, value: DataError(
                 f"index {int(value)} at position {i} of {self.bottom_name(1)} is outside 0 .. {size - 1}"
             ),

@@ -51,10 +51,9 @@ class Embed(Layer):
         given = bottom[0].data
         index = xp.astype(given, xp.int64)
         wrong = (index < 0) | (index >= size)
-        self.engine.refuse(
+        self.refuse(
             wrong,
             given,
-            self.bottom_name(0),
             lambda i, value: DataError(
                 f"index {value:g} at position {position(i, given.shape)} of {self.bottom_name(0)} "
                 f"is outside 0 .. {size - 1}",

@@ -29,7 +29,7 @@ class HingeLoss(LossLayer):
         xp = self.xp
         x = self.by_item(bottom[0].data)
         given = bottom[1].data.reshape((-1,))
-        index = labels.read_labels(self.engine, given, x.shape[1], None, self.bottom_name(1), bottom[1].shape)
+        index = labels.read_labels(self, given, x.shape[1], None, self.bottom_name(1), bottom[1].shape)
         right = xp.reshape(xp.arange(x.shape[1]), (1, -1)) == index.reshape((-1, 1))
         self.sign = xp.where(right, xp.full_like(x, -1.0), xp.full_like(x, 1.0))
         self.margin = xp.maximum(1 + self.sign * x, 0)

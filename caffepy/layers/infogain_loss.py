@@ -63,7 +63,7 @@ class InfogainLoss(LossLayer):
             top[1].data[...] = p
         p = p.reshape((self.outer, classes, self.inner))
         given = bottom[1].data.reshape((self.outer, self.inner))
-        index = labels.read_labels(self.engine, given, classes, self.ignore, self.bottom_name(1), bottom[1].shape)
+        index = labels.read_labels(self, given, classes, self.ignore, self.bottom_name(1), bottom[1].shape)
         valid = xp.ones(index.shape, dtype=xp.bool)
         if self.ignore is not None:
             valid = xp.astype(given, xp.int64) != self.ignore

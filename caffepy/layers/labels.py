@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import prod
 
 from caffepy.blob import Array, Blob
-from caffepy.engine import Engine
 from caffepy.errors import DataError, ShapeError
+from caffepy.layer import Layer
 from caffepy.proto.caffe_pb2 import LossParameter
 
 
 def read_labels(
-    engine: Engine,
+    layer: Layer,
     labels: Array,
     num_classes: int,
     ignore: int | None,
@@ -23,7 +23,7 @@ def read_labels(
     Raises DataError for a label outside 0 .. num_classes - 1 (and not `ignore`), with its position in `shape`,
     the shape that the user knows them in.
     """
-    xp = engine.xp
+    xp = layer.xp
     whole = xp.trunc(labels)
     inside = (whole >= 0) & (whole < num_classes)
     if ignore is None:
@@ -41,7 +41,7 @@ def read_labels(
             hint=f"The net distinguishes {num_classes} classes: correct the labels or num_output.",
         )
 
-    engine.refuse(wrong, labels, name, error)
+    layer.refuse(wrong, labels, error)
     return index
 
 

@@ -27,7 +27,7 @@ class MultinomialLogisticLoss(LossLayer):
         xp = self.xp
         p = self.by_item(bottom[0].data)
         given = bottom[1].data.reshape((-1, 1))
-        self.index = labels.read_labels(self.engine, given, p.shape[1], None, self.bottom_name(1), bottom[1].shape)
+        self.index = labels.read_labels(self, given, p.shape[1], None, self.bottom_name(1), bottom[1].shape)
         self.picked = xp.clip(xp.take_along_axis(p, self.index, axis=1), LOG_THRESHOLD, None)
         top[0].data[...] = -xp.sum(xp.log(self.picked)) / p.shape[0]
 

@@ -100,8 +100,7 @@ class Python(Layer):
         cls = find_class(p.module, p.layer)
         self._file = inspect.getfile(cls)
         self._shaped = False
-        with caffe_is_caffepy():
-            self.user = self._call(cls, param, name="the constructor")
+        self.user = self._call(cls, param, name="the constructor")
         self.user.param_str = p.param_str
         self.user.phase = phase
         self.user.blobs = ParameterBlobs(self.engine)
@@ -118,8 +117,7 @@ class Python(Layer):
         self._shaped = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        with caffe_is_caffepy():  # some import it here only
-            self._call(self.user.setup, self._seen(bottom), self._seen(top))
+        self._call(self.user.setup, self._seen(bottom), self._seen(top))
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._call(self.user.reshape, self._seen(bottom), self._seen(top))
@@ -179,9 +177,9 @@ def _import(name: str) -> ModuleType:
     if "" not in sys.path and folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
+    caffe_is_caffepy()
     try:
-        with caffe_is_caffepy():
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except CaffeError:
         raise
     except Exception as error:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from caffepy import rng
 from caffepy.errors import ConfigError
 from caffepy.layer import Layer
 from caffepy.net import Net
@@ -56,7 +57,21 @@ class RecordedPasses:
             log.warning("No CUDA graph: %s", self.problem)
 
     def run(self) -> Any:
-        """One forward and one backward pass; the loss."""
+        """One forward and one backward pass; the loss.
+
+        A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
+        """
+        engine: Any = self.net.engine
+        if getattr(engine, "generator", None) is None:
+            return self._run()
+        engine.generator.manual_seed(rng.draw())
+        engine.seeds_each = False
+        try:
+            return self._run()
+        finally:
+            engine.seeds_each = True
+
+    def _run(self) -> Any:
         net = self.net
         if self.problem or net.param.debug_info or any(net.hooks.values()):
             return net.forward_backward()

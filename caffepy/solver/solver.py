@@ -304,7 +304,7 @@ class Solver:
     def _look(self) -> None:
         """On a device: fetch the losses and find out what has gone wrong since the last look."""
         if self.engine.lazy:
-            self.engine.settle()
+            self.net.settle()
             for loss in self.smoothed_loss.losses:
                 if not math.isfinite(loss):
                     raise self._not_finite(loss)

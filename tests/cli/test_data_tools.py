@@ -19,7 +19,9 @@ from caffepy.cli import cli, main, normalize
 from caffepy.cli.terminal import start_logging
 from caffepy.data import image
 from caffepy.data.databases import guess_backend, open_database
+from caffepy.data.inspect import look
 from caffepy.data.transformer import read_mean
+from caffepy.errors import ConfigError, DataError
 from caffepy.net import Net
 from caffepy.proto.caffe_pb2 import BlobProto, Datum
 from tests.support import GOLDEN, assert_close
@@ -172,6 +174,24 @@ def test_inspect_names_damaged_records(folder, capsys):
     assert "1 of 1 records are damaged" in error
 
 
+def test_inspect_counts_records_that_cannot_be_fetched():
+    class Reader:
+        path = "db"
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            if i == 2:
+                raise DataError("the LMDB is damaged at record 2")
+            return b"%d" % i, Datum(channels=1, height=1, width=1, data=b"x" * (i != 1)).SerializeToString()
+
+    done: list[int] = []
+    found = look(Reader(), advance=done.append)
+    assert (found.count, sum(found.shapes.values()), len(found.damaged)) == (4, 2, 2)
+    assert done == [1, 2, 3, 4]
+
+
 def test_written_means_are_read_by_the_transformer(folder):
     run("compute_image_mean color_lmdb mean.binaryproto")
     assert np.array_equal(read_mean("mean.binaryproto"), read_mean(str(DB / "mean_color_lmdb.binaryproto")))
@@ -188,6 +208,9 @@ def test_a_blob_may_go_into_two_databases(tmp_path, monkeypatch):
     for name in ("a", "b"):
         found = open_database(name, "lmdb")
         assert [found[i][0] for i in range(len(found))] == [b"%010d" % i for i in range(4)]
+    with pytest.raises(ConfigError) as caught:
+        run("extract_features net.caffemodel net.prototxt prob c 2 lmdb")
+    assert str(caught.value) == 'net.prototxt: the net has no blob "prob"\n  There are: data, ip.'
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def test_several_gpus_start_several_processes(two_gpus, monkeypatch):
     monkeypatch.setattr("caffepy.engine.get_engine", None)
     monkeypatch.setattr(sys, "argv", ["caffepy", *arguments])
     main()
-    assert started == [(2, arguments)]
+    monkeypatch.setattr(sys, "argv", ["a_script.py"])
+    main(arguments)
+    assert started == [(2, arguments)] * 2
 
 
 def test_a_lost_process_ends_the_command(two_gpus, monkeypatch, capsys):
@@ -136,6 +138,27 @@ def test_a_lost_process_ends_the_command(two_gpus, monkeypatch, capsys):
 
     monkeypatch.setattr(launch, "launch", lose)
     assert failure("train --solver solver.prototxt --gpu all", capsys) == "process 1 of 2 was killed by SIGKILL\n"
+
+
+def test_a_gpu_without_memory_left(monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+
+    def fill(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+
+    monkeypatch.setattr("caffepy.timing.time_layers", fill)
+    message = "not enough memory: CUDA out of memory. Tried to allocate 2.00 GiB.\n  Reduce batch_size"
+    assert failure("time --model net.prototxt", capsys).startswith(message)
+
+
+def test_one_of_several_that_does_not_know_where_the_others_are(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    for name, value in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    first, hint = failure("train --solver solver.prototxt", capsys).splitlines()
+    assert first.startswith("this process is to train with others, but cannot find them: ") and "MASTER_ADDR" in first
+    assert "unset LOCAL_RANK and WORLD_SIZE" in hint
 
 
 @pytest.mark.gpu

@@ -45,6 +45,16 @@ def test_names_that_are_no_utf8(tmp_path, capfd):
     assert 'caffemodel of "n", 1 layers' in capfd.readouterr().out
 
 
+def test_a_missing_file(tmp_path, capfd):
+    (tmp_path / "weights.caffemodel").touch()
+    with pytest.raises(SystemExit):
+        main(["show", str(tmp_path / "weight.caffemodel")])
+    assert capfd.readouterr().err == (
+        f"error: {tmp_path}/weight.caffemodel: cannot read the file: No such file or directory\n"
+        '  Did you mean "weights.caffemodel"?\n'
+    )
+
+
 def test_a_foreign_file_is_refused(tmp_path, capfd):
     (tmp_path / "x.bin").write_bytes(b"\xff" * 100)
     with pytest.raises(SystemExit):

@@ -120,6 +120,14 @@ def test_opencv_and_pillow_decode_to_the_same_bits(mode, channels, orientation, 
     assert np.array_equal(image.decode(jpeg(mode, orientation), "", channels), fast)
 
 
+@pytest.mark.parametrize("channels", [0, 1, 3])
+def test_opencv_and_pillow_decode_cmyk_nearly_alike(channels, monkeypatch):
+    pytest.importorskip("cv2")
+    fast = image.decode(jpeg("CMYK"), "", channels).astype(int)
+    monkeypatch.setattr(image, "_opencv", lambda: None)
+    assert np.abs(image.decode(jpeg("CMYK"), "", channels) - fast).max() <= 3
+
+
 @pytest.mark.parametrize("opencv", [True, False])
 @pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:100], lambda data: data[:2]])
 def test_a_jpeg_that_is_cut_off(opencv, damage, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,22 @@ def test_snappy(data, expected):
             decompress(data)
     else:
         assert decompress(data) == expected
+
+
+def test_a_database_that_may_not_be_read(monkeypatch):
+    def forbidden(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(DataError) as caught:
+        LevelDbReader("db")
+    assert str(caught.value) == "db: cannot read the LevelDB: Permission denied"
+    assert guess_backend("db") == "lmdb"
+
+
+def test_what_the_library_cannot_write_is_said(tmp_path):
+    plyvel = pytest.importorskip("plyvel")
+    with pytest.raises(DataError) as caught, create_database(tmp_path / "db", "leveldb"):
+        raise plyvel.IOError(b"IO error: No space left on device")
+    assert str(caught.value).endswith("cannot write the LevelDB: IO error: No space left on device")
+    assert not any(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from caffepy.data.databases import create_database
 from caffepy.data.lmdb import NEAR, LmdbReader, filling, write_lmdb
 from caffepy.errors import DataError
 
@@ -140,6 +141,41 @@ def test_a_truncated_database_is_refused(tmp_path):
     )
 
 
+def test_a_small_truncated_database_is_refused(tmp_path):
+    write_lmdb(tmp_path / "db", ((b"%d" % i, bytes(3000)) for i in range(10)))
+    file = tmp_path / "db" / "data.mdb"
+    whole = file.stat().st_size
+    os.truncate(file, whole // 2)
+    assert refused(tmp_path / "db") == (
+        f"{tmp_path}/db: the LMDB is truncated: it needs {whole} bytes and has {whole // 2}\n"
+        "  Copy or make the database again."
+    )
+
+
+def test_a_database_that_the_script_itself_has_open(db):
+    with lmdb.open(str(db), readonly=True, lock=False):
+        assert refused(db) == (
+            f"{db}: this program has the LMDB open already, and the library opens it once\n"
+            "  Close it first: env.close()."
+        )
+    assert len(LmdbReader(db)) == 5
+
+
+def test_a_database_that_may_not_be_read(db, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("data.mdb"))
+    assert refused(db) == f"{db}: cannot read the LMDB: Permission denied"
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
+def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch, backend):
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(DataError) as caught, create_database(tmp_path / "db", backend):
+        pass
+    assert str(caught.value) == f"{tmp_path}/db: there is no permission to write into {tmp_path}"
+
+
 def test_an_existing_database_is_not_touched(db):
     with pytest.raises(DataError) as caught:
         write_lmdb(db, records(9))
@@ -180,6 +216,53 @@ def test_a_damaged_page_is_named(db):
         f"{db}: the LMDB is damaged at record 3: Located page was wrong type\n  Copy or make the database again."
     )
     assert reader[4] == records()[4]
+
+
+def test_indices_are_those_of_a_list(db):
+    reader = LmdbReader(db)
+    assert [reader[i] for i in range(-5, 0)] == list(reader) == records()
+    for i in (-6, 5):
+        with pytest.raises(IndexError):
+            reader[i]
+
+
+class ListedInPart:
+    """An environment whose keys can be listed up to a damaged page."""
+
+    def __init__(self, env):
+        self.env, self.times = env, 0
+
+    def begin(self, **options):
+        return self.env.begin(**options) if options else self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def cursor(self):
+        return self
+
+    def iternext(self, **options):
+        self.times += 1
+        yield from (key for key, _ in records(200))
+        raise lmdb.CorruptedError("Located page was wrong type")
+
+
+def test_behind_a_damaged_page_keys_are_listed_once(tmp_path):
+    write_lmdb(tmp_path / "db", records(300))
+    reader = LmdbReader(tmp_path / "db")
+    reader._env = ListedInPart(reader._env)
+    for i in (200, 280):
+        with pytest.raises(DataError) as caught:
+            reader[i]
+        assert str(caught.value) == (
+            f"{tmp_path}/db: the LMDB is damaged at record {i}: only the first 200 keys can be listed\n"
+            "  Copy or make the database again."
+        )
+    assert reader[199] == records(300)[199]
+    assert reader._env.times == 1
 
 
 @pytest.mark.parametrize("step", [2, NEAR, NEAR + 1])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
-from caffepy.data.order import Cursor, ListOrder, Order
+from caffepy import rng
+from caffepy.data.order import Cursor, ListOrder, Order, _mixed
 
 
 def take(order: Order, batches: list[int], cursor: Cursor = Cursor()) -> tuple[list[int], Cursor]:  # noqa: B008
@@ -64,6 +66,31 @@ def test_a_list_is_made_where_a_walk_begins_not_for_every_record(monkeypatch):
     with monkeypatch.context() as later:
         later.setattr("caffepy.data.order.np.arange", None)
         assert order.permuted(0, 0) == first
+
+
+class Counted:
+    """A generator that counts how often numbers are asked for, and how many they were."""
+
+    def __init__(self, seed: int):
+        self.bit_generator, self.calls, self.numbers, self.raw = self, 0, 0, rng.mt19937(seed).bit_generator.random_raw
+
+    def random_raw(self, count: int | None = None) -> int | np.ndarray:
+        self.calls, self.numbers = self.calls + 1, self.numbers + (1 if count is None else count)
+        return self.raw(count)
+
+
+def test_numbers_for_mixing_are_drawn_in_blocks_and_none_too_many():
+    length, random, plain = 150_000, Counted(4), Counted(4)
+    expected = list(range(length))
+    for i in range(length - 1, 0, -1):
+        while (j := int(plain.random_raw()) // (2**32 // (i + 1))) > i:
+            pass
+        expected[i], expected[j] = expected[j], expected[i]
+    assert _mixed(np.arange(length), random).tolist() == expected
+    assert random.numbers == plain.numbers > length - 1  # some are rejected
+    assert random.calls < length / 1000
+    for few in (0, 1, 2):
+        assert sorted(_mixed(np.arange(few), random)) == list(range(few))
 
 
 def test_a_list_mixed_on_several_threads_at_once():

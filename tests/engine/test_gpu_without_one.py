@@ -34,7 +34,7 @@ class PretendedGpu(TorchEngine):
         self.device = torch.device("meta")
         self.precision = "float32"
         self.on_host, self.on_gpu, self.lazy = False, True, True
-        self.xp, self.generator, self._refused = namespace(self.device), None, {}
+        self.xp, self.generator = namespace(self.device), None
         self.xp.asarray = None  # it would copy a number, and wait: full makes it on the device
 
     def _to_device(self, tensor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ torch = pytest.importorskip("torch")
 from caffepy import rng  # noqa: E402
 from caffepy.engine import get_engine, gpu_count, gpu_engine  # noqa: E402
 from caffepy.engine.numpy import NumpyEngine  # noqa: E402
+from caffepy.engine.torch import TorchEngine  # noqa: E402
 from caffepy.engine.window import Window  # noqa: E402
 from caffepy.errors import ConfigError  # noqa: E402
 from tests.engine.test_numpy import CONVOLUTIONS, case_of  # noqa: E402
@@ -184,6 +187,34 @@ def test_bfloat16_rounds_products_alone():
     for ours, reference in zip(*reversed(results)):
         assert_close(ours, reference, 2e-2)
         assert (ours != reference).any()
+
+
+@pytest.mark.parametrize("product", ["gemm", "conv", "conv_grad_data", "conv_grad_weights"])
+def test_engines_of_one_process_may_differ_in_tf32(product, monkeypatch):
+    switches = SimpleNamespace(allow_tf32=None), SimpleNamespace(allow_tf32=None)
+    monkeypatch.setattr(torch.backends, "cudnn", switches[0])
+    monkeypatch.setattr(torch.backends.cuda, "matmul", switches[1])
+    points = Window((1, 1), (1, 1), (0, 0), (1, 1))
+    engines = [TorchEngine(precision=precision) for precision in ("tf32", "float32")]
+    for engine in (*engines, *engines):
+        engine.on_gpu = True  # but for this its arrays stay on the host
+        if product == "gemm":
+            engine.gemm(torch.ones(2, 2), torch.ones(2, 2), torch.ones(2, 2))
+        else:
+            x, w, y = (torch.ones(2, 2, 1, 1) for _ in range(3))
+            bias = (None,) if product == "conv" else ()
+            getattr(engine, product)(x, w, *bias, y, points)
+        assert [switch.allow_tf32 for switch in switches] == [engine.precision == "tf32"] * 2
+
+
+@pytest.mark.parametrize("product", ["conv_grad_data", "conv_grad_weights"])
+def test_bfloat16_converts_what_is_read_alone(product, monkeypatch):
+    engine, converted = TorchEngine(precision="bf16"), []
+    factor = engine._factor
+    monkeypatch.setattr(engine, "_factor", lambda x: converted.append(x) or factor(x))
+    first, second, out = (torch.ones(2, 2, 1, 1) for _ in range(3))
+    getattr(engine, product)(first, second, out, Window((1, 1), (1, 1), (0, 0), (1, 1)))
+    assert len(converted) == 2 and not any(x is out for x in converted)
 
 
 @pytest.mark.skipif(gpu_count() > 0, reason="there is a GPU")

@@ -109,6 +109,20 @@ def test_a_missing_dataset(source):
         layer("HDF5Data", options(source), tops="data other")
 
 
+def test_a_file_instead_of_a_list(source, tmp_path):
+    with pytest.raises(CaffeError, match=r"0.h5: this is an HDF5 file, not a list of HDF5 files"):
+        layer("HDF5Data", options(tmp_path / "0.h5"))
+
+
+def test_a_file_that_may_not_be_read(source, monkeypatch):
+    def forbidden(path, mode):
+        raise PermissionError(13, "Unable to open file")
+
+    monkeypatch.setattr(h5py, "File", forbidden)
+    with pytest.raises(CaffeError, match=r"0.h5: cannot read the file: Permission denied"):
+        layer("HDF5Data", options(source))
+
+
 def test_a_group_is_no_dataset(source, tmp_path):
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file["label"] = np.zeros(3)

@@ -77,6 +77,7 @@ def test_shards_resume_from_the_state_of_the_first(rank, source):
         ("", "the window file has no windows"),
         ("\udc89PNG\n", 'windows.txt:1: expected "# index"'),
         ("0.png\n", 'windows.txt:1: expected "# index", found "0.png"'),
+        ("# 0\nmy 0.png\n3\n12\n", 'windows.txt:2: expected a path without blanks, found "my 0.png"'),
         ("# 0\n0.png\n3\n12\n", "the window file ends where width should follow"),
         ("# 0\n0.png\n3\nx\n", 'windows.txt:4: expected height, found "x"'),
         ("# 0\n0.png\n3\n12\n10\n1\n1 0.9 1 2 6\n", 'windows.txt:7: expected "label overlap x1 y1 x2 y2"'),

@@ -63,6 +63,27 @@ def test_the_same_training(more):
         np.testing.assert_array_equal(ours.blob.host(), theirs.blob.host())
 
 
+def test_the_same_random_numbers_plain_and_recorded(monkeypatch):
+    """Two layers draw from a device's generator; a graph's repetition seeds nothing within itself."""
+    drop = 'layer { name: "drop" type: "Dropout" bottom: "norm" top: "norm" }'
+    net = NET.replace(drop, drop + drop.replace('"drop"', '"again"'))
+    results, draw = [], rng.draw
+    for graph in (True, False):
+        engine, stand_in = lazy(), StandIn()
+        engine.generator = torch.Generator()
+        trained = recorded(solver(engine, net=net), stand_in)
+        if not graph:
+            trained.net.after_forward(lambda i: None)  # who looks gets plain passes
+        drawn: list[int] = []
+        monkeypatch.setattr(rng, "draw", lambda drawn=drawn: drawn.append(1) or draw())
+        rng.seed(5)
+        trained.step(6)
+        assert stand_in.recordings == graph and len(drawn) == 6 and engine.seeds_each
+        results.append([param.blob.host() for param in trained.net.learnable_params])
+    for ours, theirs in zip(*results):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_another_shape_is_recorded_anew():
     stand_in = StandIn()
     trained = recorded(solver(lazy()), stand_in)
@@ -137,3 +158,18 @@ def test_on_a_gpu(device):
     np.testing.assert_allclose(runs[1].smoothed_loss.losses, runs[0].smoothed_loss.losses, rtol=1e-4)
     for ours, theirs in zip(*(run.net.learnable_params for run in runs)):
         np.testing.assert_allclose(ours.blob.host(), theirs.blob.host(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda:0", marks=gpu)])
+def test_on_a_gpu_dropout_is_the_same_plain_and_recorded(device):
+    kept = []
+    for graph in (True, False):
+        trained = solver(TorchEngine(device))
+        trained.recorded = RecordedPasses(trained.net, record)
+        if not graph:
+            trained.net.after_forward(lambda i: None)
+        rng.seed(5)
+        trained.step(10)
+        assert not trained.recorded.problem
+        kept.append(trained.net.engine_blobs["norm"].host() != 0)
+    np.testing.assert_array_equal(*kept)

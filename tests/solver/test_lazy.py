@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,10 @@ from caffepy import rng  # noqa: E402
 from caffepy.engine import gpu_count  # noqa: E402
 from caffepy.engine.torch import TorchEngine  # noqa: E402
 from caffepy.errors import DataError, NotFiniteError  # noqa: E402
+from caffepy.net import Net  # noqa: E402
 from caffepy.proto import caffe_pb2, text  # noqa: E402
 from caffepy.solver import Solver  # noqa: E402
+from caffepy.timing import time_layers  # noqa: E402
 
 NET = """
 layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
@@ -94,7 +98,35 @@ def test_a_wrong_label_is_reported_at_the_next_look(device):
     with pytest.raises(DataError) as caught:
         trained.step(3)
     assert 'label 5 at position (0,) of "label" is outside 0 .. 2' in str(caught.value)
-    trained.engine.settle()  # reported once
+    trained.net.settle()  # reported once
+
+
+def test_a_wrong_label_is_reported_for_its_own_net_and_shape():
+    engine = lazy()
+    net = """
+        layer {{ name: "in" type: "Input" top: "ip" top: "label"
+          input_param {{ shape {{ dim: 2 dim: {classes} }} shape {{ dim: 2 }} }} }}
+        layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }}
+    """
+    few, many = (Net(text.parse(net.format(classes=n), caffe_pb2.NetParameter()), engine=engine) for n in (3, 7))
+    many.forward_from_to()
+    few.engine_blobs["label"].fill(np.array([0, 5], np.float32))
+    few.forward_from_to()
+    many.settle()
+    with pytest.raises(DataError, match=re.escape('label 5 at position (1,) of "label" is outside 0 .. 2')):
+        few.settle()
+    few.engine_blobs["label"].reshape(2, 1, 2)
+    few.engine_blobs["ip"].reshape(2, 4, 1, 2)
+    few.engine_blobs["label"].fill(np.array([[[0, 0]], [[4, 0]]], np.float32))
+    few.forward_from_to()
+    with pytest.raises(DataError, match=re.escape('label 4 at position (1, 0, 0) of "label" is outside 0 .. 3')):
+        few.settle()
+
+
+def test_wrong_labels_are_not_timed():
+    net = Net(text.parse(NET.replace("value: 2", "value: 5"), caffe_pb2.NetParameter()), engine=lazy())
+    with pytest.raises(DataError, match="label 5 at position"):
+        time_layers(net, 1)
 
 
 def test_a_loss_that_is_no_number_is_reported_at_the_next_look():
