@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from caffepy.engine import winograd
-from caffepy.engine.lowering import Run, Scratch, Tile, add_columns, add_to_rows, bordered, columns, tiles
+from caffepy.engine.lowering import Run, Scratch, Tile, add_columns, add_to_rows, bordered, columns, sum_of_rows, tiles
 from caffepy.engine.window import Ints, Window
 
 
@@ -44,22 +44,28 @@ def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratc
     run(task, len(work))
 
 
-def grad_weights(x, dy, dw, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:
-    """dw += the gradient of the weights. Partial sums are added in a fixed order: same threads, same bits."""
+def grad_weights(x, dy, dw, db, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:
+    """dw += the gradient of the weights, db, if any, += that of the bias.
+
+    Partial sums are added in a fixed order: same threads, same bits.
+    """
     n, *out, _ = dy.shape
     if plan := winograd.plan(window, tuple(out), dw.shape[-1]):
-        winograd.grad_weights(x, dy, dw, plan, group, run, scratch, threads)
+        winograd.grad_weights(x, dy, dw, db, plan, group, run, scratch, threads)
         return
     depth = dw[0].size
     work = _tiles(n, tuple(out), dw, threads)
     channels, outputs = x.shape[-1] // group, dw.shape[0] // group
     parts = min(threads, len(work))
     sums = np.zeros((parts, dw.shape[0], depth), dw.dtype)
+    bias_sums = np.zeros((parts, dw.shape[0]), dw.dtype)
 
     def task(part: int) -> None:
         product = scratch("dw", (outputs, depth))
         for tile in work[part * len(work) // parts : (part + 1) * len(work) // parts]:
             flat = (dy[tile.images, tile.rows] if out else dy[tile.images]).reshape(-1, dy.shape[-1])
+            if db is not None:
+                bias_sums[part] += sum_of_rows(flat)
             source, shape = _seen(x, tile, out, window, scratch)
             for g in range(group):
                 lowered = columns(source[..., g * channels : (g + 1) * channels], shape, window, scratch)
@@ -70,6 +76,8 @@ def grad_weights(x, dy, dw, window: Window, group: int, run: Run, scratch: Scrat
     run(task, parts)
     for part in sums:
         dw += part.reshape(dw.shape)
+    if db is not None:
+        db += bias_sums.sum(axis=0)
 
 
 def grad_data(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:

@@ -133,3 +133,14 @@ def add_to_rows(rows, bias) -> None:
     repeat = gcd(len(rows), 1 << (1024 // bias.size).bit_length()) if bias.size else 1
     several = rows.reshape(len(rows) // max(1, repeat), -1)
     several += np.tile(bias, repeat)
+
+
+def sum_of_rows(rows) -> np.ndarray:
+    """The sum (C,) of rows (M, C); memory limits it, so a second thread gains nothing.
+
+    BLAS sums four times as fast as numpy, and twice as fast again with several rows joined, whose partial sums also
+    keep the rounding error small.
+    """
+    several = gcd(len(rows), 64) if len(rows) > 1024 else 1
+    joined = rows.reshape(len(rows) // several, several * rows.shape[1])
+    return np.matmul(np.ones(len(joined), np.float32), joined).reshape(several, rows.shape[1]).sum(axis=0)

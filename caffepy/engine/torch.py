@@ -162,8 +162,12 @@ class TorchEngine:
         bias = None if bias is None else self._factor(bias)
         y.copy_(aten.convolution(self._factor(x), self._factor(w), bias, *options))
 
-    def conv_grad_weights(self, x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int = 1) -> None:
-        """dw += gradient of the weights."""
+    def conv_grad_weights(
+        self, x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int = 1, db: Tensor | None = None
+    ) -> None:
+        """dw += gradient of the weights, db += that of the bias."""
+        if db is not None:
+            self.add_sum_over_channels(dy, db)
         self._choose_tf32()
         if self.on_host and set(window.kernel) == {1} and set(window.stride) != {1}:
             # torch 2.13 on the CPU sums wrongly here, differently from run to run: do the stride first.

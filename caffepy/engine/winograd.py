@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from caffepy.engine.lowering import Run, Scratch, Tile, add_columns, add_to_rows, bordered, columns, tiles
+from caffepy.engine.lowering import Run, Scratch, Tile, add_columns, add_to_rows, bordered, columns, sum_of_rows, tiles
 from caffepy.engine.window import Ints, Window
 
 # Where the polynomials are evaluated, beside infinity. Small, and few of one sign: the error grows with them.
@@ -125,13 +125,17 @@ def forward(x, w, bias, y, plan: Plan, group: int, run: Run, scratch: Scratch, t
     run(task, len(work))
 
 
-def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, threads: int) -> None:
-    """dw += the gradient of the weights, G^T [(B^T x) * (A dy)]; partial sums are added in a fixed order."""
+def grad_weights(x, dy, dw, db, plan: Plan, group: int, run: Run, scratch: Scratch, threads: int) -> None:
+    """dw += the gradient of the weights, G^T [(B^T x) * (A dy)], db, if any, += that of the bias.
+
+    Partial sums are added in a fixed order.
+    """
     channels, outputs = x.shape[-1] // group, dw.shape[0] // group
     depth = plan.stride * prod(dw.shape[2:])
     work = _tiles(x, dy, dw, plan, threads)
     parts = min(threads, len(work))
     sums = np.zeros((parts, plan.n, dw.shape[0], depth), dw.dtype)
+    bias_sums = np.zeros((parts, dw.shape[0]), dw.dtype)
 
     def task(part: int) -> None:
         for tile in work[part * len(work) // parts : (part + 1) * len(work) // parts]:
@@ -139,6 +143,9 @@ def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, 
                 mine = slice(g * outputs, (g + 1) * outputs)
                 source = _transformed(x[..., g * channels : (g + 1) * channels], tile, plan, scratch)
                 gradient = _spread(dy[..., mine], tile, plan, scratch)
+                if db is not None:
+                    # At the point 1, A dy is the sum of each m rows.
+                    bias_sums[part, mine] += sum_of_rows(gradient[POINTS.index(1)])
                 for some, lowered in _lowered(source, plan, scratch):
                     sums[part, some, mine] += _products(gradient[some], lowered, scratch)
 
@@ -146,6 +153,8 @@ def grad_weights(x, dy, dw, plan: Plan, group: int, run: Run, scratch: Scratch, 
     total = sums.sum(axis=0) if parts != 1 else sums[0]
     taps = np.matmul(plan.matrices.weights.T, total.swapaxes(0, 1))  # (O, taps, depth)
     dw += taps.reshape(dw.shape[0], plan.taps * plan.stride, *dw.shape[2:])[:, : dw.shape[1]]
+    if db is not None:
+        db += bias_sums.sum(axis=0)
 
 
 def grad_data(dy, w, bias, dx, plan: Plan, group: int, run: Run, scratch: Scratch, threads: int) -> None:

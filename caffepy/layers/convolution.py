@@ -138,10 +138,11 @@ class _Convolving(_Windowed):
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for source, target, wanted in zip(bottom, top, propagate_down):
             dy = self.folded(target.diff)
-            if len(self.blobs) > 1 and self.param_propagate_down[1]:
-                self.engine.add_sum_over_channels(dy, self.blobs[1].diff)
+            db = self.blobs[1].diff if len(self.blobs) > 1 and self.param_propagate_down[1] else None
             if self.param_propagate_down[0]:
-                self.add_weight_gradient(self.folded(source.data), dy)
+                self.add_weight_gradient(self.folded(source.data), dy, db)
+            elif db is not None:
+                self.engine.add_sum_over_channels(dy, db)
             if wanted:
                 with self.written_as(source.diff, self.folded_shape(source.shape)) as dx:
                     self.input_gradient(dy, dx)
@@ -149,7 +150,8 @@ class _Convolving(_Windowed):
     def apply(self, x: Array, bias: Array | None, out: Array) -> None:
         raise NotImplementedError
 
-    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+    def add_weight_gradient(self, x: Array, dy: Array, db: Array | None) -> None:
+        """Add to the weights' gradient, and to `db`, the bias's."""
         raise NotImplementedError
 
     def input_gradient(self, dy: Array, out: Array) -> None:
@@ -171,9 +173,9 @@ class Convolution(_Convolving):
     def apply(self, x: Array, bias: Array | None, out: Array) -> None:
         self.engine.conv(x, self.blobs[0].data, bias, out, self.window, self.param.convolution_param.group)
 
-    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+    def add_weight_gradient(self, x: Array, dy: Array, db: Array | None) -> None:
         group = self.param.convolution_param.group
-        self.engine.conv_grad_weights(x, dy, self.blobs[0].diff, self.window, group)
+        self.engine.conv_grad_weights(x, dy, self.blobs[0].diff, self.window, group, db)
 
     def input_gradient(self, dy: Array, out: Array) -> None:
         self.engine.conv_grad_data(dy, self.blobs[0].data, out, self.window, self.param.convolution_param.group)
@@ -198,9 +200,11 @@ class Deconvolution(_Convolving):
         group = self.param.convolution_param.group
         self.engine.conv_grad_data(x, self.blobs[0].data, out, self.window, group, bias)
 
-    def add_weight_gradient(self, x: Array, dy: Array) -> None:
+    def add_weight_gradient(self, x: Array, dy: Array, db: Array | None) -> None:
         group = self.param.convolution_param.group
         self.engine.conv_grad_weights(dy, x, self.blobs[0].diff, self.window, group)
+        if db is not None:
+            self.engine.add_sum_over_channels(dy, db)
 
     def input_gradient(self, dy: Array, out: Array) -> None:
         self.engine.conv(dy, self.blobs[0].data, None, out, self.window, self.param.convolution_param.group)

@@ -193,9 +193,10 @@ def test_conv_grad_data(engine, tiled, method, name):
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_conv_grad_weights_are_added(engine, tiled, method, name):
     case = case_of(name)
-    dw = np.ones_like(case.w)
-    engine.conv_grad_weights(case.x, case.dy, dw, case.window, case.group)
+    dw, db = np.ones_like(case.w), np.ones(len(case.w), np.float32)
+    engine.conv_grad_weights(case.x, case.dy, dw, case.window, case.group, db)
     assert_close(dw, case.naive.dw + 1)
+    assert_close(db, case.dy.sum(axis=(0, *range(2, case.dy.ndim))) + 1)
     again = np.ones_like(case.w)
     engine.conv_grad_weights(case.x, case.dy, again, case.window, case.group)
     np.testing.assert_array_equal(dw, again)  # the same bits every time
