@@ -38,9 +38,10 @@ torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv/installed  ## check style
+lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 check: lint test  ## lint and test
 
@@ -54,4 +55,4 @@ proto:  ## regenerate caffepy/proto/caffe_pb2.py from proto/caffe.proto
 	rm -r .venv-proto
 
 clean:  ## remove the virtual environment, databases and snapshots
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info $(LENET)/*_lmdb $(LENET)/lenet*_iter_*
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info $(LENET)/*_lmdb $(LENET)/lenet*_iter_*

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.errors import ConfigError, ShapeError
+from caffepy.errors import ConfigError, ShapeError, whole_number
 from caffepy.named import unknown
 from caffepy.net import Net
 from caffepy.proto.caffe_pb2 import TEST, NetParameter
@@ -72,9 +72,7 @@ def length_of(arrays: Mapping[str, np.ndarray]) -> int:
 def batch_length(net: Net, wanted: int | None = None) -> int:
     """How many items a batch has: `wanted`, or as many as the net's first input."""
     if wanted is not None:
-        if wanted < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {wanted}")
-        return wanted
+        return whole_number("batch_size", wanted, least=1)
     shape = net.engine_blobs[net.inputs[0]].shape
     return max(1, shape[0]) if shape else 1
 

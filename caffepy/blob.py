@@ -28,6 +28,27 @@ def take_back() -> None:
         getattr(blob, which)
 
 
+def put(blob: Blob, array: Array, values: Any) -> None:
+    """Assign to all of `array`, the blob's values or its gradient. Raises ShapeError where the shapes do not fit."""
+    try:
+        array[...] = values
+    except (ValueError, RuntimeError):  # NumPy's and PyTorch's
+        import numpy as np
+
+        found = tuple(np.shape(values))
+        try:
+            fits = np.broadcast_shapes(found, blob.shape) == blob.shape
+        except ValueError:
+            fits = False
+        if fits:
+            raise
+        name = f'the blob "{blob.name}"' if blob.name else "the blob"
+        raise ShapeError(
+            f"{name} has shape {blob.shape}, the array for it {found}",
+            hint="Shape the blob first, blob.reshape(...), or the array.",
+        ) from None
+
+
 def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
     if any(d < 0 for d in shape):
         raise ShapeError(f"a blob cannot have the shape {shape}")
@@ -49,6 +70,8 @@ class Blob:
 
             engine = default_engine()
         self.engine = engine
+        self.name = ""
+        """What the net calls it, for messages."""
         self.channels_last = channels_last
         self.diff_moved = False
         """A Flatten has given this blob's gradient another memory, as Caffe's does (see layers/reshape.py)."""
@@ -73,7 +96,7 @@ class Blob:
 
     @data.setter
     def data(self, value: Array) -> None:
-        self.data[...] = value
+        put(self, self.data, value)
 
     @property
     def diff(self) -> Array:
@@ -83,7 +106,7 @@ class Blob:
 
     @diff.setter
     def diff(self, value: Array) -> None:
-        self.diff[...] = value
+        put(self, self.diff, value)
 
     @property
     def has_diff(self) -> bool:

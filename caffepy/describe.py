@@ -124,9 +124,9 @@ def _hdf5(path: str) -> str:
     with weights.open_hdf5(path) as file:
         if "history" in file and "iter" in file:
             group = file["history"]
-            rows = [(str(i), _shape(group[str(i)].shape)) for i in range(len(group))]
+            history = [(str(i), _shape(group[str(i)].shape)) for i in range(len(group))]
             title = f"{path}: solver state (HDF5) of iteration {int(file['iter'][0])}"
-            return _table(title, ("history", "shape"), rows)
+            return _table(title, ("history", "shape"), history)
         found: list[Row] = []
         total = 0
         groups = file["data"] if "data" in file and hasattr(file["data"], "items") else {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from operator import index
+from typing import Any
 
 
 class CaffeError(Exception):
@@ -55,6 +57,17 @@ class MissingExtraError(CaffeError):
             f"{purpose} needs the package {package}, which is not installed",
             hint=f'Install it with: pip install "caffepy[{extra}]"',
         )
+
+
+def whole_number(name: str, value: Any, least: int = 0) -> int:
+    """`value` of the argument `name` as an int. Raises ConfigError for what is none, or smaller than `least`."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    return number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -68,8 +68,8 @@ def _items(shape: tuple[int, ...], param: FillerParameter) -> int:
 def _uniform(random: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
     """One 32-bit draw a value, scaled as Boost does for floats: Caffe's weights under Caffe's seed."""
     draws = random.bit_generator.random_raw(prod(shape)).astype(np.float32)
-    low, high = np.float32(low), np.nextafter(np.float32(high), np.float32(np.inf))
-    return (draws / np.float32(2**32 - 1) * (high - low) + low).reshape(shape)
+    first, last = np.float32(low), np.nextafter(np.float32(high), np.float32(np.inf))
+    return (draws / np.float32(2**32 - 1) * (last - first) + first).reshape(shape)
 
 
 @register("constant")

@@ -19,7 +19,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.arrays import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
 from caffepy.blob import Blob
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, did_you_mean, whole_number
 from caffepy.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SolverParameter
@@ -80,6 +80,7 @@ def fit_net(
     """
     from caffepy.solver import get_solver
 
+    check_options(options, "solver")
     param = solver_parameter(solver)
     for source in param.weights:
         net.copy_from(source)
@@ -91,6 +92,15 @@ def fit_net(
     built = get_solver(param, engine=net.engine)
     built.net.share_with(net)
     return fit_solver(built, x, y, **options)
+
+
+def check_options(options: Mapping[str, Any], *more: str) -> None:
+    """Raises ConfigError for the name of an option that `fit` does not have."""
+    known = [*FitOptions.__annotations__, *more]
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"Its options are: {', '.join(known)}."
+            raise ConfigError(f'fit has no option "{name}"', hint=hint)
 
 
 def solver_parameter(solver: SolverLike | None) -> SolverParameter:
@@ -148,6 +158,7 @@ def fit_solver(
     net = solver.net
     if not any(any(layer.loss_weights) for layer in net.layers):
         raise ConfigError("the net has no loss to make smaller", hint='Add a layer such as type: "SoftmaxWithLoss".')
+    epochs, callbacks = whole_number("epochs", epochs), _checked(callbacks)
     arrays = input_arrays(net, x, y)
     arrays, validation = _parted(net, arrays, validation_split, validation_data)
     size, length = batch_length(net, batch_size), length_of(arrays)
@@ -171,6 +182,18 @@ def fit_solver(
             if solver.stopped_early or any(answer is True for answer in answers):
                 break
     return history
+
+
+def _checked(callbacks: Any) -> list[Any]:
+    """The callbacks as a list, each of which can be called."""
+    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in found:
+        if not callable(getattr(callback, "on_epoch_end", callback)):
+            raise ConfigError(
+                f"a callback is a function, or has a method on_epoch_end, got {callback!r}",
+                hint="It is called as callback(epoch, logs).",
+            )
+    return found
 
 
 def described(logs: Logs) -> str:

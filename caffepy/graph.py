@@ -168,8 +168,9 @@ class Graph:
                 hint = "Other layers read this blob, too, so this layer cannot run in place: rename its top."
             raise ConfigError(f'top "{name}" is already made by layer "{maker}"', hint=hint)
         available.add(name)
-        self.engine_blobs[name] = Blob((), self.engine)
-        return self.engine_blobs[name]
+        self.engine_blobs[name] = blob = Blob((), self.engine)
+        blob.name = name
+        return blob
 
     def _append_params(self, layer: Layer, source: LayerParameter) -> bool:
         """Register the layer's parameters; whether one of them is to be trained by what the definition says.
@@ -188,6 +189,7 @@ class Graph:
 
     def _append_param(self, layer: Layer, i: int, spec: ParamSpec) -> int:
         blob = layer.blobs[i]
+        blob.name = f"{layer.name}[{i}]"
         if not spec.name or spec.name not in self._param_owner:
             self._owned.add((layer.name, i))
             if spec.name:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.blob import Blob
+from caffepy.blob import Blob, put
 from caffepy.engine import Engine
 
 
@@ -27,7 +27,7 @@ class HostBlob:
 
     @data.setter
     def data(self, values: Any) -> None:
-        self.data[...] = values
+        put(self.blob, self.data, values)
 
     @property
     def diff(self) -> np.ndarray:
@@ -35,7 +35,7 @@ class HostBlob:
 
     @diff.setter
     def diff(self, values: Any) -> None:
-        self.diff[...] = values
+        put(self.blob, self.diff, values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.blob, name)

@@ -82,7 +82,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     if datum.encoded:
         from caffepy.data.image import decode
 
-        return decode(datum.data, "the Datum")
+        return decode(datum.data, "the Datum", hint="With encoded set, its data is a picture file such as a JPEG.")
     shape = (datum.channels, datum.height, datum.width)
     if datum.data:
         return _shaped(np.frombuffer(datum.data, np.uint8), shape, "Datum").copy()

@@ -93,9 +93,9 @@ def _wait(workers: Sequence[subprocess.Popen], heard: list[int]) -> int | None:
         _pass_on(heard, workers)
         codes = [worker.poll() for worker in workers]
         # One that was killed is the cause, one that exits with an error perhaps only its consequence.
-        failed = sorted((i for i, code in enumerate(codes) if code), key=lambda i: codes[i])
+        failed = [(code, i) for i, code in enumerate(codes) if code]
         if failed:
-            return failed[0]
+            return min(failed)[1]
         if None not in codes:
             return None
         time.sleep(0.05)

@@ -214,7 +214,11 @@ class Layer:
         least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
         if found < least or (most is not None and found > most):
             text = str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-            raise ConfigError(f"{self.type} takes {text} {kind} blob(s), {found} given")
+            change = f"add {least - found}" if most is None or found < least else f"leave out {found - most}"
+            raise ConfigError(
+                f"{self.type} takes {text} {kind} blob(s), {found} given",
+                hint=f'Each line {kind}: "name" of the layer gives one: {change}.',
+            )
 
     def _load_blobs(self) -> None:
         from caffepy.weights import copy_blobs
@@ -235,7 +239,7 @@ class Layer:
 class LossLayer(Layer):
     """Base of losses: a scalar top, weight 1 by default, no gradient for the last bottom (the label)."""
 
-    num_bottom = 2
+    num_bottom: ClassVar[Count] = 2
     auto_top = True
 
     def default_loss_weight(self, top_index: int) -> float:

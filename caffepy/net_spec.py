@@ -90,7 +90,7 @@ class Function:
                     if isinstance(bottom, (tuple, list))
                     else "Parameters are given by keyword.",
                 )
-        if self.in_place and len(self.inputs) != self.ntop:
+        if self.in_place and self.inputs and len(self.inputs) != self.ntop:
             raise ConfigError(
                 f"in place a layer has as many tops as bottoms, not {self.ntop} and {len(self.inputs)}",
                 where=f"L.{type_name}",
@@ -127,10 +127,17 @@ class Function:
                 )
         return layer
 
-    def message(self, bottoms: list[str], name_of: Callable[[Top | Function], str]) -> LayerParameter:
-        """The layer with its names: the first top's is the layer's, too, unless `name` is given."""
+    def unnamed(self) -> LayerParameter:
+        """The layer as its keywords say, without bottoms and tops."""
         layer = LayerParameter()
         layer.CopyFrom(self._message)
+        return layer
+
+    def message(self, bottoms: list[str], name_of: Callable[[Top | Function], str]) -> LayerParameter:
+        """The layer with its names: the first top's is the layer's, too, unless `name` is given."""
+        if self.in_place and not bottoms:
+            raise ConfigError("in place a layer needs a bottom", where=f"L.{self.type_name}")
+        layer = self.unnamed()
         layer.bottom.extend(bottoms)
         if not layer.top:
             layer.top.extend(bottoms if self.in_place else [name_of(top) for top in self.tops])

@@ -142,7 +142,7 @@ class Group:
     def _replace_methods(self) -> None:
         """What processes do otherwise than one alone: agree on signals, leave tests and snapshots to the first."""
         solver = self.solver
-        ask, test_all, state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
+        ask, test_all, own_state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
 
         def action() -> Action:
             if not self._testing:
@@ -162,12 +162,12 @@ class Group:
                 self.any(False)
             solver.stopped_early = self.from_first(solver.stopped_early)
 
-        def restored(given: dict[str, Any]) -> None:
-            self.seed = given.get("processes_seed", self.seed)
-            set_state(given)
+        def restored(state: dict[str, Any]) -> None:
+            self.seed = state.get("processes_seed", self.seed)
+            set_state(state)
 
         solver.action, solver.test_all, solver.set_state = action, tested_by_first, restored  # type: ignore[method-assign]
-        solver.state = lambda: {**state(), "processes_seed": self.seed}  # type: ignore[method-assign]
+        solver.state = lambda: {**own_state(), "processes_seed": self.seed}  # type: ignore[method-assign]
         if self.rank:
             solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
 

@@ -6,9 +6,12 @@ window choice) draw the numbers that Caffe draws.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-_bits = np.random.MT19937()
+_bits: np.random.BitGenerator = np.random.MT19937()
 generator = np.random.Generator(_bits)
 
 
@@ -24,14 +27,14 @@ def draw() -> int:
 
 def mt19937(value: int) -> np.random.Generator:
     """A generator of one's own, seeded as boost::mt19937 is."""
-    bits = np.random.MT19937()
+    bits: np.random.BitGenerator = np.random.MT19937()
     bits.state = np.random.RandomState(value % 2**32).get_state(legacy=False)
     return np.random.Generator(bits)
 
 
-def get_state() -> dict:
+def get_state() -> Mapping[str, Any]:
     return _bits.state
 
 
-def set_state(state: dict) -> None:
+def set_state(state: Mapping[str, Any]) -> None:
     _bits.state = state

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError
@@ -40,8 +40,8 @@ class Sequence:
 
     A layer is what `caffepy.layers` makes when it is called without bottoms, or a LayerParameter. `input` is the
     shape of the blob "data". Losses and Accuracy also take the blob "label", of shape `label` (default: a number
-    for each item), and stand beside the row: what comes after them takes what they took. Layers without a name are
-    called by type and number: "Convolution1".
+    for each item), and stand beside the row: what comes after them takes what they took. With `in_place=True` a layer
+    writes over what it takes. Layers without a name are called by type and number: "Convolution1".
     Raises ConfigError for layers that do not fit into a row.
     """
 
@@ -67,6 +67,8 @@ class Sequence:
         """Append a layer."""
         param = LayerParameter()
         param.CopyFrom(_message(layer))
+        if getattr(getattr(layer, "fn", None), "in_place", False):
+            param.top[:] = [self._trunk()]
         kind = layer_class(param.type)
         least = kind.num_bottom if isinstance(kind.num_bottom, int) else kind.num_bottom[0]
         most = kind.num_bottom if isinstance(kind.num_bottom, int) else kind.num_bottom[1]
@@ -83,9 +85,16 @@ class Sequence:
             raise ConfigError(f'the sequence has two layers called "{param.name}"')
         self.layers.append(param)
 
+    def _trunk(self) -> str:
+        """The blob that the next layer takes."""
+        row = [layer for layer in self.layers if not _beside(layer)]
+        if not row:
+            return self.names[0]
+        return row[-1].top[0] if row[-1].top else row[-1].name
+
     def to_proto(self) -> NetParameter:
         """The net's definition, with Input layers in front."""
-        net = NetParameter(name=self.name)
+        net = NetParameter(name=self.name or None)
         data, label = self.names
         _add_input(net, data, self.input)
         if any(_beside(layer) for layer in self.layers):
@@ -143,6 +152,9 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.layers)
 
+    def __getitem__(self, i: SupportsIndex) -> LayerParameter:
+        return self.layers[i]
+
     def __iter__(self) -> Iterator[LayerParameter]:
         return iter(self.layers)
 
@@ -158,6 +170,8 @@ def _message(layer: Any) -> LayerParameter:
         raise ConfigError(
             f"a sequence consists of layers, got {layer!r}", hint="Write, for example: caffepy.layers.ReLU()."
         )
+    if getattr(layer.fn, "in_place", False) and not layer.fn.inputs:
+        return layer.fn.unnamed()
     from caffepy.net_spec import to_proto
 
     made = to_proto(layer).layer

@@ -209,11 +209,11 @@ def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
         diff = file.create_group("diff") if write_diff else None
         for layer in net.layers:
             group = data.create_group(layer.name)
-            diff_group = diff.create_group(layer.name) if write_diff else None
+            diff_group = None if diff is None else diff.create_group(layer.name)
             for i, blob in enumerate(layer.blobs):
                 if net.owns_param(layer.name, i):
                     group[str(i)] = blob.engine.to_host(blob.data)
-                if write_diff:
+                if diff_group is not None:
                     diff_group[str(i)] = blob.engine.to_host(blob.diff)
 
 

@@ -278,7 +278,24 @@ def test_wrong_calls_say_what_to_do():
     assert refused(lambda: net.fit(x, y, validation_split="a")) == (
         "validation_split is a share from 0 up to, not including, 1, got 'a'"
     )
-    assert refused(lambda: net.fit(x, y, batch_size=0)) == "batch_size must be at least 1, got 0"
+    for value in (0, "a", 2.5):
+        assert refused(lambda value=value: net.fit(x, y, batch_size=value)) == (
+            f"batch_size must be a whole number, at least 1, got {value!r}"
+        )
+    for value in (-1, "a"):
+        assert refused(lambda value=value: net.fit(x, y, epochs=value)) == (
+            f"epochs must be a whole number, at least 0, got {value!r}"
+        )
+    assert refused(lambda: net.fit(x, y, epoch=3)) == 'fit has no option "epoch"\n  Did you mean "epochs"?'
+    assert refused(lambda: net.fit(x, y, zzz=3)) == (
+        'fit has no option "zzz"\n  Its options are: epochs, batch_size, validation_split, validation_data, shuffle, '
+        "callbacks, progress, solver."
+    )
+    for given in (["a"], "a", 3):
+        assert refused(lambda given=given: net.fit(x, y, callbacks=given)) == (
+            f"a callback is a function, or has a method on_epoch_end, got {given[0] if given != 3 else 3!r}\n"
+            "  It is called as callback(epoch, logs)."
+        )
     assert 'no field "base_rate"' in refused(lambda: net.fit(x, y, solver={"base_rate": 1}))
     assert "unknown solver type" in refused(lambda: net.fit(x, y, solver={"type": "adam", "base_lr": 1}))
     no_loss = build(NET[: NET.index('layer { name: "accuracy"')])

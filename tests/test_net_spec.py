@@ -253,6 +253,11 @@ def test_wrong_layers_are_named(what):
     assert isinstance(caught.value, ConfigError) and message in str(caught.value)
 
 
+def test_in_place_of_nothing():
+    with pytest.raises(ConfigError, match=r"L.ReLU: in place a layer needs a bottom"):
+        caffe.to_proto(L.ReLU(in_place=True))
+
+
 def test_wrong_tops_are_named():
     n = caffe.NetSpec()
     n.data = data()

@@ -106,6 +106,13 @@ def build(text=NET, phase=caffepy.TRAIN, engine="numpy"):
     return caffepy.Net(parse(text, NetParameter()), phase, engine=engine_of(engine))
 
 
+def test_the_module_that_pycaffe_has_its_classes_from():
+    alias.caffe_is_caffepy()
+    from caffe.pycaffe import Net, SGDSolver
+
+    assert (Net, SGDSolver) == (caffepy.Net, caffepy.SGDSolver)
+
+
 @pytest.mark.parametrize("engine", ALL)
 def test_the_protocol(engine):
     net = build("force_backward: true" + NET, engine=engine)

@@ -145,6 +145,14 @@ def test_blobs(file, engine):
     assert blob.shape == (2, 2, 5, 5)
     blob.reshape([6, 2, 5, 5])
     assert blob.diff.shape == (6, 2, 5, 5)
+    for which in ("data", "diff"):
+        with pytest.raises(ShapeError) as caught:
+            setattr(blob, which, np.zeros((2, 3)))
+        assert str(caught.value) == (
+            f'the blob "{blob.name}" has shape (6, 2, 5, 5), the array for it (2, 3)\n'
+            "  Shape the blob first, blob.reshape(...), or the array."
+        )
+    assert blob.name in net.blobs
     with pytest.raises(ShapeError, match=r"^a blob cannot have the shape \(2, -1\)$"):
         blob.reshape(2, -1)
 

@@ -58,7 +58,12 @@ def test_without_a_loss_there_is_no_label():
     sequence = caffe.Sequence(input=[2, 3])
     sequence.add(layer('type: "TanH"'))
     assert wiring(sequence.to_proto()) == [("data", [], ["data"]), ("TanH1", ["data"], ["TanH1"])]
-    assert len(sequence) == 1 and [found.name for found in sequence] == ["TanH1"]
+    assert not sequence.to_proto().HasField("name")
+    assert (
+        len(sequence) == 1
+        and sequence[0].name == sequence[-1].name == "TanH1"
+        and [found.name for found in sequence] == ["TanH1"]
+    )
     assert repr(sequence) == "Sequence((2, 3): TanH1)"
 
 
@@ -111,6 +116,34 @@ def test_a_definition_with_layers_in_place_and_names_of_its_own(tmp_path):
     assert sequence.names == ("x", "t") and sequence.label == (2,)
     assert caffe.Sequence.load(sequence.to_proto()).to_proto() == sequence.to_proto()
     assert sequence.net().outputs == ["l"]
+
+
+def test_layers_of_netspec_in_place(tmp_path):
+    from caffepy import layers as L
+
+    sequence = caffe.Sequence(
+        [
+            L.InnerProduct(num_output=3),
+            L.ReLU(in_place=True),
+            L.Accuracy(),
+            L.SoftmaxWithLoss(),
+            L.InnerProduct(name="score", num_output=2),
+            L.Dropout(name="drop", in_place=True),
+            L.TanH(),
+        ],
+        input=(2, 3),
+    )
+    found = wiring(sequence.to_proto())[2:]
+    assert [*found[:2], *found[4:]] == [
+        ("InnerProduct1", ["data"], ["InnerProduct1"]),
+        ("ReLU1", ["InnerProduct1"], ["InnerProduct1"]),
+        ("score", ["InnerProduct1"], ["score"]),
+        ("drop", ["score"], ["score"]),
+        ("TanH1", ["score"], ["TanH1"]),
+    ]
+    assert sequence.net().blobs["TanH1"].shape == (2, 2)
+    sequence.save(tmp_path / "n.prototxt")
+    assert caffe.Sequence.load(tmp_path / "n.prototxt").to_proto() == sequence.to_proto()
 
 
 def refused(function) -> str:

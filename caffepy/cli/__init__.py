@@ -57,7 +57,7 @@ def cli() -> None:
 
 def normalize(args: list[str]) -> list[str]:
     """Caffe's spellings as ours: `-solver=x` and `--sigint_effect` become `--solver=x` and `--sigint-effect`."""
-    out = []
+    out: list[str] = []
     for i, arg in enumerate(args):
         if arg == "--":
             return out + args[i:]
@@ -95,10 +95,10 @@ def main(args: list[str] | None = None) -> None:
 
 def with_help(error: click.ClickException) -> str:
     """The message, with a pointer to the help where it offers no remedy of its own."""
-    message = error.format_message()
-    if "\n" in message or "Did you mean" in message or getattr(error, "ctx", None) is None:
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if "\n" in message or "Did you mean" in message or context is None:
         return message
-    return f"{message}\n  {error.ctx.command_path} --help lists the options."
+    return f"{message}\n  {context.command_path} --help lists the options."
 
 
 def fail(message: str) -> None:

@@ -6,27 +6,27 @@ import logging
 
 import click
 
+from caffepy.cli import options
+
 log = logging.getLogger("caffepy.compute_image_mean")
 
 
 @click.command()
 @click.argument("input_db")
 @click.argument("output_file", required=False)
-@click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
+@options.found_backend
 def command(input_db, output_file, backend):
     """Write the mean picture of INPUT_DB to OUTPUT_FILE (.binaryproto) and print the mean of each channel."""
     import numpy as np
 
     from caffepy.cli import terminal
-    from caffepy.data.databases import guess_backend, open_database
     from caffepy.data.mean import mean_image, records, write_mean
     from caffepy.files import check_writable
 
     handler = terminal.start_logging()
     if output_file:
         check_writable(output_file)
-    backend = backend or guess_backend(input_db)
-    reader = open_database(input_db, backend)
+    reader, backend = options.open_db(input_db, backend)
     log.info("Opened %s %s", backend, input_db)
     if next(records(reader))[1].encoded:
         log.info("Decoding Datum")

@@ -12,16 +12,20 @@ log = logging.getLogger("caffepy.convert_imageset")
 
 
 class _Gflags(click.Command):
-    """Switches may also be written as gflags has them: --gray=true, --shuffle=false."""
+    """Switches may also be written as gflags has them: --gray=true, --shuffle=false, --noshuffle."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         switches = {o for p in self.params if isinstance(p, click.Option) and p.is_flag for o in p.opts}
         kept = []
         for arg in args:
             name, _, value = arg.partition("=")
+            if arg.startswith("--no") and f"--{arg[4:]}" in switches:
+                name, value = f"--{arg[4:]}", "false"
             if name in switches and value.lower() in ("true", "1"):
                 kept.append(name)
-            elif name not in switches or value.lower() not in ("false", "0"):
+            elif name in switches and value.lower() in ("false", "0"):
+                kept = [other for other in kept if other != name]  # the last word counts
+            else:
                 kept.append(arg)
         return super().parse_args(ctx, kept)
 

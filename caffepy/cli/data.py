@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import click
+
+from caffepy.cli import options
 
 
 @click.group(invoke_without_command=True)
@@ -15,8 +19,8 @@ def command(context):
 
 @command.command()
 @click.argument("db")
-@click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
-@click.option("--sheet", help="Write a PNG with the first pictures to this file.")
+@options.found_backend
+@click.option("--sheet", help="Draw the first pictures to this file (.png, .jpg, ...).")
 @click.option(
     "--images", type=click.IntRange(min=1), default=64, show_default=True, help="How many pictures the sheet shows."
 )
@@ -24,15 +28,19 @@ def inspect(db, backend, sheet, images):
     """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
     from caffepy.cli import terminal
     from caffepy.data import inspect as inspection
-    from caffepy.data.databases import guess_backend, open_database
+    from caffepy.data.image import encoder
     from caffepy.errors import DataError
     from caffepy.files import atomic_write, check_writable
 
     handler = terminal.start_logging()
     if sheet:
         check_writable(sheet)
-    backend = backend or guess_backend(db)
-    reader = open_database(db, backend)
+        kind = os.path.splitext(sheet)[1] or "png"
+        try:
+            encoder(kind)
+        except DataError as unknown:
+            raise unknown.at(sheet) from None
+    reader, backend = options.open_db(db, backend)
     with terminal.progress(handler, "reading", len(reader)) as advance:
         found = inspection.look(reader, images if sheet else 0, advance)
     click.echo(f"{db}: {found.count} records ({backend})")
@@ -44,7 +52,7 @@ def inspect(db, backend, sheet, images):
     _histogram(found.labels)
     if sheet and found.pictures:
         with atomic_write(sheet) as temporary, open(temporary, "wb") as file:
-            file.write(inspection.sheet(found.pictures))
+            file.write(inspection.sheet(found.pictures, kind))
         click.echo(f"{sheet}: the first {len(found.pictures)} pictures")
     for error in found.damaged[:10]:
         click.echo(f"damaged: {error.where}: {error.message}", err=True)

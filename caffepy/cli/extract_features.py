@@ -20,13 +20,14 @@ log = logging.getLogger("caffepy.extract_features")
 @click.argument("batches", type=click.IntRange(min=1))
 @click.argument("backend", type=click.Choice(["lmdb", "leveldb"]))
 @click.argument("mode", type=click.Choice(["CPU", "GPU"]), default="CPU")
-@click.argument("device", default="0", required=False)
+@click.argument("device", type=click.IntRange(min=0), default=0, required=False)
 @options.engine
 @options.precision
 def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 
-    A record is a Datum of float_data, its key the number of the item. The net runs in phase TEST.
+    A record is a Datum of float_data, its key the number of the item. The net runs in phase TEST. DEVICE is the number
+    of the GPU, where the mode is GPU.
     """
     from contextlib import ExitStack
 
@@ -45,8 +46,12 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
         raise click.UsageError(f"{len(names)} blob(s) but {len(paths)} database(s): give one for each")
     if len({os.path.abspath(path) for path in paths}) < len(paths):
         raise click.UsageError(f"the databases {dbs} are not all different")
+    if mode == "GPU" and engine == "numpy":
+        raise click.UsageError(
+            "the mode GPU needs the torch engine, but --engine numpy is given: leave out one of the two"
+        )
     log.info("Using %s", mode)
-    chosen = options.choose_engine(engine, device if mode == "GPU" else "", precision=precision)
+    chosen = options.choose_engine(engine, str(device) if mode == "GPU" else "", precision=precision)
     net = Net(model, TEST, weights=weights, engine=chosen)
     for name in names:
         if name not in net.blobs:

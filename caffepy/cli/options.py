@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from caffepy.data.databases import Reader
     from caffepy.engine import Engine
     from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -18,6 +19,9 @@ log = logging.getLogger("caffepy.options")
 
 backend = click.option(
     "--backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb", show_default=True, help="Kind of database."
+)
+found_backend = click.option(
+    "--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look)."
 )
 engine = click.option("--engine", type=click.Choice(["numpy", "torch"]), help="What computes (default: numpy).")
 gpu = click.option("--gpu", default="", help='GPU ids separated by ",", or "all"; implies --engine torch.')
@@ -33,6 +37,25 @@ verbose = click.option("--verbose", is_flag=True, help="Also show how the net is
 
 def model(required: bool = True) -> Callable:
     return click.option("--model", required=required, help="The net definition (prototxt).")
+
+
+def open_db(path: str, backend: str | None) -> tuple[Reader, str]:
+    """The database's reader and its kind: `--backend`'s, by default what the folder holds."""
+    import os
+
+    from caffepy.data.databases import guess_backend, open_database
+
+    files = {"lmdb": "data.mdb", "leveldb": "CURRENT"}
+    held = [kind for kind, file in files.items() if os.path.isfile(os.path.join(path, file))]
+    if backend and held and backend not in held:
+        names = {"lmdb": "an LMDB", "leveldb": "a LevelDB"}
+        raise DataError(
+            f"this is {names[held[0]]}, not {names[backend]}",
+            where=path,
+            hint=f"Set --backend {held[0]}, or leave it out.",
+        )
+    backend = backend or guess_backend(path)
+    return open_database(path, backend), backend
 
 
 def stages(text: str) -> Sequence[str]:
@@ -58,8 +81,7 @@ def choose_engine(
     if gpu:
         return gpu_engine(_own(gpu_ids(gpu)), **extra)
     chosen = name or os.environ.get("CAFFEPY_ENGINE")
-    wants_gpu = solver is not None and solver.solver_mode == solver.GPU
-    if wants_gpu and chosen != "numpy":
+    if solver is not None and solver.solver_mode == solver.GPU and chosen != "numpy":
         count = gpu_count()
         if count:
             return gpu_engine(_own(range(count)), **extra)

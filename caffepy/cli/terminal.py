@@ -34,7 +34,7 @@ class _Lines(logging.Handler):
         self.write(self.format(record))
 
 
-def start_logging(verbose: bool = False) -> logging.Handler:
+def start_logging(verbose: bool = False) -> _Lines:
     """Show the package's log on stderr. Calling it again changes the level alone."""
     logger = logging.getLogger("caffepy")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -49,9 +49,7 @@ def start_logging(verbose: bool = False) -> logging.Handler:
 
 
 @contextmanager
-def progress(
-    handler: logging.Handler, description: str, total: int | None, done: int = 0
-) -> Iterator[Callable[[int], None]]:
+def progress(handler: _Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
     if not sys.stderr.isatty():
         yield lambda done: None
@@ -80,7 +78,7 @@ def progress(
 
 
 @contextmanager
-def training(handler: logging.Handler, solver: Solver) -> Iterator[None]:
+def training(handler: _Lines, solver: Solver) -> Iterator[None]:
     """A progress bar that follows a solver."""
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance:
         follow = lambda solver: advance(solver.iter)  # noqa: E731

@@ -38,7 +38,10 @@ def open_database(path: str | PathLike[str], backend: str) -> Reader:
 
 
 def guess_backend(path: str | PathLike[str]) -> str:
-    return "leveldb" if os.path.isfile(os.path.join(path, "CURRENT")) else "lmdb"
+    """The kind that lies in the folder; "lmdb" where neither does, so that its reader says what is missing."""
+    if os.path.isfile(os.path.join(path, "CURRENT")) and not os.path.isfile(os.path.join(path, "data.mdb")):
+        return "leveldb"
+    return "lmdb"
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from caffepy.data.image import decode
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import Datum
 
-_FOREIGN = "The database was not written by a Caffe tool: convert the data again."
+_AGAIN = "Convert the data again. `caffepy data inspect` counts such records: if all are, no Caffe tool wrote them."
 
 
 def parse(value: bytes, key: bytes, source: str) -> Datum:
@@ -17,10 +18,10 @@ def parse(value: bytes, key: bytes, source: str) -> Datum:
     try:
         datum.ParseFromString(value)
     except DecodeError:
-        raise DataError("the record is no Caffe Datum", where=where(source, key), hint=_FOREIGN) from None
+        raise DataError("the record is damaged, or no Caffe Datum", where=where(source, key), hint=_AGAIN) from None
     if not (datum.data or datum.float_data):
-        problem = "is an empty Datum" if datum.ListFields() else "is no Caffe Datum"
-        raise DataError(f"the record {problem}", where=where(source, key), hint=_FOREIGN)
+        problem = "is an empty Datum" if datum.ListFields() else "is damaged, or no Caffe Datum"
+        raise DataError(f"the record {problem}", where=where(source, key), hint=_AGAIN)
     return datum
 
 
@@ -37,8 +38,18 @@ def image(datum: Datum, key: bytes, source: str) -> np.ndarray:
     return values.reshape(shape)
 
 
+def picture(datum: Datum, key: bytes, source: str, channels: int = 0) -> np.ndarray:
+    """The decoded picture (C, H, W) of an encoded Datum."""
+    hint = f"Replace the picture that was stored under {_quoted(key)}, and convert the data again."
+    return decode(datum.data, where(source, key), channels, hint)
+
+
 def where(source: str, key: bytes) -> str:
-    return f'{source}, key "{key.decode(errors="replace")}"'
+    return f"{source}, key {_quoted(key)}"
+
+
+def _quoted(key: bytes) -> str:
+    return f'"{key.decode(errors="replace")}"'
 
 
 def from_image(pixels: np.ndarray, label: int) -> Datum:

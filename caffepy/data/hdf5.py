@@ -91,5 +91,7 @@ class Hdf5Rows:
                 f"the datasets differ in their number of rows: {found}", where=path, hint="Row i of each makes item i."
             )
         if not next(iter(lengths.values())):
-            raise DataError("the datasets have no rows", where=path)
+            raise DataError(
+                "the datasets have no rows", where=path, hint=f"Write some, or take the file off {self.list_file}."
+            )
         return next(iter(lengths.values()))

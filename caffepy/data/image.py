@@ -38,11 +38,14 @@ def _opencv() -> ModuleType | None:
     return cv2
 
 
-def decode(data: bytes, where: str, channels: int = 0) -> np.ndarray:
+_REPLACE = "Replace the file, or take it off the list."
+
+
+def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> np.ndarray:
     """The picture as uint8 (C, H, W), channels B, G, R.
 
     `channels` 3 or 1 forces colour or gray; 0 keeps what is stored: gray 1, colour and palette 3, with alpha 4
-    (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError naming `where`.
+    (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError with `where` and `hint`.
     """
     if (pixels := _fast_jpeg(data, channels)) is not None:
         return pixels.transpose(2, 0, 1)
@@ -56,9 +59,7 @@ def decode(data: bytes, where: str, channels: int = 0) -> np.ndarray:
             pixels = _gray(picture) if channels == 1 else _color(picture, keep=channels == 0)
     except Exception as error:  # decoders of damaged files raise whatever their parsers raise
         text = "no known format" if "cannot identify" in str(error) else str(error) or type(error).__name__
-        raise DataError(
-            f"the picture does not decode: {text}", where=where, hint="Replace the file, or take it off the list."
-        ) from None
+        raise DataError(f"the picture does not decode: {text}", where=where, hint=hint) from None
     return pixels.transpose(2, 0, 1)
 
 

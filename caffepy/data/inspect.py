@@ -48,8 +48,11 @@ def look(reader: Reader, keep: int = 0, advance: Callable[[int], None] = lambda 
     return found
 
 
-def sheet(pictures: list[np.ndarray], gap: int = 2) -> bytes:
-    """A PNG with the pictures (C, H, W) in rows, as near to a square as can be; float_data is scaled to 0..255."""
+def sheet(pictures: list[np.ndarray], kind: str = "png", gap: int = 2) -> bytes:
+    """A file of type `kind` with the pictures (C, H, W) in rows, as near to a square as can be.
+
+    float_data is scaled to 0..255.
+    """
     tiles = [_tile(p) for p in pictures]
     height, width = (max(t.shape[axis] for t in tiles) for axis in (1, 2))
     columns = ceil(sqrt(len(tiles) * height / width))
@@ -58,7 +61,7 @@ def sheet(pictures: list[np.ndarray], gap: int = 2) -> bytes:
     for i, tile in enumerate(tiles):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         out[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile
-    return encode(out, "png")
+    return encode(out, kind)
 
 
 def _tile(picture: np.ndarray) -> np.ndarray:

@@ -184,7 +184,7 @@ class LevelDbReader:
 
 def _why_missing(path: Path) -> str:
     if (path / "data.mdb").is_file():
-        return "The folder holds an LMDB: set backend: LMDB (the default is LEVELDB, as in Caffe)."
+        return "The folder holds an LMDB: set data_param { backend: LMDB }."
     return (not path.exists() and near_names(path)) or _MAKE
 
 

@@ -12,6 +12,7 @@ from caffepy.errors import DataError
 from caffepy.files import near_names
 
 _INTEGER = re.compile(r"[+-]?\d+")
+_LINE = "Each line is a path, a blank and an integer label."
 
 
 class Entry(NamedTuple):
@@ -45,11 +46,11 @@ def read_list(path: str | PathLike[str]) -> list[Entry]:
             raise DataError(
                 f'no label at the end of "{line.strip()}"',
                 where=f"{source}:{number}",
-                hint="Each line is a path, a blank and an integer label.",
+                hint=_LINE,
             )
         entries.append(Entry(name, int(found[0]), number))
     if not entries:
-        raise DataError("the list of images is empty", where=source)
+        raise DataError("the list of images is empty", where=source, hint=_LINE)
     return entries
 
 

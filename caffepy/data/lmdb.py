@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lmdb
 
+from caffepy.data.lmdb_free import free_pages
 from caffepy.errors import DataError
 from caffepy.files import near_names
 
@@ -154,20 +155,16 @@ def _check_files(path: str) -> None:
 def _check_size(path: str, env: lmdb.Environment) -> None:
     """Refuse a file that was cut off: reading beyond its end would kill the process (SIGBUS)."""
     file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
-    stat = env.stat()
-    found, needed = os.path.getsize(file), (env.info()["last_pgno"] + 1) * stat["psize"]
-    used = (2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
-    if found < max(used, needed - _UNWRITTEN * stat["psize"]):
+    size, count = env.stat()["psize"], env.info()["last_pgno"] + 1
+    found, needed = os.path.getsize(file), count * size
+    # Free pages at the end need never have been written.
+    if found < needed and not free_pages(file, size).issuperset(range(found // size, count)):
         env.close()
         raise DataError(
             f"the LMDB is truncated: it needs {needed} bytes and has {found}",
             where=path,
             hint=_COPY,
         )
-
-
-# Pages that a database may count and, unused, never have written at its end.
-_UNWRITTEN = 16
 
 
 _COPY = "Copy or make the database again."

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from caffepy.data import datum as datums
-from caffepy.data import image
 from caffepy.data.databases import Reader
 from caffepy.errors import DataError
 from caffepy.files import atomic_write
@@ -26,7 +25,7 @@ def records(reader: Reader) -> Iterator[tuple[bytes, Datum]]:
 def pixels(datum: Datum, key: bytes, source: str) -> np.ndarray:
     """The picture (C, H, W) of a record; an encoded one in its own channels."""
     if datum.encoded:
-        return image.decode(datum.data, datums.where(source, key))
+        return datums.picture(datum, key, source)
     return datums.image(datum, key, source)
 
 
@@ -48,6 +47,8 @@ def mean_image(reader: Reader, advance: Callable[[int], None] = lambda done: Non
             )
         total += picture
         advance(done)
+    if total is None:
+        raise DataError("no pictures", where=str(reader.path))
     return total / np.float32(len(reader))
 
 

@@ -65,9 +65,15 @@ class Transformer:
             )
         if self.mean is not None:
             if self.param.HasField("mean_file") and self.mean.shape != image:
-                raise ShapeError(f"the mean file has shape {self.mean.shape}, the pictures have {image}")
+                raise ShapeError(
+                    f"the mean file has shape {self.mean.shape}, the pictures have {image}",
+                    hint="Make one of these pictures with `caffepy compute-image-mean`, or set mean_value instead.",
+                )
             if self.mean.shape[0] not in (1, channels):
-                raise ShapeError(f"{self.mean.shape[0]} mean_value(s) for {channels} channel(s); give one, or one each")
+                raise ShapeError(
+                    f"{self.mean.shape[0]} mean_value(s) for {channels} channel(s)",
+                    hint="Give one for all channels, or one for each.",
+                )
         return (channels, crop, crop) if crop else image
 
     def draw(self, image: tuple[int, int, int], random: np.random.Generator | None) -> Choice:
@@ -106,7 +112,7 @@ class Transformer:
         if mean is None:
             np.multiply(rows, np.float32(self.param.scale), out=target)
             return
-        per_pixel = np.tile(mean.ravel(), image.shape[2]) if mean.size == image.shape[0] else mean
+        per_pixel: np.ndarray | np.float32 = np.tile(mean.ravel(), image.shape[2]) if mean.size == image.shape[0] else mean
         if per_pixel.ndim == 3:
             per_pixel = np.float32(mean[0, 0, 0]) if mean.size == 1 else _rows(mean, mirror)
         np.subtract(rows, per_pixel, out=target)

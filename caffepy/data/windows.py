@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -28,62 +27,95 @@ class Window(NamedTuple):
 
 
 class WindowFile(NamedTuple):
-    """The paths of the pictures, and all boxes."""
+    """The paths of the pictures, all boxes, and the lines of the paths."""
 
     images: list[str]
     windows: list[Window]
+    lines: list[int]
+
+
+_PARTS = "A picture has a line each for # index, path, channels, height, width and count; then come its windows."
 
 
 def read_windows(path: str | PathLike[str]) -> WindowFile:
     """Read `# index`, path, channels, height, width, count, then `label overlap x1 y1 x2 y2` lines, again and again.
 
-    Raises DataError with the line number.
+    Raises DataError with the line number, also for a window that does not lie in its picture.
     """
     source = str(path)
     try:
         text = Path(path).read_text("utf-8", "surrogateescape")
     except OSError as error:
         raise DataError(f"cannot read the window file: {error.strerror}", where=source, hint=near_names(path)) from None
-    lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
-    images: list[str] = []
-    windows: list[Window] = []
-    for number, words in lines:
+    lines = _Lines(source, text)
+    file = WindowFile([], [], [])
+    while words := lines.next():
         if words[0] != "#":
-            raise _wrong(source, number, '"# index"', words)
-        number, words = _next(lines, source, "a path")
+            raise lines.wrong('"# index"', words)
+        words = lines.needed("a path")
         if len(words) != 1:
-            raise _wrong(source, number, "a path without blanks", words)
-        images += words
-        for what in ("channels", "height", "width"):
-            _integer(lines, source, what)
-        for _ in range(_integer(lines, source, "the number of windows")):
-            number, words = _next(lines, source, "a window")
+            raise lines.wrong("a path without blanks", words)
+        file.images.append(words[0])
+        file.lines.append(lines.number)
+        _, height, width = [lines.integer(what) for what in ("channels", "height", "width")]
+        for _ in range(lines.integer("the number of windows")):
+            words = lines.needed("a window")
             try:
                 label, overlap, *box = words
-                windows.append(Window(len(images) - 1, int(label), float(overlap), *map(int, box)))
+                window = Window(len(file.images) - 1, int(label), float(overlap), *map(int, box))
             except (ValueError, TypeError):
-                raise _wrong(source, number, '"label overlap x1 y1 x2 y2"', words) from None
-    if not windows:
-        raise DataError("the window file has no windows", where=source)
-    return WindowFile(images, windows)
+                raise lines.wrong('"label overlap x1 y1 x2 y2"', words) from None
+            if not lies_in(window, height, width):
+                raise outside(window, file, height, width, lines.place)
+            file.windows.append(window)
+    if not file.windows:
+        raise DataError("the window file has no windows", where=source, hint=_PARTS)
+    return file
 
 
-def _next(lines: Iterator[tuple[int, list[str]]], source: str, what: str) -> tuple[int, list[str]]:
-    found = next(lines, None)
-    if found is None:
-        raise DataError(f"the window file ends where {what} should follow", where=source)
-    return found
+def lies_in(window: Window, height: int, width: int) -> bool:
+    return 0 <= window.x1 <= window.x2 < width and 0 <= window.y1 <= window.y2 < height
 
 
-def _integer(lines: Iterator[tuple[int, list[str]]], source: str, what: str) -> int:
-    number, words = _next(lines, source, what)
-    if len(words) != 1 or not words[0].isdigit():
-        raise _wrong(source, number, what, words)
-    return int(words[0])
+def outside(window: Window, file: WindowFile, height: int, width: int, where: str) -> DataError:
+    """The error that a window does not lie in its picture."""
+    return DataError(
+        f"the window {tuple(window[3:])} does not lie in {file.images[window.image]}, {height}x{width}",
+        where=where,
+        hint="It is x1 y1 x2 y2, each counted from 0 and inside: correct it, or the picture's height and width.",
+    )
 
 
-def _wrong(source: str, line: int, expected: str, words: list[str]) -> DataError:
-    return DataError(f'expected {expected}, found "{" ".join(words)}"', where=f"{source}:{line}")
+class _Lines:
+    """The lines of a window file but for the empty ones, split at blanks; `number` is that of the last one read."""
+
+    def __init__(self, source: str, text: str):
+        self.source, self.number = source, 0
+        self._rest = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}:{self.number}"
+
+    def next(self) -> list[str]:
+        """The next line's words; none at the end."""
+        self.number, words = next(self._rest, (self.number, []))
+        return words
+
+    def needed(self, what: str) -> list[str]:
+        words = self.next()
+        if not words:
+            raise DataError(f"the window file ends where {what} should follow", where=self.place, hint=_PARTS)
+        return words
+
+    def integer(self, what: str) -> int:
+        words = self.needed(what)
+        if len(words) != 1 or not words[0].isdigit():
+            raise self.wrong(what, words)
+        return int(words[0])
+
+    def wrong(self, expected: str, words: list[str]) -> DataError:
+        return DataError(f'expected {expected}, found "{" ".join(words)}"', where=self.place, hint=_PARTS)
 
 
 class Cut(NamedTuple):

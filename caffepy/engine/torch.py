@@ -295,8 +295,10 @@ def namespace(device: torch.device) -> types.ModuleType:
     xp.__dict__.update(vars(compat))
     for name in ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"):
         setattr(xp, name, _on(device, getattr(compat, name)))
-    xp.maximum = lambda x, y: torch.clamp_min(x, y) if _is_number(y) else compat.maximum(x, y)
-    xp.minimum = lambda x, y: torch.clamp_max(x, y) if _is_number(y) else compat.minimum(x, y)
+    xp.__dict__.update(
+        maximum=lambda x, y: torch.clamp_min(x, y) if _is_number(y) else compat.maximum(x, y),
+        minimum=lambda x, y: torch.clamp_max(x, y) if _is_number(y) else compat.minimum(x, y),
+    )
     return xp
 
 

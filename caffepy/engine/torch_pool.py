@@ -42,7 +42,7 @@ def writable(x: Tensor, *outputs: Tensor) -> bool:
     return x.device.type == "cpu" or all(a.is_contiguous(memory_format=torch.channels_last) for a in every)
 
 
-def border(window: Window, size, out) -> tuple[int, int, int, int]:
+def border(window: Window, size, out) -> tuple[int, ...]:
     """F.pad's widths (left, right, top, bottom) so that every window of `out` fits; the far ones may be negative."""
     widths: list[int] = []
     for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):

@@ -13,6 +13,8 @@ from caffepy.layers.reshape import gradient_is_lost
 class _Along(Layer):
     """The axis of both, by its new name or its old unsigned one."""
 
+    axis: int
+
     def find_axis(self, p, old: str, ndim: int) -> int:
         if p.HasField(old):
             if p.HasField("axis"):

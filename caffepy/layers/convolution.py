@@ -42,9 +42,11 @@ def _per_axis(p: ConvolutionParameter, field: str, short: str | None, n: int, de
         # A stride of which only one side is given is 0 on the other in Caffe, and refused; so it is here.
         return getattr(p, f"{short}_h"), getattr(p, f"{short}_w")
     if not values:
-        if default is None and n:
+        if default is not None:
+            return (default,) * n
+        if n:
             raise ConfigError(f"{field} is not set", hint=f"Set {field}, or {short}_h and {short}_w.")
-        return (default,) * n
+        return ()
     if len(values) not in (1, n):
         raise ConfigError(f"{field} is given {len(values)} time(s), for {n} spatial axes it must be once or {n} times")
     return values * n if len(values) == 1 else values
@@ -249,7 +251,8 @@ class Im2col(_Windowed):
 
     def _positions(self, size: Ints):
         for number in range(prod(self.window.kernel)):
-            position, rest = [], number
+            position: list[int] = []
+            rest = number
             for k in reversed(self.window.kernel):
                 rest, index = divmod(rest, k)
                 position.insert(0, index)

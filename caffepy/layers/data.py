@@ -9,8 +9,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.blob import Blob
 from caffepy.data import datum as datums
-from caffepy.data import image
-from caffepy.data.databases import open_database
+from caffepy.data.databases import guess_backend, open_database
 from caffepy.data.order import Cursor, Order
 from caffepy.errors import ConfigError
 from caffepy.layer import register
@@ -27,9 +26,9 @@ class Data(PictureLayer):
     """Batches from an LMDB or LevelDB of Datum records: data (N, C, H, W) and, in a second top, labels (N).
 
     Records are read in key order and from the start again at the end; a batch may span the wrap. A record without a
-    label counts as 0, as in Caffe, but is reported. Reads `data_param`
-    (`source`, `backend`, `batch_size`, `prefetch`; beyond Caffe `shuffle`, `threads`) and `transform_param`. Encoded
-    pictures keep their channels unless `force_color` or `force_gray` is set; these do nothing to raw ones.
+    label counts as 0, as in Caffe, but is reported. Reads `data_param` (`source`, `backend`, `batch_size`, `prefetch`;
+    beyond Caffe `shuffle`, `threads`) and `transform_param`; where `backend` is not set, the folder's files tell it.
+    Encoded pictures keep their channels unless `force_color` or `force_gray` is set; these do nothing to raw ones.
     """
 
     size_hint = "Give all pictures one size, for example with convert-imageset --resize-height and -width."
@@ -41,7 +40,8 @@ class Data(PictureLayer):
         if not p.source:
             raise ConfigError("data_param.source is not set", hint="It names the folder of the database.")
         self.batch_size = p.batch_size
-        self.reader = open_database(p.source, DataParameter.DB.Name(p.backend))
+        backend = DataParameter.DB.Name(p.backend) if p.HasField("backend") else guess_backend(p.source)
+        self.reader = open_database(p.source, backend)
         self.order = Order(len(self.reader))
         self._channels = 3 if t.force_color else 1 if t.force_gray else 0
         self._warned: set[str] = set()
@@ -62,7 +62,7 @@ class Data(PictureLayer):
         if self.with_labels and not datum.HasField("label"):
             self._warn("%s: the record has no label; it counts as 0, here and in all such records", self.place(record))
         if datum.encoded:
-            return image.decode(datum.data, self.place(record), self._channels), datum.label
+            return datums.picture(datum, key, self.reader.path, self._channels), datum.label
         if self._channels:
             self._warn("force_color and force_gray only for encoded datum")
         return datums.image(datum, key, self.reader.path), datum.label

@@ -49,7 +49,7 @@ class InfogainLoss(LossLayer):
         self.axis = self.canonical_axis(self.param.infogain_loss_param.axis, len(bottom[0].shape))
         self.outer, self.inner = labels.check_label_count(self, bottom, self.axis)
         classes = bottom[0].shape[self.axis]
-        count = bottom[2].count if len(bottom) > 2 else self.matrix.shape[0]
+        count = bottom[2].count if self.matrix is None else self.matrix.shape[0]
         if count != classes * classes:
             raise ShapeError(f"the infogain matrix must have {classes} x {classes} values, it has {count}")
         top[0].reshape(())
@@ -67,7 +67,7 @@ class InfogainLoss(LossLayer):
         valid = xp.ones(index.shape, dtype=xp.bool)
         if self.ignore is not None:
             valid = xp.astype(given, xp.int64) != self.ignore
-        matrix = (bottom[2].data if len(bottom) > 2 else self.matrix).reshape((classes, classes))
+        matrix = (bottom[2].data if self.matrix is None else self.matrix).reshape((classes, classes))
         rows = xp.take(matrix, index.reshape((-1,)), axis=0).reshape((self.outer, self.inner, classes))
         self.weights = xp.where(valid[:, None, :], xp.permute_dims(rows, (0, 2, 1)), 0.0 * p)
         self.normalizer = labels.normalizer(xp, self.mode, self.outer * self.inner, self.outer, xp.sum(valid))

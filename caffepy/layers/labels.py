@@ -47,7 +47,7 @@ def read_labels(
 
 def position(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index of entry `number`, in C order, of an array of this shape."""
-    index = []
+    index: list[int] = []
     for n in reversed(shape):
         number, i = divmod(number, n)
         index.insert(0, i)
@@ -58,7 +58,7 @@ def ignored_label(loss_param) -> int | None:
     return loss_param.ignore_label if loss_param.HasField("ignore_label") else None
 
 
-def normalization(param: LossParameter, default: int) -> int:
+def normalization(param: LossParameter, default: LossParameter.NormalizationMode) -> LossParameter.NormalizationMode:
     """The mode that the fields ask for; the old `normalize` counts only without `normalization`."""
     if param.HasField("normalization"):
         return param.normalization
@@ -67,7 +67,7 @@ def normalization(param: LossParameter, default: int) -> int:
     return default
 
 
-def normalizer(xp, mode: int, full: int, batch: int, valid: Array) -> Array | float:
+def normalizer(xp, mode: LossParameter.NormalizationMode, full: int, batch: int, valid: Array) -> Array | float:
     """What the summed loss is divided by: never less than 1. `valid` counts the labels that are not ignored."""
     if mode == LossParameter.VALID:
         return xp.maximum(xp.astype(valid, xp.float32), 1.0)

@@ -98,7 +98,8 @@ class Pooling(Layer):
         else:
             self.engine.max_pool(x, y, self.choice, self.window)
             if len(top) > 1:
-                top[1].data[...] = self.engine.max_pool_mask(self.choice, self.window, bottom[0].shape[2:])
+                _, _, h, w = bottom[0].shape
+                top[1].data[...] = self.engine.max_pool_mask(self.choice, self.window, (h, w))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:

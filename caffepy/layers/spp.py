@@ -43,7 +43,7 @@ class SPP(Layer):
     def _level_param(self, bins: int, size: tuple[int, ...]) -> LayerParameter:
         param = LayerParameter(name=f"{self.name} level {bins}", type="Pooling", bottom=self.param.bottom)
         pooling = param.pooling_param
-        pooling.pool = self.param.spp_param.pool
+        pooling.pool = self.param.spp_param.pool  # type: ignore[assignment]  # two enums with the same numbers
         pooling.kernel_h, pooling.kernel_w = kernel = [ceil(s / bins) for s in size]
         pooling.stride_h, pooling.stride_w = kernel
         pooling.pad_h, pooling.pad_w = ((k * bins - s + 1) // 2 for k, s in zip(kernel, size))

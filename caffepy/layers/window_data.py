@@ -11,7 +11,7 @@ from caffepy.blob import Blob
 from caffepy.data import image
 from caffepy.data.order import Cursor
 from caffepy.data.transformer import Transformer
-from caffepy.data.windows import Window, cut, read_windows
+from caffepy.data.windows import Window, cut, lies_in, outside, read_windows
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layer import register
 from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
@@ -34,7 +34,7 @@ class WindowData(BatchLayer):
         self._check()
         self.transformer = Transformer(t, self.phase)
         file = read_windows(p.source)
-        self.images = file.images
+        self.file = file
         self.foreground = [w for w in file.windows if w.overlap >= p.fg_threshold]
         self.background = [
             w._replace(label=0) for w in file.windows if w.overlap < p.bg_threshold and w.overlap < p.fg_threshold
@@ -54,11 +54,16 @@ class WindowData(BatchLayer):
     def _check(self) -> None:
         p, t = self.param.window_data_param, self.param.transform_param
         if p.batch_size <= 0:
-            raise ConfigError("window_data_param.batch_size must be at least 1")
+            raise ConfigError(
+                "window_data_param.batch_size must be at least 1", hint="Set window_data_param { batch_size: 128 }."
+            )
         if not p.source:
             raise ConfigError("window_data_param.source is not set", hint="It names the window file.")
         if not t.crop_size:
-            raise ConfigError("WindowData needs transform_param.crop_size, the size that windows are resized to")
+            raise ConfigError(
+                "WindowData needs transform_param.crop_size, the size that windows are resized to",
+                hint="Set transform_param { crop_size: 227 }, for example.",
+            )
         if p.crop_mode not in ("warp", "square"):
             raise ConfigError(f'crop_mode "{p.crop_mode}" is neither "warp" nor "square"')
         if 2 * p.context_pad >= t.crop_size:
@@ -71,7 +76,7 @@ class WindowData(BatchLayer):
         for window in self.foreground:
             if window.label <= 0:
                 raise DataError(
-                    f"a foreground window of {self.images[window.image]} has label {window.label}",
+                    f"a foreground window of {self.file.images[window.image]} has label {window.label}",
                     where=p.source,
                     hint="Labels of objects start at 1; 0 is background.",
                 )
@@ -86,7 +91,9 @@ class WindowData(BatchLayer):
                 )
         mean = self.transformer.mean
         if mean is not None and mean.shape[0] not in (1, 3):
-            raise ShapeError(f"the mean has {mean.shape[0]} channels, windows have 3")
+            raise ShapeError(
+                f"the mean has {mean.shape[0]} channels, windows have 3", hint="Give one mean_value, or three."
+            )
         crop = self.param.transform_param.crop_size
         if mean is not None and self.param.transform_param.HasField("mean_file"):
             off = (mean.shape[2] - crop) // 2
@@ -101,10 +108,14 @@ class WindowData(BatchLayer):
         p = self.param.window_data_param
         picture = self._cache.get(number)
         if picture is None:
-            picture = image.read(p.root_folder + self.images[number], 3, p.source)
+            picture = image.read(p.root_folder + self.file.images[number], 3, self._place_of(number))
             if p.cache_images:
                 self._cache[number] = picture
         return picture
+
+    def _place_of(self, number: int) -> str:
+        """The line of the window file that names a picture."""
+        return f"{self.param.window_data_param.source}:{self.file.lines[number]}"
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
@@ -133,17 +144,14 @@ class WindowData(BatchLayer):
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
         picture = self.read(window.image)
         _, height, width = picture.shape
-        if not (0 <= window.x1 <= window.x2 < width and 0 <= window.y1 <= window.y2 < height):
-            raise DataError(
-                f"the window {tuple(window[3:])} does not lie in {self.images[window.image]}, {height}x{width}",
-                where=p.source,
-            )
+        if not lies_in(window, height, width):  # the file gives the picture another size
+            raise outside(window, self.file, height, width, self._place_of(window.image))
         pixels, top, left = cut(picture, window, crop, p.context_pad, p.crop_mode == "square", mirror)
         rows = slice(top, top + pixels.shape[1])
         columns = slice(left, left + pixels.shape[2])
         out[:, rows, columns] = (pixels - self._mean(rows, columns)) * np.float32(p.scale)
 
-    def _mean(self, rows: slice, columns: slice) -> np.ndarray:
+    def _mean(self, rows: slice, columns: slice) -> np.ndarray | np.float32:
         """The part of the mean for a part of the crop; a mean file is centred by its width, as in Caffe."""
         mean = self.transformer.mean
         if mean is None:

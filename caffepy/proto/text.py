@@ -114,7 +114,7 @@ def read_text(path: str | PathLike[str]) -> str:
 def layer_places(text: str) -> list[Place]:
     """Line, column and name of every top-level `layer { }` or `layers { }` block."""
     places: list[Place] = []
-    depth, opened, previous = 0, None, ""
+    depth, opened, previous = 0, (1, 1), ""
     for match in _TOKEN.finditer(text):
         token = match[0]
         if token[0] == "#":

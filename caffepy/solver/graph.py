@@ -82,8 +82,10 @@ class RecordedPasses:
         self._runs += 1
         if self._repeat is None and self._runs > WARM_UP:
             self._repeat = self._recorded()
-        # The result lies in the graph's own memory, which the next run overwrites.
-        return loss + (self._rest() if self._repeat is None else net.engine.copy(self._repeat()))
+        if self._repeat is not None:
+            # The result lies in the graph's own memory, which the next run overwrites.
+            return loss + net.engine.copy(self._repeat())
+        return loss + self._rest()
 
     def _rest(self) -> Any:
         loss = self.net.forward_layers(self.rest)

@@ -61,9 +61,12 @@ def check_writable(path: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise ConfigError(
             f'snapshots cannot be written to "{path}": {error.strerror}',
-            hint="Make the folder, or set snapshot_prefix to one that exists.",
+            hint="Make the folder, or set snapshot_prefix to one that exists."
+            if missing
+            else f"Set snapshot_prefix to another folder, or make files possible in {probe.absolute().parent}.",
         ) from None
 
 
@@ -112,7 +115,7 @@ def restore(solver: Solver, path: str | PathLike[str]) -> None:
         weights.load(solver.net, [model])
     for values, blob in zip(history, solver.history):
         blob.data[...] = solver.engine.asarray(values.reshape(blob.shape))
-    solver.iter, solver.current_step = state.iter, state.current_step
+    solver._iter, solver.current_step = state.iter, state.current_step
     if extra is not None:
         _continue(solver, extra)
 

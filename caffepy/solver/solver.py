@@ -15,7 +15,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.blob import Blob, take_back
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, NotFiniteError
+from caffepy.errors import CaffeError, ConfigError, NotFiniteError, whole_number
 from caffepy.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
@@ -61,7 +61,7 @@ class Solver:
         if self.rule_type:
             self.param.type = self.rule_type
         self.engine = engine or default_engine()
-        self.iter = 0
+        self._iter = 0
         self.current_step = 0
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self.action: Callable[[], Action] = lambda: Action.NONE
@@ -95,7 +95,7 @@ class Solver:
             snapshot.check_writable(self.snapshot_prefix)
         if p.random_seed >= 0:
             rng.seed(p.random_seed)
-        self.net = self._train_net()
+        self._trained_net = self._train_net()
         self.test_nets = list(self._test_nets())
         for source in p.weights:
             for net in (self.net, *self.test_nets):
@@ -112,6 +112,16 @@ class Solver:
             watch.check([name for net in self.test_nets for name in net.outputs])
 
     # pycaffe's names
+
+    @property
+    def iter(self) -> int:
+        """How many iterations are done."""
+        return self._iter
+
+    @property
+    def net(self) -> Net:
+        """The net that is trained."""
+        return self._trained_net
 
     @property
     def max_iter(self) -> int:
@@ -218,7 +228,7 @@ class Solver:
         if resume_file:
             self.restore(resume_file)
         self.stopped_early = False
-        self.step(p.max_iter - self.iter)
+        self.step(max(0, p.max_iter - self.iter))
         if p.snapshot_after_train and not (p.snapshot and self.iter % p.snapshot == 0):
             self.snapshot()
         if self.stopped_early:
@@ -234,6 +244,7 @@ class Solver:
     def step(self, iterations: int) -> None:
         """Train for so many iterations."""
         p = self.param
+        iterations = whole_number("the number of iterations", iterations)
         if iterations > 0:
             try:
                 policies.check(p)
@@ -262,7 +273,7 @@ class Solver:
             for _, ready in self.callbacks:
                 ready()
             self._update(display)
-            self.iter += 1
+            self._iter += 1
             for callback in self.on_iteration:
                 callback(self)
             action = self.action()
@@ -281,8 +292,9 @@ class Solver:
 
         The options are explained at `caffepy.fit.fit_solver`.
         """
-        from caffepy.fit import fit_solver
+        from caffepy.fit import check_options, fit_solver
 
+        check_options(options)
         return fit_solver(self, x, y, **options)
 
     def _passes(self) -> Any:

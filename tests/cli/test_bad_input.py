@@ -39,7 +39,7 @@ max_iter: 2
 snapshot_prefix: "out"
 """
 MAKE = "\n  Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
-FOREIGN = "\n  The database was not written by a Caffe tool: convert the data again."
+AGAIN = "\n  Convert the data again. `caffepy data inspect` counts such records: if all are, no Caffe tool wrote them."
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,10 @@ NETS = {
     ('source: "db"', ""): (
         'net.prototxt:2:1: layer "data": data_param.source is not set\n  It names the folder of the database.'
     ),
-    ('  bottom: "label"\n', ""): 'net.prototxt:16:1: layer "loss": SoftmaxWithLoss takes 2 bottom blob(s), 1 given',
+    ('  bottom: "label"\n', ""): (
+        'net.prototxt:16:1: layer "loss": SoftmaxWithLoss takes 2 bottom blob(s), 1 given\n'
+        '  Each line bottom: "name" of the layer gives one: add 1.'
+    ),
     ('"db"', '"dbb"'): 'net.prototxt:2:1: layer "data": dbb: there is no such LMDB\n  Did you mean "db"?',
     ('"db"', '"data/db"'): (
         'net.prototxt:2:1: layer "data": data/db: there is no such LMDB\n'
@@ -107,6 +110,10 @@ NETS = {
         "this is no LMDB (MDB_INVALID: File is not an LMDB file)" + MAKE
     ),
     ('"db"', '"."'): 'net.prototxt:2:1: layer "data": .: this is no LMDB: the folder has no file data.mdb' + MAKE,
+    ('top: "label"', 'top: "label" top: "x" top: "y"'): (
+        'net.prototxt:2:1: layer "data": Data takes 1 to 2 top blob(s), 4 given\n'
+        '  Each line top: "name" of the layer gives one: leave out 2.'
+    ),
     # shapes
     ("data_param", "transform_param { crop_size: 9 } data_param"): (
         'net.prototxt:2:1: layer "data": db, key "00000000": crop_size 9 is larger than the picture, 4x4\n'
@@ -192,7 +199,7 @@ def test_databases_that_are_none(folder, capsys):
     database("mixed", [(0, (1, 4, 4)), (1, (1, 5, 4))])
     for name, expected in {
         "empty": "empty: the LMDB is empty" + MAKE,
-        "foreign": 'foreign, key "a": the record is no Caffe Datum' + FOREIGN,
+        "foreign": 'foreign, key "a": the record is damaged, or no Caffe Datum' + AGAIN,
         "mixed": (
             'mixed, key "00000001": the picture has shape (1, 5, 4), the batch began with (1, 4, 4)\n'
             "  Give all pictures one size, for example with convert-imageset --resize-height and -width."

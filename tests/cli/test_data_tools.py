@@ -163,6 +163,21 @@ def test_inspect(folder, capsys):
     assert np.array_equal(sheet[:, :14, :18], first)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("s.jpg", "JPEG"), ("s.bmp", "BMP"), ("s", "PNG")])
+def test_a_sheet_is_of_the_type_that_its_name_says(name, kind, folder):
+    from PIL import Image
+
+    main(["data", "inspect", "color_lmdb", "--sheet", name])
+    with Image.open(name) as sheet:
+        assert sheet.format == kind
+
+
+@pytest.mark.parametrize("no", [True, False])
+def test_switches_may_be_taken_back(no, folder):
+    run(f"convert_imageset --encoded {'-noencoded --nocheck_size' if no else ''} images/ list_same.txt out_lmdb")
+    assert Datum.FromString(open_database("out_lmdb", "lmdb")[0][1]).encoded is not no
+
+
 def test_inspect_names_damaged_records(folder, capsys):
     from caffepy.data.lmdb import write_lmdb
 
@@ -228,6 +243,13 @@ def test_a_blob_may_go_into_two_databases(tmp_path, monkeypatch):
         ("data inspect color_lmdb --sheet no/sheet.png", "no/sheet.png: there is no folder no to write into"),
         ("data inspect color_lmdb --images 0", "0 is not in the range x>=1"),
         ("extract-features w.caffemodel m.prototxt a,b o,./o 1 lmdb", "the databases o,./o are not all different"),
+        ("data inspect color_lmdb --sheet s.txt", 's.txt: cannot encode pictures as ".txt"\n  Use png or jpg.'),
+        (
+            "compute-image-mean color_lmdb --backend leveldb",
+            "color_lmdb: this is an LMDB, not a LevelDB\n  Set --backend lmdb, or leave it out.",
+        ),
+        ("extract-features w m a o 1 lmdb GPU DEVICE_ID=0", "Invalid value for '[DEVICE]': 'DEVICE_ID=0' is not"),
+        ("extract-features w m a o 1 lmdb GPU --engine numpy", "the mode GPU needs the torch engine"),
         ("data inspekt color_lmdb", "Did you mean 'inspect'?"),
     ],
 )  # fmt: skip
@@ -238,6 +260,15 @@ def test_mistakes_on_the_command_line(line, message, folder, capsys):
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["data inspect", "compute-image-mean"])
+def test_a_leveldb_that_is_called_an_lmdb(command, capsys):
+    path = str(DB / "color_leveldb")
+    with pytest.raises(SystemExit):
+        main([*command.split(), path, "--backend", "lmdb"])
+    message = f"{path}: this is a LevelDB, not an LMDB\n  Set --backend leveldb, or leave it out.\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_data_alone_shows_its_help(capsys):

@@ -9,7 +9,7 @@ from caffepy.data import datum as datums
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import Datum
 
-FOREIGN = "\n  The database was not written by a Caffe tool: convert the data again."
+AGAIN = "\n  Convert the data again. `caffepy data inspect` counts such records: if all are, no Caffe tool wrote them."
 
 
 def test_pixels_there_and_back():
@@ -29,16 +29,25 @@ def test_floats():
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"hello, world", "the record is no Caffe Datum"),
-        (b"\x22\xff", "the record is no Caffe Datum"),
-        (b"", "the record is no Caffe Datum"),
+        (b"hello, world", "the record is damaged, or no Caffe Datum"),
+        (b"\x22\xff", "the record is damaged, or no Caffe Datum"),
+        (b"", "the record is damaged, or no Caffe Datum"),
         (Datum(label=3).SerializeToString(), "the record is an empty Datum"),
     ],
 )
 def test_what_is_no_datum(value, problem):
     with pytest.raises(DataError) as caught:
         datums.parse(value, b"0001\xff", "db")
-    assert str(caught.value) == f'db, key "0001\ufffd": {problem}{FOREIGN}'
+    assert str(caught.value) == f'db, key "0001\ufffd": {problem}{AGAIN}'
+
+
+def test_a_picture_that_does_not_decode_is_one_of_the_database():
+    with pytest.raises(DataError) as caught:
+        datums.picture(Datum(data=b"no picture", encoded=True), b"0001_cat.jpg", "db")
+    assert str(caught.value) == (
+        'db, key "0001_cat.jpg": the picture does not decode: no known format\n'
+        '  Replace the picture that was stored under "0001_cat.jpg", and convert the data again.'
+    )
 
 
 @pytest.mark.parametrize("values", [{"data": b"12345"}, {"float_data": [1, 2, 3, 4, 5]}])

@@ -152,6 +152,39 @@ def test_a_small_truncated_database_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("pages", [1, 16])
+def test_a_database_without_its_last_pages_is_refused(tmp_path, pages):
+    """Also one that has free pages, elsewhere."""
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 26) as env:
+        for name in ("a", "b"):
+            with env.begin(write=True) as transaction:
+                for i in range(300):
+                    transaction.put(b"%s%d" % (name.encode(), i), bytes(3000))
+        with env.begin(write=True) as transaction:
+            for i in range(200):
+                transaction.delete(b"a%d" % i)
+    assert len(LmdbReader(tmp_path / "db")) == 400
+    file = tmp_path / "db" / "data.mdb"
+    os.truncate(file, file.stat().st_size - pages * 4096)
+    assert "the LMDB is truncated" in refused(tmp_path / "db")
+
+
+def test_a_database_whose_file_ends_before_free_pages(tmp_path):
+    """LMDB counts the pages that a transaction took and gave back, but does not write them."""
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 26) as env:
+        for name, size, count, kept in (("a", 5000, 50, 45), ("b", 1000, 50, 25), ("c", 5000, 500, 125)):
+            with env.begin(write=True) as transaction:
+                for i in range(count):
+                    transaction.put(b"%s%06d" % (name.encode(), i), bytes(size))
+                for i in range(kept, count):
+                    transaction.delete(b"%s%06d" % (name.encode(), i))
+        counted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if (tmp_path / "db" / "data.mdb").stat().st_size == counted:
+        pytest.skip("this LMDB has written all pages")
+    reader = LmdbReader(tmp_path / "db")
+    assert [len(value) for _, value in reader] == [5000] * 45 + [1000] * 25 + [5000] * 125
+
+
 def test_a_database_that_the_script_itself_has_open(db):
     with lmdb.open(str(db), readonly=True, lock=False):
         assert refused(db) == (

@@ -87,7 +87,10 @@ REFUSED = {
         ShapeError,
         "crop_size 6 is larger than the picture, 6x5\n  Make crop_size smaller, or the pictures larger.",
     ),
-    "mean_value: 1 mean_value: 2": (ShapeError, "2 mean_value(s) for 3 channel(s); give one, or one each"),
+    "mean_value: 1 mean_value: 2": (
+        ShapeError,
+        "2 mean_value(s) for 3 channel(s)\n  Give one for all channels, or one for each.",
+    ),
     "mean_value: 1 mean_file: 'x'": (ConfigError, "mean_file and mean_value are both given\n  Keep one of the two."),
     "force_color: true force_gray: true": (
         ConfigError,
@@ -107,7 +110,10 @@ def test_refusals(text):
 def test_the_mean_must_have_the_pictures_shape(mean_file):
     with pytest.raises(ShapeError) as caught:
         build(f'mean_file: "{mean_file}"').shape((3, 6, 6))
-    assert str(caught.value) == "the mean file has shape (3, 6, 5), the pictures have (3, 6, 6)"
+    assert str(caught.value) == (
+        "the mean file has shape (3, 6, 5), the pictures have (3, 6, 6)\n"
+        "  Make one of these pictures with `caffepy compute-image-mean`, or set mean_value instead."
+    )
 
 
 MAKE = "\n  A mean file (.binaryproto) is made with `caffepy compute-image-mean`."

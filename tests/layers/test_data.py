@@ -19,6 +19,7 @@ from caffepy.proto.caffe_pb2 import TEST, Datum
 from caffepy.solver import snapshot
 from caffepy.timing import time_layers
 from tests.data.sources import batches, database, layer, pictures, same
+from tests.support import GOLDEN
 
 AUGMENTED = "brightness: 0.3 contrast: 0.3 saturation: 0.3 min_crop_area: 0.3 erase: 0.5 crop_size: 8 mirror: true"
 
@@ -152,7 +153,7 @@ def raw(height: int = 3, **changes) -> bytes:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"\xff\xff\xff", "the record is no Caffe Datum"),
+        (b"\xff\xff\xff", "the record is damaged, or no Caffe Datum"),
         (raw(data=b"12345"), r"the record has 5 values, its shape \(1, 3, 2\) needs 6"),
         (raw(height=4), r"the picture has shape \(1, 4, 2\), the batch began with \(1, 3, 2\)"),
         (Datum(data=b"\x89PNG\r\n\x1a\n", encoded=True, label=1).SerializeToString(), "the picture does not decode"),
@@ -197,14 +198,27 @@ def test_records_without_labels_are_reported_where_labels_are_wanted(tops, tmp_p
         ('source: "db" backend: LMDB batch_size: 1 threads: 0', "threads must be at least 1"),
         ("backend: LMDB batch_size: 1", "source is not set"),
         ('source: "nowhere" backend: LMDB batch_size: 1', "nowhere: there is no such LMDB"),
-        ('source: "nowhere" batch_size: 1', "nowhere: there is no such LevelDB"),
-        ('source: "db" batch_size: 1', "db: there is no such LevelDB\n  The folder holds an LMDB: set backend: LMDB"),
+        ('source: "nowhere" batch_size: 1', "nowhere: there is no such LMDB"),
+        ('source: "nowhere" backend: LEVELDB batch_size: 1', "nowhere: there is no such LevelDB"),
+        (
+            'source: "db" backend: LEVELDB batch_size: 1',
+            "db: there is no such LevelDB\n  The folder holds an LMDB: set data_param { backend: LMDB }.",
+        ),
     ],
 )
 def test_bad_settings(settings, message, db, monkeypatch):
     monkeypatch.chdir(db.parent)
     with pytest.raises(CaffeError, match=message):
         layer("Data", f"data_param {{ {settings} }}")
+
+
+@pytest.mark.parametrize("kind", ["lmdb", "leveldb"])
+def test_without_a_backend_the_folder_tells_it(kind):
+    found, told = (
+        layer("Data", f'data_param {{ source: "{GOLDEN}/db/color_{kind}" {backend} batch_size: 2 }}')
+        for backend in ("", f"backend: {kind.upper()}")
+    )
+    assert same(batches(found, 2), batches(told, 2))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,13 @@ def test_only_what_is_wanted(engine):
 @pytest.mark.parametrize(
     "fields, shapes, error, message",
     [
-        ("", [(3,)], ConfigError, "Eltwise takes at least 2 bottom blob(s), 1 given"),
+        (
+            "",
+            [(3,)],
+            ConfigError,
+            "Eltwise takes at least 2 bottom blob(s), 1 given\n"
+            '  Each line bottom: "name" of the layer gives one: add 1.',
+        ),
         ("", [(3,), (4,)], ShapeError, 'bottoms must have one shape, but "b0" is (3,) and "b1" is (4,)'),
         ("coeff: 1", [(3,), (3,)], ConfigError, "1 coeff for 2 bottoms; give one for each, or none"),
         (

@@ -97,6 +97,15 @@ def test_no_list():
         layer("HDF5Data", options(""))
 
 
+def test_datasets_without_rows(source, tmp_path):
+    with h5py.File(tmp_path / "1.h5", "w") as file:
+        file["label"], file["data"] = np.zeros(0), np.zeros((0, 2))
+    with pytest.raises(
+        CaffeError, match=r"1.h5: the datasets have no rows\n  Write some, or take the file off .*list.txt"
+    ):
+        layer("HDF5Data", options(source))
+
+
 def test_datasets_of_different_length(source, tmp_path):
     with h5py.File(tmp_path / "1.h5", "w") as file:
         file["label"], file["data"] = np.zeros(3), np.zeros((2, 2))

@@ -89,7 +89,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(listed):
 @pytest.mark.parametrize(
     ("lines", "settings", "message"),
     [
-        ("", "", "the list of images is empty"),
+        ("", "", "the list of images is empty\n  Each line is a path, a blank and an integer label."),
         ("0.png\n", "", 'list.txt:1: no label at the end of "0.png"'),
         ("0.png 1\n2.png 1\n99.png 1\n", "", "list.txt:3: 99.png: cannot read the picture: No such file"),
         ("0.png 1\nlist.txt 1\n", "", "list.txt:2: list.txt: the picture does not decode: no known format"),

@@ -78,13 +78,24 @@ def test_shards_resume_from_the_state_of_the_first(rank, source):
         ("\udc89PNG\n", 'windows.txt:1: expected "# index"'),
         ("0.png\n", 'windows.txt:1: expected "# index", found "0.png"'),
         ("# 0\nmy 0.png\n3\n12\n", 'windows.txt:2: expected a path without blanks, found "my 0.png"'),
-        ("# 0\n0.png\n3\n12\n", "the window file ends where width should follow"),
+        (
+            "# 0\n0.png\n3\n12\n",
+            "windows.txt:4: the window file ends where width should follow\n  A picture has a line",
+        ),
         ("# 0\n0.png\n3\nx\n", 'windows.txt:4: expected height, found "x"'),
         ("# 0\n0.png\n3\n12\n10\n1\n1 0.9 1 2 6\n", 'windows.txt:7: expected "label overlap x1 y1 x2 y2"'),
         (FILE.replace("1 0.9", "0 0.9"), "a foreground window of 0.png has label 0"),
-        (FILE.replace("0.9 1 2 6 8", "0.9 1 2 6 12"), r"the window \(1, 2, 6, 12\) does not lie in 0.png, 12x10"),
+        (
+            FILE.replace("0.9 1 2 6 8", "0.9 1 2 6 12"),
+            r"windows.txt:7: the window \(1, 2, 6, 12\) does not lie in 0.png, 12x10\n  It is x1 y1 x2 y2, each",
+        ),
+        (
+            FILE.replace("12\n10", "20\n20").replace("0 0 9 11", "0 0 10 11"),
+            r"windows.txt:2: the window \(0, 0, 10, 11\) does not lie in 0.png, 12x10\n  It is x1",
+        ),
         (FILE.replace("1 0.1 ", "1 0.7 "), "the file has no background window, a batch needs 2"),
-        (FILE.replace("0.png", "1.png"), "windows.txt: 1.png: cannot read the picture: No such file"),
+        (FILE.replace("0.png", "windows.txt"), "windows.txt:2: windows.txt: the picture does not decode: no known"),
+        (FILE.replace("0.png", "1.png"), "windows.txt:2: 1.png: cannot read the picture: No such file"),
     ],
 )
 def test_bad_window_files(text, message, source):
@@ -93,10 +104,22 @@ def test_bad_window_files(text, message, source):
         batches(layer("WindowData", options()), 9)
 
 
+def test_a_window_outside_its_picture_is_refused_before_it_is_drawn(source):
+    Path(source).write_text(FILE.replace("1 0.1 3 3 9 9", "1 0.1 3 3 9 9\n1 0.4 3 3 9 9").replace("10\n3\n", "10\n4\n"))
+    layer("WindowData", options("bg_threshold: 0.3"))
+    Path(source).write_text(Path(source).read_text().replace("0.4 3 3 9 9", "0.4 3 3 3 12"))
+    with pytest.raises(CaffeError, match=r"windows.txt:10: the window"):
+        layer("WindowData", options("bg_threshold: 0.3"))
+
+
 @pytest.mark.parametrize(
     ("window", "transform", "message"),
     [
-        ("", "", "WindowData needs transform_param.crop_size"),
+        (
+            "",
+            "",
+            "WindowData needs transform_param.crop_size, the size .*\n  Set transform_param { crop_size: 227 }",
+        ),
         ('crop_mode: "round"', "crop_size: 6", 'crop_mode "round" is neither "warp" nor "square"'),
         ("context_pad: 3", "crop_size: 6", "context_pad 3 leaves nothing of crop_size 6"),
         (

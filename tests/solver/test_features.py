@@ -294,6 +294,49 @@ def test_snapshot_prefix(tmp_path):
         solver('snapshot: 1 snapshot_prefix: "none/x"')
 
 
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory"),
+            "Make the folder, or set snapshot_prefix to one that exists.",
+        ),
+        (
+            PermissionError(13, "Permission denied"),
+            "Set snapshot_prefix to another folder, or make files possible in {}/out.",
+        ),
+    ],
+)
+def test_why_snapshots_cannot_be_written(error, hint, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+
+    def touch(path):
+        raise error
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(ConfigError) as caught:
+        solver('snapshot: 1 snapshot_prefix: "out/x"')
+    assert str(caught.value) == (
+        f'solver.prototxt: snapshots cannot be written to "out/x": {error.strerror}\n  {hint.format(tmp_path)}'
+    )
+
+
+def test_iterations_are_whole_numbers():
+    built = solver("")
+    for value in (-1, "a", 2.5):
+        with pytest.raises(ConfigError) as caught:
+            built.step(value)
+        assert str(caught.value) == f"the number of iterations must be a whole number, at least 0, got {value!r}"
+    built.step(np.int64(2))
+    assert built.iter == 2
+
+
+@pytest.mark.parametrize("name", ["iter", "net"])
+def test_what_a_script_cannot_set(name):
+    with pytest.raises(AttributeError):
+        setattr(solver(""), name, 1)
+
+
 def test_old_models_give_caffes_output():
     import h5py
 
