@@ -112,7 +112,9 @@ class Transformer:
         if mean is None:
             np.multiply(rows, np.float32(self.param.scale), out=target)
             return
-        per_pixel: np.ndarray | np.float32 = np.tile(mean.ravel(), image.shape[2]) if mean.size == image.shape[0] else mean
+        per_pixel: np.ndarray | np.float32 = (
+            np.tile(mean.ravel(), image.shape[2]) if mean.size == image.shape[0] else mean
+        )
         if per_pixel.ndim == 3:
             per_pixel = np.float32(mean[0, 0, 0]) if mean.size == 1 else _rows(mean, mirror)
         np.subtract(rows, per_pixel, out=target)

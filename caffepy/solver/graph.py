@@ -38,8 +38,11 @@ class RecordedPasses:
         if record is None:
             if not getattr(net.engine, "on_gpu", False):
                 raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
-            from caffepy.engine.torch_graph import record
-        self.net, self._record = net, record
+            from caffepy.engine import torch_graph
+
+            record = torch_graph.record
+        self.net = net
+        self._record: Record = record
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
         self.rest = [i for i in range(len(net.layers)) if i not in set(self.sources)]
         self.problem = next(
