@@ -87,10 +87,10 @@ class Sequence:
 
     def _trunk(self) -> str:
         """The blob that the next layer takes."""
-        row = [layer for layer in self.layers if not _beside(layer)]
-        if not row:
-            return self.names[0]
-        return row[-1].top[0] if row[-1].top else row[-1].name
+        for layer in reversed(self.layers):
+            if not _beside(layer):
+                return layer.top[0] if layer.top else layer.name
+        return self.names[0]
 
     def to_proto(self) -> NetParameter:
         """The net's definition, with Input layers in front."""

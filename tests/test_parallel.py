@@ -227,13 +227,18 @@ def test_shuffled_shares_do_not_overlap_without_a_seed(folder, monkeypatch):
         assert sorted(seen) == sorted(file["data"][:, 0].tolist())
 
 
+def processes_run(monkeypatch, program: str) -> None:
+    """Instead of caffepy."""
+    original = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
+
+
 @pytest.mark.parametrize("code, says", [("raise SystemExit(3)", "ended with exit status 3")])
 def test_the_launcher_says_which_process_failed(monkeypatch, code, says):
     # Instead of caffepy every process runs `code`, but for rank 0, which would wait for ever.
     program = f"import os, time\nif os.environ['RANK'] == '1': {code}\ntime.sleep(60)"
     monkeypatch.setattr("caffepy.launch._PATIENCE", 0.1)
-    original = subprocess.Popen
-    monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
+    processes_run(monkeypatch, program)
     with pytest.raises(CaffeError, match=f"process 1 of 2 {says}, so that the others were stopped"):
         launch(2, ["train"])
 
@@ -250,8 +255,7 @@ while not heard:
 time.sleep(0.2)
 sys.exit(0 if len(heard) == 1 else 9)
 """
-    original = subprocess.Popen
-    monkeypatch.setattr("subprocess.Popen", lambda command, **rest: original([sys.executable, "-c", program], **rest))
+    processes_run(monkeypatch, program)
 
     def interrupt() -> None:
         while len(list(tmp_path.glob("ready*"))) < 2:

@@ -39,7 +39,9 @@ def snippet(page: Path, start: str) -> str:
     return textwrap.dedent("\n".join(block))
 
 
-def accuracy(capfd) -> float:
+def accuracy(weights: str, capfd) -> float:
+    model = "models/lenet/lenet_train_test.prototxt"
+    main(["test", "--model", model, "--weights", weights, "--iterations", "20"])
     return float(re.findall(r"\] accuracy = (\S+)", capfd.readouterr().err)[-1])
 
 
@@ -47,19 +49,7 @@ def test_a_short_training_learns(digits, capfd):
     solver = digits / "models/lenet/lenet_solver.prototxt"
     solver.write_text(re.sub(r"max_iter: \d+", "max_iter: 150", solver.read_text()))
     main(["train", "--solver", str(solver)])
-    model = "models/lenet/lenet_train_test.prototxt"
-    main(
-        [
-            "test",
-            "--model",
-            model,
-            "--weights",
-            "models/lenet/lenet_iter_150.caffemodel",
-            "--iterations",
-            "20",
-        ]
-    )
-    assert accuracy(capfd) > 0.9
+    assert accuracy("models/lenet/lenet_iter_150.caffemodel", capfd) > 0.9
 
     (digits / "models/lenet/lenet_iter_150.caffemodel").rename("models/lenet/lenet_iter_2000.caffemodel")
     found = {}
@@ -88,16 +78,4 @@ def test_the_lines_of_the_page_on_pycaffe(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_recipe_of_make_lenet(digits, capfd):
     main(["train", "--solver", "models/lenet/lenet_solver.prototxt"])
-    model = "models/lenet/lenet_train_test.prototxt"
-    main(
-        [
-            "test",
-            "--model",
-            model,
-            "--weights",
-            "models/lenet/lenet_iter_2000.caffemodel",
-            "--iterations",
-            "20",
-        ]
-    )
-    assert accuracy(capfd) >= 0.98
+    assert accuracy("models/lenet/lenet_iter_2000.caffemodel", capfd) >= 0.98

@@ -41,12 +41,9 @@ def model(required: bool = True) -> Callable:
 
 def open_db(path: str, backend: str | None) -> tuple[Reader, str]:
     """The database's reader and its kind: `--backend`'s, by default what the folder holds."""
-    import os
+    from caffepy.data.databases import backends_in, guess_backend, open_database
 
-    from caffepy.data.databases import guess_backend, open_database
-
-    files = {"lmdb": "data.mdb", "leveldb": "CURRENT"}
-    held = [kind for kind, file in files.items() if os.path.isfile(os.path.join(path, file))]
+    held = backends_in(path)
     if backend and held and backend not in held:
         names = {"lmdb": "an LMDB", "leveldb": "a LevelDB"}
         raise DataError(

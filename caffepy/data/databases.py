@@ -37,11 +37,15 @@ def open_database(path: str | PathLike[str], backend: str) -> Reader:
     return LmdbReader(path)
 
 
+def backends_in(path: str | PathLike[str]) -> list[str]:
+    """The kinds of database whose files lie in the folder: usually one."""
+    files = {"lmdb": "data.mdb", "leveldb": "CURRENT"}
+    return [kind for kind, file in files.items() if os.path.isfile(os.path.join(path, file))]
+
+
 def guess_backend(path: str | PathLike[str]) -> str:
     """The kind that lies in the folder; "lmdb" where neither does, so that its reader says what is missing."""
-    if os.path.isfile(os.path.join(path, "CURRENT")) and not os.path.isfile(os.path.join(path, "data.mdb")):
-        return "leveldb"
-    return "lmdb"
+    return next(iter(backends_in(path)), "lmdb")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def _check_files(path: str) -> None:
     file = os.path.join(path, "data.mdb")
     if not os.access(path, os.R_OK) or (os.path.exists(file) and not os.access(file, os.R_OK)):
         raise DataError("cannot read the LMDB: Permission denied", where=path)
-    if os.path.isdir(path) and not os.path.exists(os.path.join(path, "data.mdb")):
+    if os.path.isdir(path) and not os.path.exists(file):
         if os.path.exists(os.path.join(path, "CURRENT")):
             raise DataError("this is a LevelDB, not an LMDB", where=path, hint="Set data_param { backend: LEVELDB }.")
         raise DataError("this is no LMDB: the folder has no file data.mdb", where=path, hint=_MAKE)

@@ -30,8 +30,8 @@ def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratc
         tile = work[i]
         target = y[tile.images, tile.rows] if out else y[tile.images]
         rows = target.size // y.shape[-1]
-        whole, shape = target.flags.c_contiguous, (rows, y.shape[-1])
-        flat = target.reshape(shape) if whole else scratch("outputs", shape)
+        whole = target.flags.c_contiguous
+        flat = target.reshape(rows, -1) if whole else scratch("outputs", (rows, y.shape[-1]))
         source, shape = _seen(x, tile, out, window, scratch)
         for g, matrix in enumerate(matrices):
             lowered = columns(source[..., g * channels : (g + 1) * channels], shape, window, scratch)

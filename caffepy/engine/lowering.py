@@ -15,7 +15,8 @@ Run = Callable[[Callable[[int], None], int], None]
 Scratch = Callable[[str, tuple[int, ...]], np.ndarray]
 
 # Bytes a tile works on. Tiles that fit the second-level cache would be 1 MB, but every numpy call ends in a wait for
-# the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB.
+# the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB; 4 MB
+# are as fast and need half the memory.
 TILE_BYTES = 4 << 20
 # BLAS packs the weights anew for each tile, so a tile works on at least this many times their bytes.
 TIMES_WEIGHTS, LARGEST_TILE = 4, 16 << 20
@@ -136,7 +137,7 @@ def add_to_rows(rows, bias) -> None:
 
 
 def sum_of_rows(rows) -> np.ndarray:
-    """The sum (C,) of rows (M, C); memory limits it, so a second thread gains nothing.
+    """The sum (C,) of rows (M, C).
 
     BLAS sums four times as fast as numpy, and twice as fast again with several rows joined, whose partial sums also
     keep the rounding error small.

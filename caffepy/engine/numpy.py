@@ -155,6 +155,7 @@ class NumpyEngine:
         """out (C,) += sum of x (N, C, *size), or of x * times, over all but the channels: a bias's gradient."""
         rows = _rows(x)
         other = None if times is None else _last(times).reshape(rows.shape)
+        # Memory limits a plain sum: a second thread would gain nothing.
         out += sum_of_rows(rows) if other is None else self._sum_by_tile(rows, lambda at: rows[at] * other[at])
 
     def channel_moments(self, x: Array) -> tuple[Array, Array]:
