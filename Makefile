@@ -4,7 +4,7 @@ BIN := .venv/bin
 LENET := models/lenet
 DIGITS := $(LENET)/digits
 
-.PHONY: help lenet test torch slow lint check bench proto clean
+.PHONY: help lenet test parts torch slow lint check bench proto clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,6 +34,10 @@ test: .venv/installed  ## run the test suite
 torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
 	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/test_net.py \
 		tests/test_net_golden.py tests/test_parallel.py tests/test_meeting.py tests/cli/test_devices.py
+
+parts: .venv/installed  ## run the tests of nets and solvers with every batch divided between processes
+	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/test_net.py tests/test_net_golden.py tests/test_fit.py \
+		tests/test_pycaffe_net.py tests/test_pycaffe_solver.py
 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

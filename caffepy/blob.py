@@ -77,6 +77,7 @@ class Blob:
         """A Flatten has given this blob's gradient another memory, as Caffe's does (see layers/reshape.py)."""
         self._shape: tuple[int, ...] = _checked(tuple(shape))
         self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
+        self._lenders: dict[str, Array] = {}  # whose memory `_flat` is, if another blob's
         self._view: dict[str, Array] = {}
 
     @property
@@ -163,6 +164,26 @@ class Blob:
         """Use the other blob's gradient as one's own."""
         self._share("diff", other)
 
+    def memory(self, which: str) -> Array | None:
+        """What `data` or `diff` is a view of, as one axis; None where nothing is allocated yet."""
+        return self._flat.get(which)
+
+    def part(self, engine: Engine, items: slice | None = None) -> Blob:
+        """A blob of some of the items (the first axis), or of all, in this one's memory as it is now."""
+        part = Blob(self._shape, engine, self.channels_last)
+        part.name, part._flat = self.name, {which: flat[: self.count] for which, flat in self._flat.items()}
+        if items is not None:
+            start, stop, _ = items.indices(self._shape[0])
+            part._shape, size = (stop - start, *self._shape[1:]), prod(self._shape[1:])
+            part._flat = {which: flat[start * size : stop * size] for which, flat in part._flat.items()}
+        return part
+
+    def use_diff(self, flat: Array) -> None:
+        """Keep the gradient in this memory, one axis of `count` elements."""
+        self._flat["diff"] = flat
+        self._lenders.pop("diff", None)
+        self._view.pop("diff", None)
+
     def use_c_order(self) -> None:
         """Store four axes in C order from now on, keeping the contents, so that another shape may share them."""
         if self._shape and self.channels_last:
@@ -180,15 +201,17 @@ class Blob:
             other.use_c_order()
         self.channels_last = other.channels_last
         flat = other.flat(which)
-        if self._flat.get(which) is not flat:
-            self._flat[which] = flat
+        lender = other.memory(which)
+        if self._lenders.get(which) is not lender or self._flat[which].shape != flat.shape:
+            self._flat[which], self._lenders[which] = flat, lender
             self._view.pop(which, None)
 
     def _make_view(self, which: str) -> Array:
         count = self.count
         flat = self._flat.get(which)
         if flat is None or flat.shape[0] < count:
-            flat = self._flat[which] = self.engine.zeros(count)
+            flat = self._flat[which] = self.engine.memory(count)
+            self._lenders.pop(which, None)
         view = flat[:count]
         if len(self._shape) == 4 and self.channels_last:
             n, c, h, w = self._shape
@@ -211,6 +234,9 @@ class Blob:
     channels = property(lambda self: self.legacy_shape(1))
     height = property(lambda self: self.legacy_shape(2))
     width = property(lambda self: self.legacy_shape(3))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_view": {}}  # a copy's views are of its own memory
 
     def __repr__(self) -> str:
         return f"Blob{self._shape}"

@@ -62,8 +62,10 @@ class Graph:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.learnable_params: list[LearnableParam] = []
-        self._places: list[str] = []
-        self._shapes: list[tuple] = []
+        self.places: list[str] = []
+        """Of each layer: its file, line and name, for messages."""
+        self.shapes: list[tuple[tuple[int, ...], ...]] = []
+        """Of each layer: the bottoms' shapes that its tops are shaped for."""
         self._split_from: dict[str, str] = {}  # a Split's top to what it copies
         self._param_index: list[list[int]] = []
         self._param_owner: dict[str, int] = {}  # name to index in learnable_params
@@ -83,7 +85,7 @@ class Graph:
         for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
             place = at[layer_param.name].pop(0) if at[layer_param.name] else ""  # "": a Split
             where = f'{place}layer "{layer_param.name}"'
-            self._places.append(where)
+            self.places.append(where)
             try:
                 self._append_layer(layer_param, available, need_backward)
             except CaffeError as error:
@@ -138,11 +140,15 @@ class Graph:
         self.names_of_bottoms.append(list(param.bottom))
         self.names_of_tops.append(names)
         self.bottom_need_backward.append([bool(w) for w in wanted])
-        self._shapes.append(tuple(blob.shape for blob in bottom))
+        self.shapes.append(tuple(blob.shape for blob in bottom))
         needs |= self._append_params(layer, source)
         self.layer_need_backward.append(needs)
         if needs:
             need_backward.update((id(blob), True) for blob in top)
+
+    def is_shaped(self, i: int) -> bool:
+        """Whether layer i's tops are shaped for its bottoms as they are."""
+        return self.shapes[i] == tuple([blob.shape for blob in self.bottoms[i]])
 
     def source_of(self, blob: str) -> str:
         """The blob that a Split's top copies, or the blob itself."""

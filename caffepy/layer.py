@@ -115,6 +115,14 @@ class Layer:
         """Whether `force_backward` reaches this bottom; not so labels and markers."""
         return True
 
+    def divisible(self) -> bool:
+        """Whether parts of a batch may be computed apart, each by a copy of the layer.
+
+        So where every item (index of the first axis) of tops and bottom gradients depends on that item alone, and on
+        parameters, nothing is drawn at random and gradients of parameters are sums over items.
+        """
+        return False
+
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         """Floating-point operations of a forward pass, for layers that are matrix products; else 0."""
         return 0

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from caffepy.files import check_writable
 from caffepy.graph import Graph
 from caffepy.host import for_scripts
 from caffepy.named import Named, listed, unknown
+from caffepy.parts import Parts, Stretch
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState
 
@@ -81,6 +83,7 @@ class Net(Graph):
         self.inference: Net | None = None
         """A net of the TEST phase on the same weights, where `predict` or `evaluate` needed one."""
         super().__init__(text.Definition(param, definition.places), engine)
+        self._parts = Parts(self)
         if weights:
             self.copy_from(weights)
 
@@ -94,57 +97,103 @@ class Net(Graph):
         """Run these layers in this order; the weighted sum of losses they made."""
         take_back()
         loss: Any = 0.0
-        i = 0
-        try:
-            for i in layers:
-                loss = loss + self.forward_layer(i)
-        except CaffeError as error:
-            error.at(self._places[i])
-            raise
+        todo = list(layers)
+        while todo:
+            run = self._forward_first(todo)
+            for i in todo[:run]:
+                if any(self.layers[i].loss_weights):
+                    loss = loss + self._loss(i)
+            del todo[:run]
         return loss
 
     def forward_layer(self, i: int) -> Array:
         """Run one layer, reshaping it first where a bottom's shape has changed; its part of the loss."""
-        layer, bottom, top = self.layers[i], self.bottoms[i], self.tops[i]
+        return self.forward_layers((i,))
+
+    def _forward_first(self, layers: Sequence[int]) -> int:
+        """Run the first of these layers, with others behind it where parts of the batch run them together: how many."""
+        i, run = layers[0], 1
         self._call("before_forward", i)
-        shapes = tuple([blob.shape for blob in bottom])
-        if shapes != self._shapes[i]:
-            layer.reshape(bottom, top)
-            self._shapes[i] = shapes
-        layer.forward(bottom, top)
-        loss: Any = 0.0
-        for blob, weight in zip(top, layer.loss_weights):
-            if weight:
-                loss = loss + self.xp_sum(blob)
+        if not self.is_shaped(i):
+            self._reshape(i)
+        stretch = self._stretch(layers) if self._parts.may_divide(self, i) else None
+        if stretch is None:
+            try:
+                self.layers[i].forward(self.bottoms[i], self.tops[i])
+            except CaffeError as error:
+                error.at(self.places[i])
+                raise
+        else:
+            run = self._together(stretch, layers)
+            self._parts.forward(self, stretch, layers[:run])
         if self.param.debug_info:
             debug.forward(self, i)
         self._call("after_forward", i)
-        return loss
+        return run
 
-    def xp_sum(self, blob: Blob) -> Array:
-        """sum(data * diff): the loss of a top whose gradient holds its weight."""
-        return self.engine.xp.sum(blob.data * blob.diff)
+    def _stretch(self, layers: Sequence[int]) -> Stretch | None:
+        """What parts of the batch run from the first of these layers on, all shaped."""
+        for i, wanted in zip(count(layers[0]), layers):
+            if i != wanted or not self._parts.divisible[i]:
+                break
+            if not self.is_shaped(i):
+                self._reshape(i)
+        return self._parts.at(self, layers[0])
+
+    def _together(self, stretch: Stretch, layers: Sequence[int]) -> int:
+        """How many of these layers the stretch runs at once: one where somebody looks on after each."""
+        if self.param.debug_info or any(self.hooks.values()):
+            return 1
+        return next((n for n, i in enumerate(layers) if i not in stretch.layers), len(layers))
+
+    def _reshape(self, i: int) -> None:
+        try:
+            self.layers[i].reshape(self.bottoms[i], self.tops[i])
+        except CaffeError as error:
+            error.at(self.places[i])
+            raise
+        self.shapes[i] = tuple([blob.shape for blob in self.bottoms[i]])
+
+    def _loss(self, i: int) -> Array:
+        """What layer i adds to the loss: sum(data * diff) of tops whose gradient holds their weight."""
+        loss: Any = 0.0
+        for blob, weight in zip(self.tops[i], self.layers[i].loss_weights):
+            if weight:
+                loss = loss + self.engine.xp.sum(blob.data * blob.diff)
+        return loss
 
     def backward_from_to(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of layers `start` (default: the last) down to `end`."""
         take_back()
-        i = end
-        try:
-            for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
-                if self.layer_need_backward[i]:
-                    self.backward_layer(i)
-        except CaffeError as error:
-            error.at(self._places[i])
-            raise
+        first = len(self.layers) - 1 if start is None else start
+        todo = [i for i in range(first, end - 1, -1) if self.layer_need_backward[i]]
+        while todo:
+            del todo[: self._backward_first(todo)]
         if self.param.debug_info:
             debug.backward_total(self)
 
     def backward_layer(self, i: int) -> None:
+        """Run one layer backward, whether its gradients are needed or not."""
+        self._backward_first((i,))
+
+    def _backward_first(self, layers: Sequence[int]) -> int:
+        """Run the first of these layers backward, with others where parts of the batch run them: how many."""
+        i, run = layers[0], 1
         self._call("before_backward", i)
-        self.layers[i].backward(self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
+        stretch = self._parts.find(i)
+        if stretch is None:
+            try:
+                self.layers[i].backward(self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
+            except CaffeError as error:
+                error.at(self.places[i])
+                raise
+        else:
+            run = self._together(stretch, layers)
+            self._parts.backward(self, stretch, layers[:run])
         if self.param.debug_info:
             debug.backward(self, i)
         self._call("after_backward", i)
+        return run
 
     def forward_backward(self) -> Array:
         """One forward and one backward pass; the loss."""
@@ -155,20 +204,15 @@ class Net(Graph):
     def settle(self) -> None:
         """Where the engine is lazy, raise what this net's layers have refused since the last call: labels, indices."""
         if self.engine.lazy:
-            found = zip(self._places, [layer.put_off() for layer in self.layers])  # of all layers: once is enough
+            found = zip(self.places, [layer.put_off() for layer in self.layers])  # of all layers: once is enough
             for place, error in found:
                 if error is not None:
                     raise error.at(place)
 
     def reshape(self) -> None:
         """Propagate the inputs' shapes to all layers. Forward does so by itself."""
-        for i, layer in enumerate(self.layers):
-            try:
-                layer.reshape(self.bottoms[i], self.tops[i])
-            except CaffeError as error:
-                error.at(self._places[i])
-                raise
-            self._shapes[i] = tuple(blob.shape for blob in self.bottoms[i])
+        for i in range(len(self.layers)):
+            self._reshape(i)
 
     # Running as pycaffe's scripts do
 

@@ -38,7 +38,7 @@ class Times:
 
 
 def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
-    """Mean times over `iterations`, after one forward and backward pass that is not counted.
+    """Mean times over `iterations`, after two forward and backward passes that are not counted: processes start then.
 
     As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
     """
@@ -49,7 +49,8 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
 
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
-    net.forward_backward()
+    for _ in range(2):
+        net.forward_backward()
     net.settle()
     waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
     waited = sum(layer.data_wait for layer in waits)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from copy import copy
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -11,9 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from caffepy import rng
-from caffepy.engine import conv, lrn, pool
+from caffepy.engine import conv, lrn, memory, pool
 from caffepy.engine.lowering import sum_of_rows
-from caffepy.engine.memory import keep_freed_memory
 from caffepy.engine.threads import ThreadPool, available_cores
 from caffepy.engine.window import Window
 
@@ -42,16 +43,34 @@ class NumpyEngine:
         self._local = threading.local()
         # The pool is the only parallelism: BLAS threads under it would fight over the cores.
         threadpool_limits(1, user_api="blas")
-        keep_freed_memory()
+        memory.keep_freed_memory()
 
     @property
     def threads(self) -> int:
         return self.pool.threads
 
+    # Parts of a batch
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is divided where layers compute item by item."""
+        return self.pool.threads
+
+    @cached_property
+    def alone(self) -> NumpyEngine:
+        """This engine on one thread: for a part of a batch beside which others are computed."""
+        engine = copy(self)
+        engine.pool, engine._local = ThreadPool(1), threading.local()
+        return engine
+
     # Memory
 
     def zeros(self, count: int) -> Array:
         return np.zeros(count, np.float32)
+
+    def memory(self, count: int) -> Array:
+        """Zeros to keep, for a blob; processes can share them."""
+        return memory.zeros(count) if self.parts > 1 else np.zeros(count, np.float32)
 
     def asarray(self, host: Any) -> Array:
         """A float32 array of this engine with the host's values; may share memory."""
@@ -249,6 +268,12 @@ class NumpyEngine:
         if buffer is None or buffer.size < count:
             buffer = buffers[name] = np.empty(count, np.float32)
         return buffer[:count].reshape(shape)
+
+    def forget_scratch(self) -> None:
+        """Give the scratch memory of all threads back to the system: a process forked now would keep a copy."""
+        for engine in (self, self.alone):
+            engine._local = threading.local()
+        memory.give_back()
 
     def _by_tile(self, fn: Callable, *arrays: Array) -> None:
         """Run `fn`, which writes to one of them, over tiles of arrays of one shape."""

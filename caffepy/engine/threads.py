@@ -78,4 +78,5 @@ def _serve(queue: SimpleQueue) -> None:
     while True:
         work, done = queue.get()
         work()
+        del work  # while it waits, nothing of the last task stays alive
         done.put(None)

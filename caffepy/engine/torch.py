@@ -53,10 +53,15 @@ class TorchEngine:
             torch.backends.cudnn.deterministic = True
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
+    parts = 1
+    """Into how many parts a batch is divided: PyTorch's kernels divide it themselves."""
+
     # Memory
 
     def zeros(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.float32, device=self.device)
+
+    memory = zeros
 
     def asarray(self, host: Any) -> Tensor:
         """A float32 array of this engine with the host's values; may share memory."""

@@ -14,6 +14,7 @@ class _Along(Layer):
     """The axis of both, by its new name or its old unsigned one."""
 
     axis: int
+    bounds: list[int]
 
     def find_axis(self, p, old: str, ndim: int) -> int:
         if p.HasField(old):
@@ -21,6 +22,9 @@ class _Along(Layer):
                 raise ConfigError(f"both axis and its old name {old} are given", hint="Keep axis.")
             return self.canonical_axis(getattr(p, old), ndim, old)
         return self.canonical_axis(p.axis, ndim)
+
+    def divisible(self) -> bool:
+        return self.axis > 0 and len(self.bounds) > 2  # of one blob: see `gradient_is_lost`
 
     def parts(self, bounds: list[int], ndim: int):
         for first, last in pairwise(bounds):

@@ -81,6 +81,9 @@ class _Windowed(Layer):
             )
         return shape[self.axis + 1 :]
 
+    def divisible(self) -> bool:
+        return self.axis > 0
+
     def conv_size(self, size: Ints) -> Ints:
         out = self.window.conv_shape(size)
         if any(o < 1 for o in out):

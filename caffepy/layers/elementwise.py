@@ -28,6 +28,9 @@ class Elementwise(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return True
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.engine.map(type(self).function, bottom[0].data, *self.args, out=top[0].data)
 

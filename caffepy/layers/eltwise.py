@@ -76,6 +76,9 @@ class Eltwise(Layer):
         if self.operation == EltwiseParameter.MAX:
             self.winner.reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return True
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         inputs = [blob.data for blob in bottom]
         if self.operation == EltwiseParameter.PROD:

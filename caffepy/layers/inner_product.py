@@ -36,6 +36,9 @@ class InnerProduct(Layer):
             )
         top[0].reshape((*shape[: self.axis], self.param.inner_product_param.num_output))
 
+    def divisible(self) -> bool:
+        return self.axis > 0
+
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         return 2 * top[0].count * self.depth
 

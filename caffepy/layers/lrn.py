@@ -55,6 +55,9 @@ class LRN(Layer):
             self.mean.reshape_like(bottom[0])
             self.squares.reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return True
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, x, y = self.param.lrn_param, bottom[0].data, top[0].data
         if self.across:

@@ -89,6 +89,9 @@ class Pooling(Layer):
         if self.method != PoolingParameter.AVE:
             self.choice = self.engine.pool_choice(top[0].shape, self.window)
 
+    def divisible(self) -> bool:
+        return self.method != PoolingParameter.STOCHASTIC
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, y = bottom[0].data, top[0].data
         if self.method == PoolingParameter.AVE:

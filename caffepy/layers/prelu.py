@@ -40,6 +40,9 @@ class PReLU(Layer):
         if top[0] is bottom[0]:
             self.kept.reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return True
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].data
         if top[0] is bottom[0]:

@@ -24,6 +24,9 @@ class Softmax(Layer):
         self.axis = self.canonical_axis(self.param.softmax_param.axis, len(bottom[0].shape))
         top[0].reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return self.axis > 0
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].data[...] = softmax(self.xp, bottom[0].data, self.axis)
 

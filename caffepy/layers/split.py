@@ -27,6 +27,9 @@ class Split(Layer):
         for blob in top:
             blob.reshape_like(bottom[0])
 
+    def divisible(self) -> bool:
+        return True
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
             blob.share_data(bottom[0])

@@ -1,0 +1,455 @@
+"""Batches in parts: the same values however they are computed, and what becomes of the processes that compute them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffepy import TRAIN, layer, parts, rng
+from caffepy.engine import memory, workers
+from caffepy.engine.numpy import NumpyEngine
+from caffepy.errors import CaffeError, ConfigError, ShapeError
+from caffepy.layers.tanh import TanH
+from caffepy.net import Net
+from caffepy.proto.caffe_pb2 import NetParameter
+from caffepy.proto.text import parse
+from tests.support import assert_close
+
+NET = """
+layer { name: "in" type: "Input" top: "x" top: "t"
+        input_param { shape { dim: 5 dim: 3 dim: 12 dim: 12 } shape { dim: 5 } } }
+layer { name: "conv1" type: "Convolution" bottom: "x" top: "conv1"
+        convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "pool" type: "Pooling" bottom: "conv1" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "relu" type: "ReLU" bottom: "pool" top: "pool" }
+layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 } }
+layer { name: "left" type: "Convolution" bottom: "norm" top: "left"
+        convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "right" type: "Convolution" bottom: "norm" top: "right"
+        convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "prelu" type: "PReLU" bottom: "right" top: "right" }
+layer { name: "both" type: "Concat" bottom: "left" bottom: "right" top: "both" }
+layer { name: "drop" type: "Dropout" bottom: "both" top: "drop" dropout_param { dropout_ratio: 0.4 } }
+layer { name: "ip" type: "InnerProduct" bottom: "drop" top: "ip"
+        inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+layer { name: "tanh" type: "TanH" bottom: "ip" top: "tanh" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "tanh" bottom: "t" top: "loss" }
+"""
+
+needs_processes = pytest.mark.skipif(not memory.can_share, reason="processes compute parts on Linux alone")
+
+
+@pytest.fixture(autouse=True)
+def any_batch(monkeypatch):
+    monkeypatch.setattr(parts, "WORTH", 0)
+    monkeypatch.setattr(parts.Stretch, "complete", False)
+    monkeypatch.delenv("CAFFEPY_WORKERS", raising=False)
+
+
+def build(text: str = NET, threads: int = 2) -> Net:
+    rng.seed(7)
+    net = Net(parse(text, NetParameter()), TRAIN, engine=NumpyEngine(threads))
+    values = np.random.default_rng(1)
+    for name in net.inputs:
+        blob = net.blobs[name]
+        blob.data[...] = values.integers(0, 6, blob.shape) if name == "t" else values.normal(size=blob.shape)
+    return net
+
+
+def passes(net: Net, count: int = 3) -> list[np.ndarray]:
+    """All that forward and backward passes leave, the parameters changing in between."""
+    found = []
+    rng.seed(5)  # for Dropout
+    for _ in range(count):
+        net.clear_param_diffs()
+        loss = net.forward_backward()
+        found.append(np.float32(loss))
+        for name, blob in net.blobs.items():
+            found += [blob.data.copy(), blob.diff.copy()] if name not in net.inputs else []
+        for param in net.learnable_params:
+            found.append(param.blob.diff.copy())
+            param.blob.data[...] -= 0.1 * param.blob.diff
+    return found
+
+
+def children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def crew(net: Net) -> list[int]:
+    """The process numbers of a net's workers."""
+    return net._parts._workers._children if net._parts._workers else []
+
+
+# Values
+
+
+@needs_processes
+def test_processes_and_threads_compute_the_same_bits(monkeypatch):
+    with_processes = build()
+    found = passes(with_processes)
+    assert len(crew(with_processes)) == 1
+    monkeypatch.setenv("CAFFEPY_WORKERS", "0")
+    with_threads = build()
+    for a, b in zip(found, passes(with_threads), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not crew(with_threads)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5, 8])
+def test_parts_compute_what_one_thread_computes(threads):
+    for ours, reference in zip(passes(build(threads=threads)), passes(build(threads=1)), strict=True):
+        assert_close(ours, reference, tolerance=1e-4)
+
+
+def test_stretches_end_at_layers_that_see_the_whole_batch():
+    net = build()
+    net.forward()
+    found = {(s.layers.start, s.layers.stop) for s in net._parts._stretches.values()}
+    names = net.layer_names
+    assert found == {
+        (names.index("conv1"), names.index("drop")),
+        (names.index("ip"), names.index("loss")),
+    }
+
+
+def test_one_item_is_not_divided():
+    net = build(NET.replace("dim: 5", "dim: 1"))
+    net.forward()
+    assert not net._parts._stretches
+
+
+def test_small_nets_are_not_divided(monkeypatch):
+    monkeypatch.setattr(parts, "WORTH", 1 << 17)
+    net = build()
+    net.forward()
+    assert not net._parts._stretches
+
+
+def test_another_number_of_items_is_divided_anew():
+    net, reference = build(), build(threads=1)
+    for items in (5, 3, 1, 5, 9):
+        for one in (net, reference):
+            values = np.random.default_rng(items)
+            one.blobs["x"].reshape(items, 3, 12, 12)
+            one.blobs["t"].reshape(items)
+            one.blobs["x"].data[...] = values.normal(size=(items, 3, 12, 12))
+        for ours, other in zip(passes(net, 2), passes(reference, 2), strict=True):
+            assert_close(ours, other, tolerance=1e-3)
+
+
+def test_ranges_of_layers_run_in_parts_too():
+    net, whole = build(), build()
+    passes(whole)
+    rng.seed(5)
+    for _ in range(3):
+        net.clear_param_diffs()
+        net.forward(end="pool")
+        net.forward(start="relu")
+        net.backward(end="norm")
+        net.backward(start="relu")
+        for param in net.learnable_params:
+            param.blob.data[...] -= 0.1 * param.blob.diff
+    for name in whole.blobs:
+        np.testing.assert_array_equal(net.blobs[name].data, whole.blobs[name].data)
+    for ours, theirs in zip(net.learnable_params, whole.learnable_params):
+        np.testing.assert_array_equal(ours.blob.diff, theirs.blob.diff)
+
+
+def test_hooks_are_called_around_every_layer_and_change_nothing():
+    net, reference, calls = build(), build(), []
+    net.before_forward(lambda i: calls.append(("before", i)))
+    net.after_forward(lambda i: calls.append(("after", i)))
+    net.after_backward(lambda i: calls.append(("back", i)))
+    for ours, other in zip(passes(net, 2), passes(reference, 2), strict=True):
+        np.testing.assert_array_equal(ours, other)
+    count = len(net.layers)
+    once = [(when, i) for i in range(count) for when in ("before", "after")]
+    once += [("back", i) for i in reversed(range(count)) if net.layer_need_backward[i]]
+    assert calls == 2 * once
+
+
+def test_gradients_of_several_passes_add_up():
+    net, reference = build(), build(threads=1)
+    for one in (net, reference):
+        one.clear_param_diffs()
+        rng.seed(5)
+        for _ in range(3):
+            one.forward_backward()
+    for ours, other in zip(net.learnable_params, reference.learnable_params):
+        assert_close(ours.blob.diff, other.blob.diff, tolerance=1e-4)
+
+
+def test_layers_that_share_a_parameter():
+    text = """
+    layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 3 } } }
+    layer { name: "ipa" type: "InnerProduct" bottom: "a" top: "ya" param { name: "w" } param { name: "c" }
+            inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+    layer { name: "ipb" type: "InnerProduct" bottom: "b" top: "yb" param { name: "w" } param { name: "c" }
+            inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+    layer { name: "loss" type: "EuclideanLoss" bottom: "ya" bottom: "yb" top: "loss" }
+    """
+    net = build(text)
+    for ours, other in zip(passes(net), passes(build(text, threads=1)), strict=True):
+        assert_close(ours, other, tolerance=1e-4)
+    assert net._parts._stretches
+
+
+def test_weights_shared_by_another_net_are_followed_without_dividing_anew():
+    net, other = build(), build()
+    passes(other)
+    net.share_with(other)
+    for _ in range(2):
+        net.forward()
+    before = set(net._parts._stretches.values())
+    other.params["conv1"][0].data[...] *= 0.5
+    net.share_with(other)
+    net.forward(end="conv1")
+    other.forward(end="conv1")
+    np.testing.assert_array_equal(net.blobs["conv1"].data, other.blobs["conv1"].data)
+    assert set(net._parts._stretches.values()) == before
+
+
+def test_backward_asks_for_what_forward_has_left():
+    net, other = build(), build()
+    net.forward()
+    net.share_with(other)
+    with pytest.raises(ConfigError, match="Run forward again"):
+        net.backward()
+    net.forward()
+    net.backward()
+
+
+# Processes
+
+
+@needs_processes
+def test_workers_start_with_the_second_complete_pass_and_end_with_the_net():
+    net = build()
+    net.forward()
+    assert not crew(net)
+    net.forward(end="relu")
+    assert not crew(net)
+    net.forward()
+    pids = list(crew(net))
+    assert len(pids) == 1 and set(pids) <= set(children())
+    net.forward_backward()
+    assert crew(net) == pids
+    del net
+    gc.collect()
+    assert not set(pids) & set(children())
+
+
+@needs_processes
+def test_a_value_of_caffepy_workers_that_says_nothing(monkeypatch):
+    monkeypatch.setenv("CAFFEPY_WORKERS", "yes")
+    net = build()
+    net.forward()
+    with pytest.raises(ConfigError, match='CAFFEPY_WORKERS is "yes"'):
+        net.forward()
+
+
+@needs_processes
+def test_without_processes_threads_go_on(monkeypatch, caplog):
+    def refuse():
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    net = build()
+    found = passes(net)
+    assert [r.getMessage() for r in caplog.records if "slower" in r.getMessage()] == [
+        "Threads instead of processes compute parts of the batch, which is slower: Resource temporarily unavailable"
+    ]
+    monkeypatch.undo()
+    monkeypatch.setattr(parts, "WORTH", 0)
+    for a, b in zip(found, passes(build()), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@needs_processes
+def test_a_worker_that_is_killed_is_reported_and_replaced():
+    net = build()
+    expected = passes(build(), 4)
+    passes(net, 2)
+    (pid,) = crew(net)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(CaffeError, match="CAFFEPY_WORKERS=0"):
+        net.forward()
+    with pytest.raises(ConfigError, match="Run forward again"):
+        net.backward()
+    fresh = build()
+    for mine, theirs in zip(net.learnable_params, fresh.learnable_params):
+        mine.blob.data[...] = theirs.blob.data
+    for a, b in zip(passes(net, 4), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert crew(net) and pid not in crew(net)
+
+
+class Picky(TanH):
+    """Refuses a value."""
+
+    refused = 1000
+    error: Exception = ValueError()
+
+    def forward(self, bottom, top):
+        super().forward(bottom, top)
+        if (bottom[0].data == self.refused).any():
+            raise self.error
+
+
+class Unsendable(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+@needs_processes
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ShapeError("no", hint="Try yes."), ShapeError, '"tanh": no\n  Try yes.'),
+        (ZeroDivisionError("by zero"), ZeroDivisionError, "by zero"),
+        (Unsendable(1, 2), RuntimeError, "Unsendable: 1"),
+    ],
+)
+def test_an_error_in_a_worker_is_the_callers(monkeypatch, error, kind, message):
+    monkeypatch.setitem(layer._registry, "TanH", Picky)
+    monkeypatch.setattr(Picky, "error", error)
+    net = build()
+    passes(net, 2)
+    assert crew(net)
+    net.blobs["ip"].data[4, 0] = Picky.refused  # an item of the worker's part
+    with pytest.raises(kind) as caught:
+        net.forward(start="tanh")
+    assert message in str(caught.value)
+    net.forward()  # which makes the value anew
+
+
+@needs_processes
+def test_an_interrupt_ends_the_workers(monkeypatch):
+    net = build()
+    passes(net, 2)
+    (pid,) = crew(net)
+    first = net._parts._stretches[1].parts[0]
+
+    def interrupted(layers):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        net.forward()
+    assert pid not in children()
+    monkeypatch.undo()
+    monkeypatch.setattr(parts, "WORTH", 0)
+    net.forward_backward()
+    assert crew(net) and crew(net) != [pid]
+
+
+@needs_processes
+def test_a_fork_of_somebody_elses_has_blobs_of_its_own():
+    net = build()
+    passes(net, 2)
+    before = net.blobs["conv1"].data.copy()
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            net.blobs["x"].data[...] = 1
+            net.forward_backward()
+            net.forward_backward()
+            same = np.array_equal(net.blobs["conv1"].data[0], net.blobs["conv1"].data[4])
+            os.write(writes, b"1" if same and not np.array_equal(net.blobs["conv1"].data, before) else b"0")
+        finally:
+            os._exit(0)
+    os.close(writes)
+    assert os.read(reads, 1) == b"1"
+    os.close(reads)
+    os.waitpid(child, 0)
+    np.testing.assert_array_equal(net.blobs["conv1"].data, before)
+    net.forward()
+    np.testing.assert_array_equal(net.blobs["conv1"].data, before_with(net))
+
+
+def before_with(net: Net) -> np.ndarray:
+    """conv1 as a fresh net computes it from this one's input and weights."""
+    other = build()
+    for mine, theirs in zip(other.learnable_params, net.learnable_params):
+        mine.blob.data[...] = theirs.blob.data
+    other.blobs["x"].data[...] = net.blobs["x"].data
+    other.forward(end="conv1")
+    return other.blobs["conv1"].data
+
+
+@needs_processes
+def test_workers_end_when_their_parent_is_killed():
+    script = (
+        "from tests import test_parts as t\n"
+        "t.parts.WORTH = 0\n"
+        "nets = [t.build(), t.build()]\n"
+        "for net in nets: t.passes(net, 2)\n"
+        "print(*[pid for net in nets for pid in t.crew(net)], flush=True)\n"
+        "import time; time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[1]
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+    until = time.time() + 10
+    while any(_running(pid) for pid in pids):
+        assert time.time() < until
+        time.sleep(0.01)
+
+
+def _running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# Memory
+
+
+@needs_processes
+def test_shared_memory_keeps_its_place_and_its_contents():
+    array = memory.zeros(5000)
+    array[:] = np.arange(5000)
+    view = array[10:20]
+    address = array.ctypes.data
+    assert memory.share(view) and memory.share(array)
+    assert array.ctypes.data == address
+    np.testing.assert_array_equal(array, np.arange(5000))
+    child = os.fork()
+    if child == 0:  # somebody else's: what it writes is its own
+        view[:] = -1
+        os._exit(0)
+    os.waitpid(child, 0)
+    np.testing.assert_array_equal(view, np.arange(10, 20))
+    both = workers.Workers(1, lambda k, value: view.fill(value))
+    both.run(lambda: None, 3.5)
+    assert (view == 3.5).all() and array[9] == 9 and array[20] == 20
+
+
+@needs_processes
+def test_memory_of_others_cannot_be_shared():
+    assert not memory.share(np.zeros(10, np.float32))
+
+
+@needs_processes
+def test_what_nobody_has_written_to_takes_no_memory():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    before = resident()
+    array = memory.zeros(64 << 20)
+    memory.share(array)
+    assert resident() - before < 32 << 20
