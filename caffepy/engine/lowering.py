@@ -63,11 +63,12 @@ def bordered(x, images: slice, start: int, count: int, pad: Ints, scratch: Scrat
     shape = (images.stop - images.start, count, *(size + 2 * p for p, size in zip(pad, x.shape[2:-1])), x.shape[-1])
     buffer = scratch("bordered", shape)
     low, high = max(0, start), max(0, min(height, stop))
-    if any(pad):
-        buffer[...] = 0
-    else:
-        buffer[:, : low - start] = 0
-        buffer[:, max(0, high - start) :] = 0
+    buffer[:, : low - start] = 0
+    buffer[:, max(0, high - start) :] = 0
+    for axis, p in enumerate(pad, 2):
+        if p:
+            turned = buffer[:, low - start : max(low, high) - start].swapaxes(1, axis)
+            turned[:, :p] = turned[:, -p:] = 0
     if high > low:
         buffer[(slice(None), slice(low - start, high - start), *inside)] = x[images, low:high]
     return buffer
