@@ -23,7 +23,7 @@ COMPILE = ("g++", "-O2", "-DNDEBUG", str(SOURCE), "-lopenblas", "-o")
 def plan(net: Net) -> str:
     """A line a layer: type, bottoms and whether they need gradients, tops, parameters."""
     lines = []
-    for i, layer in enumerate(net.layers):
+    for i in range(len(net.layers)):
         bottoms, wanted = net.names_of_bottoms[i], net.bottom_need_backward[i]
         tops = net.names_of_tops[i]
         kind, numbers = parameters(net, i)

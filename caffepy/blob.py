@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from caffepy.errors import ShapeError
 
@@ -55,6 +55,15 @@ def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
     if prod(shape) > MAX_COUNT:
         raise ShapeError(f"a blob of shape {shape} has {prod(shape)} values; Caffe's limit is {MAX_COUNT}")
     return shape
+
+
+class Layout(NamedTuple):
+    """A blob's shape and memory order, and what `data` and `diff` are views of, None where nothing is allocated."""
+
+    shape: tuple[int, ...]
+    channels_last: bool
+    data: Array | None
+    diff: Array | None
 
 
 class Blob:
@@ -164,9 +173,10 @@ class Blob:
         """Use the other blob's gradient as one's own."""
         self._share("diff", other)
 
-    def memory(self, which: str) -> Array | None:
-        """What `data` or `diff` is a view of, as one axis; None where nothing is allocated yet."""
-        return self._flat.get(which)
+    @property
+    def layout(self) -> Layout:
+        """Where the values and the gradient lie, and how."""
+        return Layout(self._shape, self.channels_last, self._flat.get("data"), self._flat.get("diff"))
 
     def part(self, engine: Engine, items: slice | None = None) -> Blob:
         """A blob of some of the items (the first axis), or of all, in this one's memory as it is now."""
@@ -199,9 +209,11 @@ class Blob:
         if self._shape != other.shape:
             self.use_c_order()
             other.use_c_order()
-        self.channels_last = other.channels_last
+        if self.channels_last != other.channels_last:
+            self.channels_last = other.channels_last
+            self._view.clear()
         flat = other.flat(which)
-        lender = other.memory(which)
+        lender = other._flat[which]
         if self._lenders.get(which) is not lender or self._flat[which].shape != flat.shape:
             self._flat[which], self._lenders[which] = flat, lender
             self._view.pop(which, None)

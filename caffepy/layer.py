@@ -102,6 +102,9 @@ class Layer:
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         raise NotImplementedError
 
+    def link(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Let tops that are other names of a bottom's memory be so; for most layers nothing."""
+
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Set bottom gradients where `propagate_down`, add to the gradients of parameters."""
         if any(propagate_down):
@@ -119,7 +122,9 @@ class Layer:
         """Whether parts of a batch may be computed apart, each by a copy of the layer.
 
         So where every item (index of the first axis) of tops and bottom gradients depends on that item alone, and on
-        parameters, nothing is drawn at random and gradients of parameters are sums over items.
+        parameters, nothing is drawn at random and gradients of parameters are sums over items. A subclass outside
+        caffepy must say so itself, what it inherits does not count. The copies are made in a net's first pass and
+        whenever shapes change: they do not see attributes of the layer that change in between.
         """
         return False
 

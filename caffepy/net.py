@@ -116,16 +116,18 @@ class Net(Graph):
         self._call("before_forward", i)
         if not self.is_shaped(i):
             self._reshape(i)
-        stretch = self._stretch(layers) if self._parts.may_divide(self, i) else None
+        stretch = self._stretch(layers) if self._parts.may_divide(i) else None
         if stretch is None:
+            self._parts.runs[i] = None
             try:
                 self.layers[i].forward(self.bottoms[i], self.tops[i])
             except CaffeError as error:
                 error.at(self.places[i])
                 raise
         else:
-            run = self._together(stretch, layers)
-            self._parts.forward(self, stretch, layers[:run])
+            if not self._watched:
+                run = next((n for n, j in enumerate(layers) if j not in stretch.layers), len(layers))
+            self._parts.forward(stretch, layers[:run])
         if self.param.debug_info:
             debug.forward(self, i)
         self._call("after_forward", i)
@@ -134,17 +136,16 @@ class Net(Graph):
     def _stretch(self, layers: Sequence[int]) -> Stretch | None:
         """What parts of the batch run from the first of these layers on, all shaped."""
         for i, wanted in zip(count(layers[0]), layers):
-            if i != wanted or not self._parts.divisible[i]:
+            if i != wanted or not self._parts.may_divide(i):
                 break
             if not self.is_shaped(i):
                 self._reshape(i)
-        return self._parts.at(self, layers[0])
+        return self._parts.at(layers[0])
 
-    def _together(self, stretch: Stretch, layers: Sequence[int]) -> int:
-        """How many of these layers the stretch runs at once: one where somebody looks on after each."""
-        if self.param.debug_info or any(self.hooks.values()):
-            return 1
-        return next((n for n, i in enumerate(layers) if i not in stretch.layers), len(layers))
+    @property
+    def _watched(self) -> bool:
+        """Whether somebody looks on after each layer, so that each must run on its own."""
+        return self.param.debug_info or any(self.hooks.values())
 
     def _reshape(self, i: int) -> None:
         try:
@@ -153,6 +154,7 @@ class Net(Graph):
             error.at(self.places[i])
             raise
         self.shapes[i] = tuple([blob.shape for blob in self.bottoms[i]])
+        self._parts.reshaped(i)
 
     def _loss(self, i: int) -> Array:
         """What layer i adds to the loss: sum(data * diff) of tops whose gradient holds their weight."""
@@ -180,16 +182,16 @@ class Net(Graph):
         """Run the first of these layers backward, with others where parts of the batch run them: how many."""
         i, run = layers[0], 1
         self._call("before_backward", i)
-        stretch = self._parts.find(i)
-        if stretch is None:
+        if self._parts.runs[i] is None:
             try:
                 self.layers[i].backward(self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
             except CaffeError as error:
                 error.at(self.places[i])
                 raise
         else:
-            run = self._together(stretch, layers)
-            self._parts.backward(self, stretch, layers[:run])
+            if not self._watched:
+                run = self._parts.together(layers)
+            self._parts.backward(layers[:run])
         if self.param.debug_info:
             debug.backward(self, i)
         self._call("after_backward", i)

@@ -8,16 +8,19 @@ cannot be had and threads compute them: same bits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import proxy
 
 from caffepy.blob import Array, Blob
-from caffepy.engine import memory, workers
+from caffepy.engine import memory
+from caffepy.engine.workers import Workers
 from caffepy.errors import CaffeError, ConfigError
 from caffepy.layer import Layer
-from caffepy.layers.split import Split, add
+from caffepy.layers.split import add
 
 if TYPE_CHECKING:
     from caffepy.net import Net
@@ -25,10 +28,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Elements of all tops of a stretch below which dividing the batch does not pay.
-WORTH = 1 << 17
+LEAST_ELEMENTS = 1 << 17
 # Parameters of a layer above which it is not divided. Every part but the first has gradients of its own for them, which
 # cost memory, and products with that many weights keep threads busy without waiting.
 MOST_PARAMETERS = 1 << 20
+# Passes that threads run before workers are forked: a net that runs once needs none.
+PASSES_ALONE = 1
+
+
+def divisible(layer: Layer) -> bool:
+    """Whether a layer is divided: one of ours, or one whose own class, not a base of it, says that it may be."""
+    said_itself = "divisible" in vars(type(layer)) or type(layer).__module__.startswith("caffepy.layers.")
+    return said_itself and layer.divisible() and sum(blob.count for blob in layer.blobs) <= MOST_PARAMETERS
 
 
 class Step(NamedTuple):
@@ -73,22 +84,62 @@ class Part:
             own = [self.gradients[id(blob)] for blob in layer.blobs if id(blob) in self.gradients]
             self._steps[i] = Step(copied, bottom, top, net.bottom_need_backward[i], own, net.places[i])
 
-    def forward(self, layers: Sequence[int]) -> None:
-        self._each(layers, lambda step: step.layer.forward(step.bottom, step.top))
-
-    def backward(self, layers: Sequence[int]) -> None:
-        for i in layers:
-            for gradient in self._steps[i].gradients:
-                gradient[...] = 0
-        self._each(layers, lambda step: step.layer.backward(step.top, step.need_backward, step.bottom))
-
-    def _each(self, layers: Sequence[int], action: Callable[[Step], None]) -> None:
-        for i in layers:
+    def run(self, backward: bool, layers: Sequence[int]) -> None:
+        """Run these layers, forward or backward, in this order."""
+        steps = [self._steps[i] for i in layers]
+        if backward:
+            for step in steps:
+                for gradient in step.gradients:
+                    gradient[...] = 0
+        for step in steps:
             try:
-                action(self._steps[i])
+                if backward:
+                    step.layer.backward(step.top, step.need_backward, step.bottom)
+                else:
+                    step.layer.forward(step.bottom, step.top)
             except CaffeError as error:
-                error.at(self._steps[i].place)
+                error.at(step.place)
                 raise
+
+
+class Stretch:
+    """Consecutive layers of a net that are computed in `count` parts, with their blobs' memory as it was found."""
+
+    def __init__(self, net: Net, layers: range, count: int):
+        self.layers = layers
+        self.passes = 0
+        self._first: int | None = None  # the layer that starts a pass
+        blobs: dict[int, Blob] = {}
+        for i in layers:
+            blobs.update((id(b), b) for b in (*net.bottoms[i], *net.tops[i], *net.layers[i].blobs))
+            net.layers[i].link(net.bottoms[i], net.tops[i])
+            for blob, which in _needed(net, i):
+                blob.flat(which)
+        self._blobs = list(blobs.values())
+        self._found = [blob.layout for blob in self._blobs]
+        items = net.bottoms[layers.start][0].shape[0]
+        edges = [k * items // count for k in range(count + 1)]
+        self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
+
+    def fits(self) -> bool:
+        """Whether all blobs are what and where they were."""
+        return all(
+            shape == old_shape and order == old_order and data is old_data and diff is old_diff
+            for (shape, order, data, diff), (old_shape, old_order, old_data, old_diff) in zip(
+                (blob.layout for blob in self._blobs), self._found
+            )
+        )
+
+    def arrays(self) -> list[Array]:
+        """All memory that the parts share with the net."""
+        found = [array for layout in self._found for array in (layout.data, layout.diff) if array is not None]
+        return found + [gradient for part in self.parts for gradient in part.gradients.values()]
+
+    def count_pass(self, layer: int) -> None:
+        """Take note that a forward pass runs from this layer on."""
+        if self._first is None or layer == self._first:
+            self._first = layer
+            self.passes += 1
 
 
 def _needed(net: Net, i: int) -> Iterator[tuple[Blob, str]]:
@@ -105,120 +156,110 @@ def _needed(net: Net, i: int) -> Iterator[tuple[Blob, str]]:
             yield blob, "diff"
 
 
-class Stretch:
-    """Consecutive layers of a net that are computed in `count` parts, with their blobs' memory as it was found."""
+class Crew(Workers):
+    """Processes that compute the parts of some stretches, each but the first."""
 
-    complete = False
-    """Whether all of it has run."""
+    def __init__(self, stretches: Sequence[Stretch]):
+        self.stretches = list(stretches)
+        arrays = [array for stretch in self.stretches for array in stretch.arrays()]
+        if not all(memory.share(array) for array in arrays):
+            raise MemoryError("some blobs lie in memory that cannot be shared")
 
-    def __init__(self, net: Net, layers: range, count: int):
-        self.layers = layers
-        self.workers: workers.Workers | None = None
-        """Who ran the last forward pass, and remembers it; None: this process's threads."""
-        self._pool = net.engine.pool
-        blobs: dict[int, Blob] = {}
-        for i in layers:
-            blobs.update((id(b), b) for b in (*net.bottoms[i], *net.tops[i], *net.layers[i].blobs))
-            if isinstance(net.layers[i], Split):
-                net.layers[i].forward(net.bottoms[i], net.tops[i])  # the names of one memory
-            for blob, which in _needed(net, i):
-                blob.flat(which)
-        self._found = [(b, b.shape, b.memory("data"), b.memory("diff")) for b in blobs.values()]
-        items = net.bottoms[layers.start][0].shape[0]
-        edges = [k * items // count for k in range(count + 1)]
-        self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
+        def serve(k: int, number: int, backward: bool, layers: Sequence[int]) -> None:
+            parts = stretches[number].parts
+            if k + 1 < len(parts):
+                parts[k + 1].run(backward, layers)
 
-    def fits(self) -> bool:
-        """Whether all blobs are what and where they were."""
-        return all(
-            blob.shape == shape and blob.memory("data") is data and (diff is None or blob.memory("diff") is diff)
-            for blob, shape, data, diff in self._found
-        )
+        super().__init__(max(len(s.parts) for s in self.stretches) - 1, serve, arrays)
 
-    def share(self) -> bool:
-        """Let workers that are forked from now on see the blobs; False where that cannot be."""
-        arrays = [array for _, _, *both in self._found for array in both if array is not None]
-        arrays += [gradient for part in self.parts for gradient in part.gradients.values()]
-        return all(memory.share(array) for array in arrays)
 
-    def run(self, number: int, method: str, layers: Sequence[int]) -> None:
-        """Call a method of all parts; `number` is this stretch's among those that the workers know."""
-        if self.workers is None:
-            self._pool.run(lambda k: getattr(self.parts[k], method)(layers), len(self.parts))
-        else:
-            self.workers.run(lambda: getattr(self.parts[0], method)(layers), number, method, layers)
+class Run(NamedTuple):
+    """Who has run a layer forward, and so remembers what its backward pass needs."""
+
+    stretch: Stretch
+    crew: Crew | None
+    """None: this process's threads."""
+
+    def remembers(self) -> bool:
+        return self.stretch.fits() and (self.crew is None or self.crew.alive)
 
 
 class Parts:
-    """The stretches of a net, and the workers that compute them."""
+    """What of a net is computed part by part, and by whom."""
 
     def __init__(self, net: Net):
-        self.divisible = [
-            layer.divisible() and sum(blob.count for blob in layer.blobs) <= MOST_PARAMETERS for layer in net.layers
-        ]
-        """Of each layer, whether parts of a batch may be computed apart."""
+        self._net: Net = proxy(net)
+        self._divisible = [net.engine.parts > 1 and divisible(layer) for layer in net.layers]
         self._stretches: dict[int, Stretch] = {}  # by layer
-        self._small: dict[int, tuple] = {}  # layers that it does not pay to divide, with their shapes
-        self._known: list[Stretch] = []
-        self._workers: workers.Workers | None = None
-        self._threads_only = False
+        self._undivided: dict[int, tuple] = {}  # layers where it does not pay, with the shapes that say so
+        self.runs: list[Run | None] = [None] * len(net.layers)
+        """Of each layer, the last forward pass; None: in one piece."""
+        self._crew: Crew | None = None
+        self._threads_only = not net.engine.forks
 
-    def may_divide(self, net: Net, i: int) -> bool:
+    @property
+    def processes(self) -> list[int]:
+        """The numbers of the processes that compute parts now."""
+        return self._crew.processes if self._crew is not None and self._crew.alive else []
+
+    def reshaped(self, i: int) -> None:
+        """Take note that layer i was shaped anew."""
+        self._divisible[i] = self._net.engine.parts > 1 and divisible(self._net.layers[i])
+
+    def may_divide(self, i: int) -> bool:
         """False where `at` would find nothing."""
-        return net.engine.parts > 1 and self.divisible[i] and self._small.get(i) != net.shapes[i]
+        return self._divisible[i] and self._undivided.get(i) != self._net.shapes[i]
 
-    def at(self, net: Net, i: int) -> Stretch | None:
+    def at(self, i: int) -> Stretch | None:
         """The stretch that layer i belongs to with the shapes of now, if any."""
         stretch = self._stretches.get(i)
         if stretch is not None and stretch.fits():
             return stretch
-        layers = self._around(net, i)
-        count = min(net.engine.parts, *net.bottoms[i][0].shape[:1]) if layers else 1
-        if count < 2 or sum(top.count for j in layers for top in net.tops[j]) < WORTH:
-            for j in layers or (i,):
-                self._small[j] = net.shapes[j]
-                self._stretches.pop(j, None)
+        layers = self._around(i)
+        tops = [top for j in layers for top in self._net.tops[j]]
+        count = min(self._net.engine.parts, tops[0].shape[0]) if tops else 1
+        if count < 2 or sum(top.count for top in tops) < LEAST_ELEMENTS:
+            self._undivided.update((j, self._net.shapes[j]) for j in layers or (i,))
             return None
-        stretch = Stretch(net, layers, count)
+        stretch = Stretch(self._net, layers, count)
         self._stretches.update(dict.fromkeys(layers, stretch))
         return stretch
 
-    def find(self, i: int) -> Stretch | None:
-        """The stretch that ran layer i forward."""
-        return self._stretches.get(i)
+    def forward(self, stretch: Stretch, layers: Sequence[int]) -> None:
+        """Run some layers of a stretch forward."""
+        stretch.count_pass(layers[0])
+        run = Run(stretch, self._crew_for(stretch))
+        for i in layers:
+            self.runs[i] = run
+        self._run(run, False, layers)
 
-    def forward(self, net: Net, stretch: Stretch, layers: Sequence[int]) -> None:
-        """Run some layers of a stretch forward. Workers take over at the start of its second complete pass.
-
-        Not earlier: a net that runs once needs none. Not later: they must remember what backward needs.
-        """
-        if len(layers) == len(stretch.layers):
-            stretch.workers = self._workers_for(net, stretch) if stretch.complete else None
-            stretch.complete = True
-        elif stretch.workers is not None and not stretch.workers.alive:
-            stretch.workers = None
-        self._run(stretch, "forward", layers)
-
-    def backward(self, net: Net, stretch: Stretch, layers: Sequence[int]) -> None:
-        """Run some layers of a stretch backward and add up the parameters' gradients, in a fixed order."""
-        if not stretch.fits() or (stretch.workers is not None and not stretch.workers.alive):
+    def backward(self, layers: Sequence[int]) -> None:
+        """Run layers that ran forward in the same way backward; parameters' gradients add up in a fixed order."""
+        run = self.runs[layers[0]]
+        if run is None or not run.remembers():
             raise ConfigError(
                 "backward needs what forward has left, but a pass has been stopped or blobs have changed since then",
                 hint="Run forward again.",
             )
-        self._run(stretch, "backward", layers)
-        for blob in {id(b): b for i in layers for b in net.layers[i].blobs}.values():
-            others = [part.gradients[id(blob)] for part in stretch.parts if id(blob) in part.gradients]
+        self._run(run, True, layers)
+        for blob in {id(b): b for i in layers for b in self._net.layers[i].blobs}.values():
+            others = [part.gradients[id(blob)] for part in run.stretch.parts if id(blob) in part.gradients]
             if others:
                 gradient = blob.flat("diff")
-                net.engine.map(add, gradient, *others, out=gradient)
+                self._net.engine.map(add, gradient, *others, out=gradient)
 
-    def _around(self, net: Net, i: int) -> range:
+    def together(self, layers: Sequence[int]) -> int:
+        """How many of these layers, from the first on, ran forward in the same way."""
+        run = self.runs[layers[0]]
+        return next((n for n, i in enumerate(layers) if self.runs[i] != run), len(layers))
+
+    def _around(self, i: int) -> range:
         """The layers about i that are divisible, have as many items and belong to no stretch."""
+        net = self._net
         items = net.bottoms[i][0].shape[:1]
 
         def belongs(j: int) -> bool:
-            if not self.divisible[j] or not net.is_shaped(j):
+            if not self._divisible[j] or not net.is_shaped(j):
                 return False
             other = self._stretches.get(j)
             if other is not None and other.fits():
@@ -234,29 +275,25 @@ class Parts:
             last += 1
         return range(first, last + 1)
 
-    def _run(self, stretch: Stretch, method: str, layers: Sequence[int]) -> None:
-        stretch.run(self._known.index(stretch) if stretch.workers else 0, method, layers)
+    def _run(self, run: Run, backward: bool, layers: Sequence[int]) -> None:
+        parts = run.stretch.parts
+        if run.crew is None:
+            self._net.engine.pool.run(lambda k: parts[k].run(backward, layers), len(parts))
+        else:
+            number = run.crew.stretches.index(run.stretch)
+            run.crew.run(partial(parts[0].run, backward, layers), number, backward, layers)
 
-    def _workers_for(self, net: Net, stretch: Stretch) -> workers.Workers | None:
-        """Those that know the stretch, forked now if need be; None where there can be none."""
-        if self._workers is not None and self._workers.alive and stretch in self._known:
-            return self._workers
-        if self._threads_only or not workers.available():
+    def _crew_for(self, stretch: Stretch) -> Crew | None:
+        """Processes that know the stretch, forked now if need be; None where threads are to run it."""
+        if self._crew is not None and self._crew.alive and stretch in self._crew.stretches:
+            return self._crew
+        if self._threads_only or stretch.passes <= PASSES_ALONE:
             return None
-        known = [s for s in dict.fromkeys(self._stretches.values()) if s.fits()]
-
-        def serve(k: int, number: int, method: str, layers: Sequence[int]) -> None:
-            parts = known[number].parts
-            if k + 1 < len(parts):
-                getattr(parts[k + 1], method)(layers)
-
-        net.engine.forget_scratch()
+        self._net.engine.forget_scratch()
         try:
-            if not all(s.share() for s in known):
-                raise MemoryError("some blobs lie in memory that cannot be shared")
-            self._workers, self._known = workers.Workers(max(len(s.parts) for s in known) - 1, serve), known
+            self._crew = Crew([s for s in dict.fromkeys(self._stretches.values()) if s.fits()])
         except (OSError, MemoryError) as error:
             log.warning("Threads instead of processes compute parts of the batch, which is slower: %s", error)
             self._threads_only = True
             return None
-        return self._workers
+        return self._crew

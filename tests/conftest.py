@@ -11,8 +11,7 @@ from caffepy import parts
 
 if os.environ.get("CAFFEPY_TEST_PARTS"):
     # Every batch is divided, however small, and processes compute its parts from the first pass on.
-    parts.WORTH = 0
-    parts.Stretch.complete = True
+    parts.LEAST_ELEMENTS = parts.PASSES_ALONE = 0
 
 
 @pytest.fixture(autouse=True)

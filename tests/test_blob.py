@@ -133,3 +133,12 @@ def test_the_four_classic_axes(engine):
     with pytest.raises(ShapeError) as caught:
         _ = Blob((1, 2, 3, 4, 5), engine).num
     assert str(caught.value) == "a blob of shape (1, 2, 3, 4, 5) has no num, channels, height and width"
+
+
+def test_sharing_follows_a_change_of_memory_order():
+    a, b, c = Blob((2, 3, 2, 2)), Blob((2, 3, 2, 2)), Blob((2, 12))
+    b.data[...] = np.arange(24).reshape(2, 3, 2, 2)
+    a.share_data(b)
+    c.share_data(b)  # another shape: b and c are in C order now
+    a.share_data(b)
+    np.testing.assert_array_equal(a.data, b.data)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from threading import RLock
 from weakref import WeakSet
 
 import numpy as np
@@ -33,8 +36,17 @@ def keep_freed_memory() -> None:
     mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def give_back() -> None:
+    """Hand freed blocks back to the system, where the C library can."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 can_share = sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == 8
 """Whether `share` works here."""
+
+lock = RLock()
+"""Held while pages are counted, exchanged or forked, so that all three see them whole."""
 
 
 class _Pages(mmap.mmap):
@@ -49,14 +61,20 @@ _pages: WeakSet[_Pages] = WeakSet()
 
 def zeros(count: int) -> np.ndarray:
     """`count` float32 zeros on pages of their own, which `share` can share."""
-    size = max(4, 4 * count)
     if not can_share:
         return np.zeros(count, np.float32)
-    pages = _Pages(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    size = max(4, 4 * count)
+    try:
+        pages = _Pages(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"no memory for {size} bytes") from None
+        raise
     if size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a system without them
             pages.madvise(mmap.MADV_HUGEPAGE)
-    _pages.add(pages)
+    with lock:
+        _pages.add(pages)
     return np.frombuffer(pages, np.float32, count)
 
 
@@ -68,40 +86,43 @@ def share(array: np.ndarray) -> bool:
     pages = _pages_of(array)
     if pages is None:
         return False
-    if not pages.shared:
-        _exchange(pages, mmap.MAP_SHARED)
-        pages.shared = True
+    with lock:
+        if not pages.shared:
+            _exchange(pages, mmap.MAP_SHARED)
+            pages.shared = True
     return True
+
+
+def any_shared() -> bool:
+    with lock:
+        return any(pages.shared for pages in _pages)
 
 
 def keep_to_oneself() -> None:
     """Make all shared memory this process's own again: what it holds stays, others no longer see what is written."""
-    for pages in _pages:
-        if pages.shared:
-            _exchange(pages, mmap.MAP_PRIVATE)
-            pages.shared = False
+    with lock:
+        for pages in _pages:
+            if pages.shared:
+                _exchange(pages, mmap.MAP_PRIVATE)
+                pages.shared = False
 
 
 @contextmanager
-def shared_alone() -> Iterator[None]:
-    """Of all that `zeros` made, processes forked here get what is shared, and nothing of the rest.
+def leaving_out(arrays: Iterable[np.ndarray]) -> Iterator[None]:
+    """Of all that `zeros` made, processes forked here get the pages of `arrays`, and nothing of the rest.
 
-    The rest would stay with them as it was: this process's next write to a page would make a second one.
+    The rest would stay with it as it was: this process's next write to a page would make a second one.
     """
-    private = [pages for pages in _pages if not pages.shared]
-    for pages in private:
-        pages.madvise(mmap.MADV_DONTFORK)
-    try:
-        yield
-    finally:
-        for pages in private:
-            pages.madvise(mmap.MADV_DOFORK)
-
-
-def give_back() -> None:
-    """Hand freed blocks back to the system, where the C library can."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    with lock:
+        kept = {id(_pages_of(array)) for array in arrays}
+        rest = [pages for pages in _pages if id(pages) not in kept]
+        try:
+            for pages in rest:
+                pages.madvise(mmap.MADV_DONTFORK)
+            yield
+        finally:
+            for pages in rest:
+                pages.madvise(mmap.MADV_DOFORK)
 
 
 def _pages_of(array: np.ndarray) -> _Pages | None:
@@ -112,20 +133,27 @@ def _pages_of(array: np.ndarray) -> _Pages | None:
     return owner if isinstance(owner, _Pages) else None
 
 
+@cache
+def _system() -> ctypes.CDLL:
+    """The C library, with the calls that `_exchange` needs."""
+    library = ctypes.CDLL(None, use_errno=True)
+    address, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    library.mmap.argtypes, library.mmap.restype = [address, size, number, number, number, ctypes.c_long], address
+    library.mremap.argtypes, library.mremap.restype = [address, size, size, number, address], address
+    library.munmap.argtypes = [address, size]
+    return library
+
+
 def _exchange(pages: _Pages, kind: int) -> None:
     """Put pages of another kind, private or shared, with the same contents in the place of these, in one step."""
-    values = np.frombuffer(pages, np.uint8)
-    address, size = values.ctypes.data, len(pages)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
-    word = ctypes.c_size_t
-    access = mmap.PROT_READ | mmap.PROT_WRITE
-    new = libc.mmap(None, word(size), access, kind | mmap.MAP_ANONYMOUS, -1, word(0))
+    system, values, size = _system(), np.frombuffer(pages, np.uint32), len(pages)
+    address = values.ctypes.data
+    new = system.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, kind | mmap.MAP_ANONYMOUS, -1, 0)
     if new in (None, ctypes.c_void_p(-1).value):
         raise MemoryError(f"no memory for {size} bytes: {os.strerror(ctypes.get_errno())}")
-    if np.frombuffer(pages, np.uint32).any():  # what nobody has written to takes no memory, and stays so
+    if values.any():  # what nobody has written to takes no memory, and stays so
         ctypes.memmove(new, address, size)
-    moved = libc.mremap(word(new), word(size), word(size), _REMAP_MAYMOVE | _REMAP_FIXED, word(address))
-    if moved != address:
-        libc.munmap(word(new), word(size))
-        raise MemoryError(f"memory cannot be shared: {os.strerror(ctypes.get_errno())}")
+    if system.mremap(new, size, size, _REMAP_MAYMOVE | _REMAP_FIXED, address) != address:
+        reason = os.strerror(ctypes.get_errno())
+        system.munmap(new, size)
+        raise MemoryError(f"memory cannot be shared: {reason}")

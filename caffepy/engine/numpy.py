@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from caffepy import rng
-from caffepy.engine import conv, lrn, memory, pool
+from caffepy.engine import conv, lrn, memory, pool, workers
 from caffepy.engine.lowering import sum_of_rows
 from caffepy.engine.threads import ThreadPool, available_cores
 from caffepy.engine.window import Window
@@ -44,6 +44,8 @@ class NumpyEngine:
         # The pool is the only parallelism: BLAS threads under it would fight over the cores.
         threadpool_limits(1, user_api="blas")
         memory.keep_freed_memory()
+        self.forks = workers.available()
+        """Whether processes may compute parts of a batch."""
 
     @property
     def threads(self) -> int:

@@ -53,8 +53,8 @@ class TorchEngine:
             torch.backends.cudnn.deterministic = True
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
-    parts = 1
-    """Into how many parts a batch is divided: PyTorch's kernels divide it themselves."""
+    parts, forks = 1, False
+    """Into how many parts a batch is divided, and whether processes compute them: PyTorch's kernels use all cores."""
 
     # Memory
 

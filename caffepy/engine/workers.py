@@ -7,13 +7,18 @@ import gc
 import os
 import pickle
 import signal
+import sys
+import threading
 import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 from weakref import WeakSet, finalize
+
+import numpy as np
 
 from caffepy.engine import memory
 from caffepy.errors import CaffeError, ConfigError
@@ -23,13 +28,12 @@ from caffepy.errors import CaffeError, ConfigError
 PATIENCE = 5e-4
 
 _connections: WeakSet[Connection] = WeakSet()
-"""This process's ends: a child closes them, so that each worker sees when its own parent has gone."""
-_forking = False
+"""This process's ends."""
 
 
 def available() -> bool:
-    """Whether batches may be divided between processes: on Linux, unless CAFFEPY_WORKERS is 0."""
-    chosen = os.environ.get("CAFFEPY_WORKERS", "1")
+    """Whether processes may compute beside this one: on Linux, unless CAFFEPY_WORKERS is 0."""
+    chosen = os.environ.get("CAFFEPY_WORKERS") or "1"
     if chosen not in ("0", "1"):
         raise ConfigError(
             f'the environment variable CAFFEPY_WORKERS is "{chosen}"', hint="0: threads alone; 1: processes, too."
@@ -40,21 +44,21 @@ def available() -> bool:
 class Workers:
     """`count` forked processes that call `serve(k, *command)`, k = 0 .. count - 1, for each command.
 
-    They hold what this process held when they were forked, and see what it writes to shared memory (`memory.share`).
-    They end with this object and with this process.
+    They hold what this process held when they were forked, and see what it writes to `arrays`, which are shared
+    (`memory.share`); other blobs' memory they do not have. They end with this object and with this process.
     """
 
-    def __init__(self, count: int, serve: Callable[..., None]):
+    def __init__(self, count: int, serve: Callable[..., None], arrays: Sequence[np.ndarray]):
+        self.processes: list[int] = []
         self._connections: list[Connection] = []
-        self._children: list[int] = []
         self._owner = os.getpid()
-        self._end = finalize(self, _end, self._owner, self._children, self._connections)
+        self._end = finalize(self, _end, self._owner, self.processes, self._connections)
         for k in range(count):
             mine, theirs = Pipe()
             _connections.add(mine)
-            self._children.append(_fork(partial(_work, theirs, partial(serve, k))))
-            theirs.close()
             self._connections.append(mine)
+            self.processes.append(_fork(partial(_work, theirs, partial(serve, k)), arrays))
+            theirs.close()
 
     def run(self, own: Callable[[], None], *command: Any) -> None:
         """Send all workers the command, call `own` meanwhile and wait for them; raises the first error of any.
@@ -62,23 +66,18 @@ class Workers:
         After an error the workers have ended: nobody knows how far they have come.
         """
         try:
-            for connection in self._connections:
-                connection.send(command)
+            with _lost_workers():
+                for connection in self._connections:
+                    connection.send(command)
             own()
-            errors = [_receive(connection) for connection in self._connections]
-        except (EOFError, ConnectionError):
-            self._end()
-            raise CaffeError(
-                "a process that computed part of the batch has ended, killed perhaps for want of memory",
-                hint="Make batches smaller, or set CAFFEPY_WORKERS=0 to compute in one process.",
-            ) from None
+            with _lost_workers():
+                errors = [_receive(connection) for connection in self._connections]
+            for error in errors:
+                if error is not None:
+                    raise error
         except BaseException:
             self._end()
             raise
-        for error in errors:
-            if error is not None:
-                self._end()
-                raise error
 
     @property
     def alive(self) -> bool:
@@ -86,32 +85,53 @@ class Workers:
         return self._end.alive and self._owner == os.getpid()
 
 
-def _fork(life: Callable[[], None]) -> int:
-    """The number of a child that does nothing but to call `life`."""
-    global _forking
-    _forking = True
+@contextlib.contextmanager
+def _lost_workers():
     try:
-        with memory.shared_alone(), warnings.catch_warnings():
-            # Python warns of other threads: they do not run in the child, which calls numpy and nothing of theirs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-            if child == 0:
-                try:
-                    life()
-                finally:
-                    os._exit(0)
-            return child
-    finally:
-        _forking = False
+        yield
+    except (EOFError, ConnectionError):
+        raise CaffeError(
+            "a process that computed part of the batch has ended, killed perhaps for want of memory",
+            hint="Make batches smaller, or set CAFFEPY_WORKERS=0 to compute in one process.",
+        ) from None
+
+
+def _end(owner: int, processes: list[int], connections: list[Connection]) -> None:
+    if os.getpid() != owner:  # a fork of the owner has inherited the object, not the children
+        return
+    for connection in connections:
+        connection.close()
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+# The life of a worker
+
+
+def _fork(life: Callable[[], None], arrays: Sequence[np.ndarray]) -> int:
+    """The number of a child that does nothing but to call `life`; of all blobs' memory it has `arrays` alone."""
+    with _forks.of_a_worker(arrays), warnings.catch_warnings():
+        # Python warns of other threads: they do not run in the child, which calls numpy and nothing of theirs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            try:
+                life()
+            finally:
+                os._exit(0)
+        return child
 
 
 def _work(connection: Connection, serve: Callable[..., None]) -> None:
-    """The life of a worker, until its parent has gone."""
+    """Serve commands until the parent has gone."""
     for name in ("SIGINT", "SIGHUP"):  # meant for the parent, which has handlers
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for other in _connections:
-        other.close()
+    # Who reads from the other end of a pipe of the parent's must see when the parent closes it.
+    os.closerange(3, connection.fileno())
+    os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     gc.disable()  # a collection would copy the pages of all objects
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
@@ -132,29 +152,76 @@ def _receive(connection: Connection) -> Any:
 
 
 def _sendable(error: Exception) -> Exception:
+    where = f"In the process that computed another part of the batch:\n{traceback.format_exc()}"
     try:
-        pickle.loads(pickle.dumps(error))
+        error = pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(where)
     return error
 
 
-def _end(owner: int, children: list[int], connections: list[Connection]) -> None:
-    if os.getpid() != owner:  # a fork of the owner has inherited the object, not the children
-        return
-    for connection in connections:
-        connection.close()
-    for child in children:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+# What a fork does to memory
 
 
-def _after_fork() -> None:
-    """In a child that somebody else has forked: it goes on alone, with the blobs as they are."""
-    if not _forking:
-        memory.keep_to_oneself()
+class _Forks:
+    """Sees to it that a worker gets the memory it is to share, and a child that somebody else forks its own copy.
+
+    Such a child has the blobs as they were when it was forked: the parent goes on when they are copied. All happens in
+    the hooks of os.fork, the lock of the memory included: other modules' hooks take locks, too, and all in one order.
+    """
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self._during = contextlib.ExitStack()
+        self._pipe: tuple[int, int] | None = None
+
+    @contextlib.contextmanager
+    def of_a_worker(self, arrays: Sequence[np.ndarray]):
+        """What this thread forks is a worker."""
+        self._of_thread.arrays = arrays
+        try:
+            yield
+        finally:
+            self._of_thread.arrays = None
+
+    @property
+    def _arrays(self) -> Sequence[np.ndarray] | None:
+        return getattr(self._of_thread, "arrays", None)
+
+    def before(self) -> None:
+        self._during.enter_context(memory.lock)
+        if self._arrays is not None:
+            self._during.enter_context(memory.leaving_out(self._arrays))
+        elif memory.any_shared():
+            self._pipe = os.pipe()
+
+    def in_parent(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        self._during.close()
+        if pipe is not None:
+            os.close(pipe[1])
+            os.read(pipe[0], 1)  # nothing, when the child has closed its end
+            os.close(pipe[0])
+
+    def in_child(self) -> None:
+        if self._arrays is not None:
+            return
+        pipe, self._pipe = self._pipe, None
+        self._during.close()
+        for connection in list(_connections):
+            connection.close()
+        try:
+            memory.keep_to_oneself()
+        except BaseException as error:
+            # To go on would be to write to the parent's blobs.
+            print(f"caffepy: the forked process ends, it cannot copy the blobs: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+        for end in pipe or ():
+            os.close(end)
 
 
+_forks = _Forks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child)

@@ -31,6 +31,9 @@ class Split(Layer):
         return True
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.link(bottom, top)
+
+    def link(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
             blob.share_data(bottom[0])
 
