@@ -248,7 +248,7 @@ class Blob:
     width = property(lambda self: self.legacy_shape(3))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_view": {}}  # a copy's views are of its own memory
+        return {**self.__dict__, "_view": {}, "_lenders": {}}  # a copy has memory of its own
 
     def __repr__(self) -> str:
         return f"Blob{self._shape}"

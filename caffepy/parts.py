@@ -8,7 +8,7 @@ cannot be had and threads compute them: same bits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
@@ -68,14 +68,13 @@ class Part:
         self._steps: dict[int, Step] = {}
         for i in layers:
             layer = net.layers[i]
-            memo[id(layer.param)] = layer.param
             for blob in (*net.bottoms[i], *net.tops[i]):
                 if id(blob) not in memo:
                     memo[id(blob)] = blob.part(engine, items)
             for blob in layer.blobs:
                 if id(blob) not in memo:
                     memo[id(blob)] = mine = blob.part(engine)
-                    if items.start and blob.has_diff:
+                    if items.start:
                         self.gradients[id(blob)] = gradient = net.engine.memory(blob.count)
                         mine.use_diff(gradient)
             bottom, top = ([memo[id(blob)] for blob in blobs] for blobs in (net.bottoms[i], net.tops[i]))
@@ -109,30 +108,39 @@ class Stretch:
         self.layers = layers
         self.passes = 0
         self._first: int | None = None  # the layer that starts a pass
+        self._layers = [net.layers[i] for i in layers]
         blobs: dict[int, Blob] = {}
         for i in layers:
             blobs.update((id(b), b) for b in (*net.bottoms[i], *net.tops[i], *net.layers[i].blobs))
             net.layers[i].link(net.bottoms[i], net.tops[i])
-            for blob, which in _needed(net, i):
-                blob.flat(which)
+        for blob in blobs.values():
+            for which in ("data", "diff"):
+                blob.flat(which)  # pages that nobody writes to cost nothing
         self._blobs = list(blobs.values())
-        self._found = [blob.layout for blob in self._blobs]
+        self._layouts = [blob.layout for blob in self._blobs]
+        self._parameters = [_parameters(layer) for layer in self._layers]
         items = net.bottoms[layers.start][0].shape[0]
         edges = [k * items // count for k in range(count + 1)]
         self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
 
     def fits(self) -> bool:
-        """Whether all blobs are what and where they were."""
+        """Whether layers and blobs are as they were when the parts were made."""
+        return self.remembers() and all(
+            now == then for now, then in zip(map(_parameters, self._layers), self._parameters)
+        )
+
+    def remembers(self) -> bool:
+        """Whether all blobs are where they were."""
         return all(
             shape == old_shape and order == old_order and data is old_data and diff is old_diff
             for (shape, order, data, diff), (old_shape, old_order, old_data, old_diff) in zip(
-                (blob.layout for blob in self._blobs), self._found
+                (blob.layout for blob in self._blobs), self._layouts
             )
         )
 
     def arrays(self) -> list[Array]:
         """All memory that the parts share with the net."""
-        found = [array for layout in self._found for array in (layout.data, layout.diff) if array is not None]
+        found = [array for layout in self._layouts for array in (layout.data, layout.diff)]
         return found + [gradient for part in self.parts for gradient in part.gradients.values()]
 
     def count_pass(self, layer: int) -> None:
@@ -142,18 +150,9 @@ class Stretch:
             self.passes += 1
 
 
-def _needed(net: Net, i: int) -> Iterator[tuple[Blob, str]]:
-    """What of layer i's blobs must have memory before parts can be cut from it."""
-    layer = net.layers[i]
-    gradients = [
-        *zip(net.bottoms[i], net.bottom_need_backward[i]),
-        *((blob, True) for blob in net.tops[i]),
-        *zip(layer.blobs, layer.param_propagate_down),
-    ]
-    for blob, wanted in gradients:
-        yield blob, "data"
-        if wanted and net.layer_need_backward[i]:
-            yield blob, "diff"
+def _parameters(layer: Layer) -> tuple:
+    """What of a layer's parameters a copy must agree in."""
+    return (*layer.param_propagate_down, *map(id, layer.blobs))
 
 
 class Crew(Workers):
@@ -181,7 +180,7 @@ class Run(NamedTuple):
     """None: this process's threads."""
 
     def remembers(self) -> bool:
-        return self.stretch.fits() and (self.crew is None or self.crew.alive)
+        return self.stretch.remembers() and (self.crew is None or self.crew.alive)
 
 
 class Parts:

@@ -192,6 +192,50 @@ def test_gradients_of_several_passes_add_up():
         assert_close(ours.blob.diff, other.blob.diff, tolerance=1e-4)
 
 
+def test_gradients_that_nobody_has_asked_for_before():
+    frozen = NET.replace('top: "conv1"\n', 'top: "conv1" param { lr_mult: 0 } param { lr_mult: 0 }\n', 1)
+    for text in (NET, frozen):
+        net, reference = build(text), build(text, threads=1)
+        for one in (net, reference):
+            rng.seed(5)
+            one.forward()
+            one.clear_param_diffs()
+            _ = one.blobs["x"].diff
+            one.backward()
+            one.backward()
+        for ours, other in zip(net.learnable_params, reference.learnable_params):
+            assert_close(ours.blob.diff, other.blob.diff, tolerance=1e-4)
+
+
+def test_a_layer_runs_backward_though_no_loss_needs_it():
+    text = """
+    layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 6 dim: 4 } } }
+    layer { name: "side" type: "InnerProduct" bottom: "x" top: "side"
+            inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+    """
+    net, reference = build(text), build(text, threads=1)
+    for one in (net, reference):
+        one.forward()
+        one.forward()
+        one.blobs["side"].diff[...] = 1
+        one.backward_layer(1)
+    assert_close(net.params["side"][0].diff, reference.params["side"][0].diff)
+    assert np.abs(net.params["side"][0].diff).max() > 0
+
+
+def test_a_parameter_that_is_switched_off_or_replaced():
+    net = build()
+    passes(net, 2)
+    conv1 = net.layer_dict["conv1"]
+    conv1.param_propagate_down[0] = False
+    conv1.blobs[1] = bias = Blob((8,), net.engine)
+    bias.data[...] = 100
+    net.clear_param_diffs()
+    net.forward_backward()
+    assert not net.params["conv1"][0].diff.any() and bias.diff.any()
+    assert net.blobs["conv1"].data.mean() > 90
+
+
 def test_layers_that_share_a_parameter():
     text = """
     layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 3 } } }
@@ -558,7 +602,8 @@ def test_workers_hold_no_memory_of_other_nets():
 
 
 @needs_processes
-def test_forks_beside_forks():
+@pytest.mark.parametrize("count", [1, 4])
+def test_forks_beside_forks(count):
     """Somebody forks in a thread while workers are forked: no child lacks pages or writes to the parent's."""
     stop, bad = threading.Event(), []
     blob = Blob((1000,), NumpyEngine(2))
@@ -578,14 +623,16 @@ def test_forks_beside_forks():
             if os.waitpid(child, 0)[1]:
                 bad.append(child)
 
-    thread = threading.Thread(target=fork_and_look)
-    thread.start()
+    threads = [threading.Thread(target=fork_and_look) for _ in range(count)]
+    for thread in threads:
+        thread.start()
     try:
         for _ in range(6):
             passes(build(), 2)
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     assert not bad and (blob.data == 1).all()
 
 

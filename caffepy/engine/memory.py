@@ -81,7 +81,7 @@ def zeros(count: int) -> np.ndarray:
 def share(array: np.ndarray) -> bool:
     """Let processes forked from now on see what is written to `array`, and this one what they write.
 
-    The array stays where it is. False for memory that did not come from `zeros`.
+    The array stays where it is; nobody else may write to it meanwhile. False for memory that is not from `zeros`.
     """
     pages = _pages_of(array)
     if pages is None:

@@ -37,6 +37,8 @@ class NumpyEngine:
     xp: Any = np
     lazy = False
     """Whether values are computed later than asked for, so that looking at one waits: as on a GPU."""
+    forks = True
+    """Whether processes may compute parts of a batch."""
 
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
@@ -45,7 +47,6 @@ class NumpyEngine:
         threadpool_limits(1, user_api="blas")
         memory.keep_freed_memory()
         self.forks = workers.available()
-        """Whether processes may compute parts of a batch."""
 
     @property
     def threads(self) -> int:

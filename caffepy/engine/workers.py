@@ -102,9 +102,10 @@ def _end(owner: int, processes: list[int], connections: list[Connection]) -> Non
     for connection in connections:
         connection.close()
     for process in processes:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # somebody else has waited for it
+            if os.waitpid(process, os.WNOHANG) == (0, 0):
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
 
 
 # The life of a worker
@@ -174,7 +175,8 @@ class _Forks:
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
-        self._during = contextlib.ExitStack()
+        # Of the fork that holds the lock:
+        self._during: contextlib.ExitStack | None = None
         self._pipe: tuple[int, int] | None = None
 
     @contextlib.contextmanager
@@ -191,17 +193,23 @@ class _Forks:
         return getattr(self._of_thread, "arrays", None)
 
     def before(self) -> None:
-        self._during.enter_context(memory.lock)
+        memory.lock.acquire()
         if self._arrays is not None:
+            self._during = contextlib.ExitStack()
             self._during.enter_context(memory.leaving_out(self._arrays))
         elif memory.any_shared():
-            self._pipe = os.pipe()
+            with contextlib.suppress(OSError):  # too many open files: then the parent does not wait
+                self._pipe = os.pipe()
 
     def in_parent(self) -> None:
+        during, self._during = self._during, None
         pipe, self._pipe = self._pipe, None
-        self._during.close()
+        if during is not None:
+            during.close()
         if pipe is not None:
-            os.close(pipe[1])
+            os.close(pipe[1])  # with the lock: the next child, another thread's, must not have it
+        memory.lock.release()
+        if pipe is not None:
             os.read(pipe[0], 1)  # nothing, when the child has closed its end
             os.close(pipe[0])
 
@@ -209,7 +217,7 @@ class _Forks:
         if self._arrays is not None:
             return
         pipe, self._pipe = self._pipe, None
-        self._during.close()
+        memory.lock.release()
         for connection in list(_connections):
             connection.close()
         try:

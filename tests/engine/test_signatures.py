@@ -10,8 +10,8 @@ from caffepy.engine.numpy import NumpyEngine
 
 torch_engine = pytest.importorskip("caffepy.engine.torch", reason="torch is not installed")
 
-NUMPY_ONLY = {"scratch", "threads"}
-"""What the NumPy engine offers to its own kernels."""
+NUMPY_ONLY = {"scratch", "forget_scratch", "threads", "alone"}
+"""What the NumPy engine offers to its own kernels and to parts of a batch."""
 
 
 def public(engine: type) -> set[str]:
