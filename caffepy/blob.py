@@ -65,6 +65,10 @@ class Layout(NamedTuple):
     data: Array | None
     diff: Array | None
 
+    def is_that_of(self, other: Layout) -> bool:
+        """Whether both are the same memory, used in the same way."""
+        return self[:2] == other[:2] and self.data is other.data and self.diff is other.diff
+
 
 class Blob:
     """`data` and `diff` of one shape, allocated when first used and kept when the blob shrinks.

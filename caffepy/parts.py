@@ -125,18 +125,11 @@ class Stretch:
 
     def fits(self) -> bool:
         """Whether layers and blobs are as they were when the parts were made."""
-        return self.remembers() and all(
-            now == then for now, then in zip(map(_parameters, self._layers), self._parameters)
-        )
+        return self.remembers() and self._parameters == [_parameters(layer) for layer in self._layers]
 
     def remembers(self) -> bool:
         """Whether all blobs are where they were."""
-        return all(
-            shape == old_shape and order == old_order and data is old_data and diff is old_diff
-            for (shape, order, data, diff), (old_shape, old_order, old_data, old_diff) in zip(
-                (blob.layout for blob in self._blobs), self._layouts
-            )
-        )
+        return all(blob.layout.is_that_of(layout) for blob, layout in zip(self._blobs, self._layouts))
 
     def arrays(self) -> list[Array]:
         """All memory that the parts share with the net."""
