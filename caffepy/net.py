@@ -119,11 +119,7 @@ class Net(Graph):
         stretch = self._stretch(layers) if self._parts.may_divide(i) else None
         if stretch is None:
             self._parts.runs[i] = None
-            try:
-                self.layers[i].forward(self.bottoms[i], self.tops[i])
-            except CaffeError as error:
-                error.at(self.places[i])
-                raise
+            self._placed(i, self.layers[i].forward, self.bottoms[i], self.tops[i])
         else:
             if not self._watched:
                 run = next((n for n, j in enumerate(layers) if j not in stretch.layers), len(layers))
@@ -148,13 +144,17 @@ class Net(Graph):
         return self.param.debug_info or any(self.hooks.values())
 
     def _reshape(self, i: int) -> None:
+        self._placed(i, self.layers[i].reshape, self.bottoms[i], self.tops[i])
+        self.shapes[i] = tuple([blob.shape for blob in self.bottoms[i]])
+        self._parts.reshaped(i)
+
+    def _placed(self, i: int, method: Callable[..., None], *args: Any) -> None:
+        """Call a method of layer i; what goes wrong says where."""
         try:
-            self.layers[i].reshape(self.bottoms[i], self.tops[i])
+            method(*args)
         except CaffeError as error:
             error.at(self.places[i])
             raise
-        self.shapes[i] = tuple([blob.shape for blob in self.bottoms[i]])
-        self._parts.reshaped(i)
 
     def _loss(self, i: int) -> Array:
         """What layer i adds to the loss: sum(data * diff) of tops whose gradient holds their weight."""
@@ -183,11 +183,7 @@ class Net(Graph):
         i, run = layers[0], 1
         self._call("before_backward", i)
         if self._parts.runs[i] is None:
-            try:
-                self.layers[i].backward(self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
-            except CaffeError as error:
-                error.at(self.places[i])
-                raise
+            self._placed(i, self.layers[i].backward, self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
         else:
             if not self._watched:
                 run = self._parts.together(layers)

@@ -49,8 +49,6 @@ class Step(NamedTuple):
     bottom: list[Blob]
     top: list[Blob]
     need_backward: list[bool]
-    gradients: list[Array]
-    """Those of its parameters that are the part's own."""
     place: str
 
 
@@ -80,16 +78,15 @@ class Part:
             bottom, top = ([memo[id(blob)] for blob in blobs] for blobs in (net.bottoms[i], net.tops[i]))
             copied = deepcopy(layer, memo)
             copied.reshape(bottom, top)
-            own = [self.gradients[id(blob)] for blob in layer.blobs if id(blob) in self.gradients]
-            self._steps[i] = Step(copied, bottom, top, net.bottom_need_backward[i], own, net.places[i])
+            self._steps[i] = Step(copied, bottom, top, net.bottom_need_backward[i], net.places[i])
 
     def run(self, backward: bool, layers: Sequence[int]) -> None:
         """Run these layers, forward or backward, in this order."""
         steps = [self._steps[i] for i in layers]
-        if backward:
+        if backward and self.gradients:
             for step in steps:
-                for gradient in step.gradients:
-                    gradient[...] = 0
+                for blob in step.layer.blobs:
+                    blob.flat("diff")[...] = 0
         for step in steps:
             try:
                 if backward:
@@ -181,13 +178,15 @@ class Parts:
 
     def __init__(self, net: Net):
         self._net: Net = proxy(net)
-        self._divisible = [net.engine.parts > 1 and divisible(layer) for layer in net.layers]
+        self._divisible = [False] * len(net.layers)
         self._stretches: dict[int, Stretch] = {}  # by layer
         self._undivided: dict[int, tuple] = {}  # layers where it does not pay, with the shapes that say so
         self.runs: list[Run | None] = [None] * len(net.layers)
         """Of each layer, the last forward pass; None: in one piece."""
         self._crew: Crew | None = None
         self._threads_only = not net.engine.forks
+        for i in range(len(net.layers)):
+            self.reshaped(i)
 
     @property
     def processes(self) -> list[int]:

@@ -110,7 +110,7 @@ def keep_to_oneself() -> None:
 
 @contextmanager
 def leaving_out(arrays: Iterable[np.ndarray]) -> Iterator[None]:
-    """Of all that `zeros` made, processes forked here get the pages of `arrays`, and nothing of the rest.
+    """Of all that `zeros` made, a process forked here gets the pages of `arrays`, and nothing of the rest.
 
     The rest would stay with it as it was: this process's next write to a page would make a second one.
     """
