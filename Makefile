@@ -32,12 +32,12 @@ test: .venv/installed  ## run the test suite
 	touch $@
 
 torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
-	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/test_net.py \
-		tests/test_net_golden.py tests/test_parallel.py tests/test_meeting.py tests/cli/test_devices.py
+	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/net \
+		tests/passes/test_recorded.py tests/distributed tests/cli/test_devices.py
 
 parts: .venv/installed  ## run the tests of nets and solvers with every batch divided between processes
-	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/test_net.py tests/test_net_golden.py tests/test_fit.py \
-		tests/test_pycaffe_net.py tests/test_pycaffe_solver.py
+	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/net tests/arrays/test_fit.py \
+		tests/pycaffe/test_net.py tests/pycaffe/test_solvers.py
 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from caffepy.net import Net
+from caffepy.net.net import Net
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # Caffe's own Makefile says -O2.

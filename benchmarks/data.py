@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 import caffepy
-from caffepy.data.datum import from_image
-from caffepy.data.image import encode
-from caffepy.data.lmdb import LmdbReader, write_lmdb
-from caffepy.net import Net
+from caffepy.data.pictures.image import encode
+from caffepy.data.sources.datum import from_image
+from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
+from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import Datum
 

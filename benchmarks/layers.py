@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from caffepy.blob import Blob
 from caffepy.engine import get_engine
 from caffepy.errors import CaffeError
-from caffepy.layer import create, layer_types
+from caffepy.net.blob import Blob
+from caffepy.net.layer import create, layer_types
 from caffepy.proto import caffe_pb2, text
 
 IMAGE = (64, 64, 56, 56)

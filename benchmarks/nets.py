@@ -38,7 +38,7 @@ NETS = {  # definition, input shape, iterations a round
 
 def synthetic(name: str) -> str:
     """The TRAIN net as prototxt, its data layers replaced by constant inputs: no contender waits for data."""
-    from caffepy import wiring
+    from caffepy.net import wiring
     from caffepy.proto import caffe_pb2, text
 
     path, shape, _ = NETS[name]
@@ -77,8 +77,8 @@ def _share(pid: str) -> float:
 
 
 def run_caffepy(net_file: str, iterations: int) -> dict:
-    from caffepy.net import Net
-    from caffepy.timing import layer_flops
+    from caffepy.net.net import Net
+    from caffepy.show.timing import layer_flops
 
     net = Net(net_file, 0)
     return {"ms": passes(net, iterations), "gflop": sum(layer_flops(net)) / 1e9, "mb": peak_memory()}

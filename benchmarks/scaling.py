@@ -14,9 +14,9 @@ import tempfile
 
 import nets
 
-from caffepy.engine.numpy import NumpyEngine
+from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.engine.threads import available_cores
-from caffepy.net import Net
+from caffepy.net.net import Net
 
 
 def build(name: str, batch: int, threads: int) -> Net:

@@ -10,16 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from caffepy import classifier, coord_map, detector, draw, io, layers, net_spec, proto
-    from caffepy.blob import Blob
-    from caffepy.classifier import Classifier
-    from caffepy.detector import Detector
-    from caffepy.layer import register as register_layer
+    from caffepy import layers, proto
+    from caffepy.arrays.sequence import Sequence
     from caffepy.layers.python import PythonLayer as Layer
-    from caffepy.nccl import NCCL
-    from caffepy.net import Net
-    from caffepy.net_spec import NetSpec, params, to_proto
-    from caffepy.process import (
+    from caffepy.net import spec as net_spec
+    from caffepy.net.blob import Blob
+    from caffepy.net.layer import register as register_layer
+    from caffepy.net.net import Net
+    from caffepy.net.spec import NetSpec, params, to_proto
+    from caffepy.pycaffe import classifier, coord_map, detector, io
+    from caffepy.pycaffe.classifier import Classifier
+    from caffepy.pycaffe.detector import Detector
+    from caffepy.pycaffe.mode import (
         Timer,
         has_nccl,
         init_log,
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
         solver_count,
         solver_rank,
     )
-    from caffepy.sequence import Sequence
+    from caffepy.pycaffe.nccl import NCCL
+    from caffepy.show import draw
     from caffepy.solver import (
         AdaDeltaSolver,
         AdaGradSolver,
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
         Solver,
         get_solver,
     )
+
+# For `caffepy.io` and the other modules that pycaffe's scripts import by name.
+__path__.append(f"{__path__[0]}/pycaffe/modules")
 
 TRAIN, TEST = 0, 1
 
@@ -101,21 +107,30 @@ __all__ = [
 ]
 
 _HOMES = {
-    "caffepy.blob": "Blob",
-    "caffepy.classifier": "Classifier",
-    "caffepy.detector": "Detector",
-    "caffepy.nccl": "NCCL",
-    "caffepy.net": "Net",
-    "caffepy.net_spec": "NetSpec params to_proto",
-    "caffepy.process": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
+    "caffepy.arrays.sequence": "Sequence",
+    "caffepy.net.blob": "Blob",
+    "caffepy.net.net": "Net",
+    "caffepy.net.spec": "NetSpec params to_proto",
+    "caffepy.pycaffe.classifier": "Classifier",
+    "caffepy.pycaffe.detector": "Detector",
+    "caffepy.pycaffe.mode": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
     "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
-    "caffepy.sequence": "Sequence",
+    "caffepy.pycaffe.nccl": "NCCL",
     "caffepy.solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
     "get_solver",
 }
 _EXPORTS = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
-_EXPORTS |= {"Layer": ("caffepy.layers.python", "PythonLayer"), "register_layer": ("caffepy.layer", "register")}
-_MODULES = ("classifier", "coord_map", "detector", "draw", "io", "layers", "net_spec", "proto")
+_EXPORTS |= {"Layer": ("caffepy.layers.python", "PythonLayer"), "register_layer": ("caffepy.net.layer", "register")}
+_MODULES = {
+    "classifier": "pycaffe.classifier",
+    "coord_map": "pycaffe.coord_map",
+    "detector": "pycaffe.detector",
+    "draw": "show.draw",
+    "io": "pycaffe.io",
+    "layers": "layers",
+    "net_spec": "net.spec",
+    "proto": "proto",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -123,7 +138,7 @@ def __getattr__(name: str) -> Any:
         home, own_name = _EXPORTS[name]
         value = getattr(import_module(home), own_name)
     elif name in _MODULES:
-        value = import_module(f"caffepy.{name}")
+        value = import_module(f"caffepy.{_MODULES[name]}")
         if name == "proto":
             import_module("caffepy.proto.caffe_pb2")
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffepy.data.idx import read_idx
+from caffepy.data.sources.idx import read_idx
 
 FOLDER = Path(__file__).parents[1] / "models" / "lenet" / "digits"
 

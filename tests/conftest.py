@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from caffepy import parts
+from caffepy.passes import divided as parts
 
 if os.environ.get("CAFFEPY_TEST_PARTS"):
     # Every batch is divided, however small, and processes compute its parts from the first pass on.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from caffepy.blob import Blob
 from caffepy.engine import get_engine
-from caffepy.layer import Layer, create
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, create
 from caffepy.proto import caffe_pb2, text
 
 GOLDEN = Path(__file__).parent / "golden"

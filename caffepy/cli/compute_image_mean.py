@@ -20,7 +20,7 @@ def command(input_db, output_file, backend):
     import numpy as np
 
     from caffepy.cli import terminal
-    from caffepy.data.mean import mean_image, records, write_mean
+    from caffepy.data.pictures.mean import mean_image, records, write_mean
     from caffepy.files import check_writable
 
     handler = terminal.start_logging()

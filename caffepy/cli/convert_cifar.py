@@ -20,8 +20,8 @@ def command(input_folder, output_folder, backend):
     They are called cifar10_train_BACKEND and cifar10_test_BACKEND.
     """
     from caffepy.cli import terminal
-    from caffepy.data.cifar import RECORDS, read_batch
-    from caffepy.data.databases import create_database
+    from caffepy.data.sources.cifar import RECORDS, read_batch
+    from caffepy.data.sources.databases import create_database
 
     terminal.start_logging()
     parts = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}

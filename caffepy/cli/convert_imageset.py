@@ -60,9 +60,9 @@ def command(
     import random
 
     from caffepy.cli import terminal
-    from caffepy.data.databases import create_database
-    from caffepy.data.imageset import ImagesetConverter, SizeError
-    from caffepy.data.lists import missing_slash, read_list
+    from caffepy.data.pictures.imageset import ImagesetConverter, SizeError
+    from caffepy.data.sources.databases import create_database
+    from caffepy.data.sources.lists import missing_slash, read_list
     from caffepy.errors import DataError
 
     handler = terminal.start_logging()

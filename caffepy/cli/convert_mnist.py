@@ -19,9 +19,9 @@ log = logging.getLogger("caffepy.convert_mnist")
 def command(images, labels, db, backend):
     """Convert the IDX files IMAGES and LABELS, gzipped or not, to the database DB."""
     from caffepy.cli import terminal
-    from caffepy.data.databases import create_database
-    from caffepy.data.datum import from_image
-    from caffepy.data.idx import read_idx
+    from caffepy.data.sources.databases import create_database
+    from caffepy.data.sources.datum import from_image
+    from caffepy.data.sources.idx import read_idx
     from caffepy.errors import DataError
 
     terminal.start_logging()

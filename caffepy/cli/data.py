@@ -28,7 +28,7 @@ def inspect(db, backend, sheet, images):
     """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
     from caffepy.cli import terminal
     from caffepy.data import inspect as inspection
-    from caffepy.data.image import encoder
+    from caffepy.data.pictures.image import encoder
     from caffepy.errors import DataError
     from caffepy.files import atomic_write, check_writable
 

@@ -34,10 +34,10 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     import numpy as np
 
     from caffepy.cli import terminal
-    from caffepy.data.databases import create_database
+    from caffepy.data.sources.databases import create_database
     from caffepy.errors import ConfigError
-    from caffepy.named import unknown
-    from caffepy.net import Net
+    from caffepy.net.named import unknown
+    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST, Datum
 
     handler = terminal.start_logging()

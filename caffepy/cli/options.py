@@ -11,7 +11,7 @@ import click
 from caffepy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from caffepy.data.databases import Reader
+    from caffepy.data.sources.databases import Reader
     from caffepy.engine import Engine
     from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -41,7 +41,7 @@ def model(required: bool = True) -> Callable:
 
 def open_db(path: str, backend: str | None) -> tuple[Reader, str]:
     """The database's reader and its kind: `--backend`'s, by default what the folder holds."""
-    from caffepy.data.databases import backends_in, guess_backend, open_database
+    from caffepy.data.sources.databases import backends_in, guess_backend, open_database
 
     held = backends_in(path)
     if backend and held and backend not in held:
@@ -89,7 +89,7 @@ def choose_engine(
 
 def _own(ids: Sequence[int]) -> int:
     """The GPU of this process, one of several on this machine: NCCL joins no two of them on one GPU."""
-    from caffepy import parallel
+    from caffepy.distributed import group as parallel
 
     number = parallel.local_rank()
     if number >= len(ids):

@@ -9,6 +9,6 @@ import click
 @click.argument("file")
 def command(file):
     """Print what is in FILE: a caffemodel or solver state (binary or HDF5), a mean file, a net or solver definition."""
-    from caffepy.describe import describe
+    from caffepy.show.describe import describe
 
     click.echo(describe(file))

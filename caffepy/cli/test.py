@@ -25,7 +25,7 @@ def command(model, weights, iterations, level, stage, gpu, engine, precision, ve
     import numpy as np
 
     from caffepy.cli import terminal
-    from caffepy.net import Net
+    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
     from caffepy.solver.loss import added
 

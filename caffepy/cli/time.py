@@ -24,9 +24,9 @@ log = logging.getLogger("caffepy.time")
 @options.verbose
 def command(model, weights, iterations, phase, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
-    from caffepy.net import Net
+    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import Phase
-    from caffepy.timing import time_layers
+    from caffepy.show.timing import time_layers
 
     handler = terminal.start_logging(verbose)
     if iterations < 1:

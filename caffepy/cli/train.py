@@ -42,14 +42,14 @@ def command(
     cuda_graph,
     verbose,
 ):
-    from caffepy import parallel
     from caffepy.cli import terminal
+    from caffepy.distributed import group as parallel
+    from caffepy.distributed.launch import end_with_launcher, launch
     from caffepy.engine import check_gpu
-    from caffepy.launch import end_with_launcher, launch
+    from caffepy.passes.recorded import RecordedPasses
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
-    from caffepy.solver.graph import RecordedPasses
     from caffepy.solver.signals import listen
 
     if bool(weights) + bool(snapshot) + resume > 1:

@@ -9,10 +9,10 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from caffepy.data import datum as datums
-from caffepy.data.databases import Reader
-from caffepy.data.image import encode
-from caffepy.data.mean import pixels
+from caffepy.data.pictures.image import encode
+from caffepy.data.pictures.mean import pixels
+from caffepy.data.sources import datum as datums
+from caffepy.data.sources.databases import Reader
 from caffepy.errors import DataError
 
 

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 
-from caffepy.engine.numpy import NumpyEngine as Engine
+from caffepy.engine.numpy.engine import NumpyEngine as Engine
 from caffepy.errors import ConfigError, MissingExtraError
 
 __all__ = ["Engine", "check_gpu", "choose_default", "default_engine", "get_engine", "gpu_count", "gpu_engine"]
@@ -31,7 +31,7 @@ def get_engine(name: str, device: str | None = None, precision: str = "float32")
         for package in ("torch", "array_api_compat"):
             if find_spec(package) is None:
                 raise MissingExtraError(package, "torch", "the torch engine")
-        from caffepy.engine.torch import TorchEngine
+        from caffepy.engine.torch.engine import TorchEngine
 
         return TorchEngine(device, precision)  # type: ignore[return-value]
     raise ConfigError(f'no engine "{name}"', hint=f"Known engines: {', '.join(NAMES)}.")

@@ -20,7 +20,7 @@ from weakref import WeakSet, finalize
 
 import numpy as np
 
-from caffepy.engine import memory
+from caffepy.engine.numpy import memory
 from caffepy.errors import CaffeError, ConfigError
 
 # Seconds that a process asks again and again whether there is work before it sleeps: being woken takes 100

@@ -10,6 +10,6 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     if not name[:1].isupper():
         raise AttributeError(f"module 'caffepy.layers' has no attribute {name!r}")
-    from caffepy.net_spec import layers
+    from caffepy.net.spec import layers
 
     return getattr(layers, name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError
-from caffepy.layer import Layer, register
 from caffepy.layers import labels
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("Accuracy")

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
-from caffepy.data.augment import Augmenter
 from caffepy.data.order import Cursor, Order
+from caffepy.data.pictures.augment import Augmenter
+from caffepy.data.pictures.transformer import Choice, Transformer
 from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
-from caffepy.data.transformer import Choice, Transformer
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.layer import Count, Layer
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Count, Layer
 
 Batch = list[np.ndarray]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
 from caffepy.layers.reshape import gradient_is_lost
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 class _Along(Layer):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from caffepy.blob import Array, Blob
 from caffepy.engine.window import Ints, Window
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import ConvolutionParameter
 
 

@@ -7,13 +7,13 @@ import logging
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
-from caffepy.data import datum as datums
-from caffepy.data.databases import guess_backend, open_database
 from caffepy.data.order import Cursor, Order
+from caffepy.data.sources import datum as datums
+from caffepy.data.sources.databases import guess_backend, open_database
 from caffepy.errors import ConfigError
-from caffepy.layer import register
 from caffepy.layers.batches import PictureLayer
+from caffepy.net.blob import Blob
+from caffepy.net.layer import register
 from caffepy.proto.caffe_pb2 import DataParameter
 
 log = logging.getLogger(__name__)

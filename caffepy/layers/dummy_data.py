@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy import fillers
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError
-from caffepy.layer import Layer, register
+from caffepy.net import fillers
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import FillerParameter
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from caffepy.blob import Blob
-from caffepy.layer import Layer
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer
 
 
 class Elementwise(Layer):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Array, Blob
 from caffepy.errors import ConfigError, DataError
-from caffepy.layer import Layer, register
 from caffepy.layers.labels import position
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("Embed")

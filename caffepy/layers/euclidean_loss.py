@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from caffepy.blob import Blob
 from caffepy.errors import ShapeError
-from caffepy.layer import LossLayer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import LossLayer, register
 
 
 @register("EuclideanLoss")

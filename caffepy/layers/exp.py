@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from caffepy.errors import ConfigError
-from caffepy.layer import register
 from caffepy.layers.elementwise import Elementwise
+from caffepy.net.layer import register
 
 
 def exp(xp, x, outer, inner):

@@ -7,12 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
-from caffepy.data.hdf5 import Hdf5Rows
 from caffepy.data.order import Cursor
+from caffepy.data.sources.hdf5 import Hdf5Rows
 from caffepy.errors import ConfigError, DataError
-from caffepy.layer import register
 from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
+from caffepy.net.blob import Blob
+from caffepy.net.layer import register
 
 DEPTH = 4
 """Batches read ahead."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.files import atomic_write, new_hdf5
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("HDF5Output")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
-from caffepy.data import image
-from caffepy.data.lists import Entry, missing_slash, read_list
 from caffepy.data.order import Cursor, ListOrder
+from caffepy.data.pictures import image
+from caffepy.data.sources.lists import Entry, missing_slash, read_list
 from caffepy.errors import ConfigError, DataError
-from caffepy.layer import register
 from caffepy.layers.batches import PictureLayer
+from caffepy.net.blob import Blob
+from caffepy.net.layer import register
 
 
 @register("ImageData")

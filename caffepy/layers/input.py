@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("Input")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from caffepy.blob import Array, Blob
 from caffepy.errors import DataError, ShapeError
-from caffepy.layer import Layer
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer
 from caffepy.proto.caffe_pb2 import LossParameter
 
 

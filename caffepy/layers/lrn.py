@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Array, Blob
-from caffepy.engine.lrn import inverse_power
+from caffepy.engine.numpy.lrn import inverse_power
 from caffepy.engine.window import Window
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import LRNParameter
 
 

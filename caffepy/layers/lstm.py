@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Array, Blob
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
 from caffepy.layers.recurrent import Recurrent, sigmoid
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 
 
 def lstm_step(xp, i, f, o, g, c_prev, marker):

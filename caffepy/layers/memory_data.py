@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("MemoryData")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.errors import ShapeError
-from caffepy.layer import LossLayer, register
 from caffepy.layers import labels
+from caffepy.net.blob import Blob
+from caffepy.net.layer import LossLayer, register
 
 LOG_THRESHOLD = 1e-20
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from caffepy.blob import Array, Blob
 from caffepy.errors import ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 
 
 @register("MVN")

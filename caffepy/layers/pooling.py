@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.engine.window import Window
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import TRAIN, PoolingParameter
 
 

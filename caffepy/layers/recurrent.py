@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any, ClassVar
 
-from caffepy.blob import Array, Blob
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer
 
 
 def sigmoid(xp, x):

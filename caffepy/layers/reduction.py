@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from caffepy.blob import Blob
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import ReductionParameter
 
 

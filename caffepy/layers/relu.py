@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
-from caffepy.layer import register
 from caffepy.layers.elementwise import Elementwise
+from caffepy.net.blob import Blob
+from caffepy.net.layer import register
 
 
 def relu(xp, x, slope):

@@ -6,9 +6,9 @@ import logging
 from functools import cache
 from math import prod
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Array, Blob
-from caffepy.layer import register
 from caffepy.layers.recurrent import Recurrent
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import register
 
 
 def tanh_of_sum(xp, x, bias):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-from caffepy.blob import Blob
 from caffepy.errors import ShapeError
-from caffepy.layer import LossLayer, register
 from caffepy.layers import labels
 from caffepy.layers.sigmoid import sigmoid
+from caffepy.net.blob import Blob
+from caffepy.net.layer import LossLayer, register
 from caffepy.proto.caffe_pb2 import LossParameter
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Array, Blob
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer, register
 
 
 def softmax(xp, x: Array, axis: int) -> Array:

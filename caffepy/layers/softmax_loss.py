@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError
-from caffepy.layer import LossLayer, register
 from caffepy.layers import labels
 from caffepy.layers.softmax import softmax
+from caffepy.net.blob import Blob
+from caffepy.net.layer import LossLayer, register
 from caffepy.proto.caffe_pb2 import LossParameter
 
 # Caffe's floor under a probability in the logarithm: the loss of an item is at most 87.34.

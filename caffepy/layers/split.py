@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
-from caffepy.layer import Layer, register
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 def add(xp, *terms):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from math import ceil, prod
 
-from caffepy.blob import Blob
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layer import Layer, register
 from caffepy.layers.pooling import Pooling
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import LayerParameter
 
 

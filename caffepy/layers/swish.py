@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from caffepy.blob import Blob
-from caffepy.layer import Layer, register
 from caffepy.layers.sigmoid import sigmoid
+from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer, register
 
 
 def swish(xp, x, beta):

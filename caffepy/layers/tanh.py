@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from caffepy.layer import register
 from caffepy.layers.elementwise import Elementwise
+from caffepy.net.layer import register
 
 
 def tanh(xp, x):

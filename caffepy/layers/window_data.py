@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob
-from caffepy.data import image
 from caffepy.data.order import Cursor
-from caffepy.data.transformer import Transformer
-from caffepy.data.windows import Window, cut, lies_in, outside, read_windows
+from caffepy.data.pictures import image
+from caffepy.data.pictures.transformer import Transformer
+from caffepy.data.sources.windows import Window, cut, lies_in, outside, read_windows
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.layer import register
 from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
+from caffepy.net.blob import Blob
+from caffepy.net.layer import register
 
 
 @register("WindowData")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def read_binary_net(path: str) -> NetParameter:
     """A net from a binary file, not upgraded. Raises SnapshotError for files that are none."""
-    from caffepy.weights import read_bytes
+    from caffepy.net.weights import read_bytes
 
     param = NetParameter()
     try:

@@ -1,6 +1,6 @@
 """Solver: the training loop, learning-rate policies, update rules and snapshots."""
 
-from caffepy.solver.pycaffe import (
+from caffepy.pycaffe.solvers import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffepy import rng, weights
+from caffepy import rng
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
 from caffepy.files import atomic_write, new_hdf5, temporary_name
+from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
 
 if TYPE_CHECKING:
-    from caffepy.layer import Layer
-    from caffepy.net import Net
+    from caffepy.net.layer import Layer
+    from caffepy.net.net import Net
     from caffepy.solver.solver import Solver
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffepy import rng
-from caffepy.blob import Blob, take_back
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, NotFiniteError, whole_number
-from caffepy.net import Net
+from caffepy.net.blob import Blob, take_back
+from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
 from caffepy.solver import policies, snapshot
@@ -27,9 +27,9 @@ from caffepy.solver.rules import Rule, find_rule
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from caffepy.fit import FitOptions, History
-    from caffepy.nccl import NCCL
-    from caffepy.solver.graph import RecordedPasses
+    from caffepy.arrays.fit import FitOptions, History
+    from caffepy.passes.recorded import RecordedPasses
+    from caffepy.pycaffe.nccl import NCCL
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +292,7 @@ class Solver:
 
         The options are explained at `caffepy.fit.fit_solver`.
         """
-        from caffepy.fit import check_options, fit_solver
+        from caffepy.arrays.fit import check_options, fit_solver
 
         check_options(options)
         return fit_solver(self, x, y, **options)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from caffepy.cli import main
-from caffepy.data.datum import from_image
-from caffepy.data.lmdb import LmdbReader, write_lmdb
+from caffepy.data.sources.datum import from_image
+from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
 
 NET = """name: "n"
 layer {

@@ -17,12 +17,12 @@ import pytest
 
 from caffepy.cli import cli, main, normalize
 from caffepy.cli.terminal import start_logging
-from caffepy.data import image
-from caffepy.data.databases import guess_backend, open_database
 from caffepy.data.inspect import look
-from caffepy.data.transformer import read_mean
+from caffepy.data.pictures import image
+from caffepy.data.pictures.transformer import read_mean
+from caffepy.data.sources.databases import guess_backend, open_database
 from caffepy.errors import ConfigError, DataError
-from caffepy.net import Net
+from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import BlobProto, Datum
 from tests.support import GOLDEN, assert_close
 
@@ -179,7 +179,7 @@ def test_switches_may_be_taken_back(no, folder):
 
 
 def test_inspect_names_damaged_records(folder, capsys):
-    from caffepy.data.lmdb import write_lmdb
+    from caffepy.data.sources.lmdb import write_lmdb
 
     write_lmdb("bad_lmdb", [(b"1", Datum(data=b"no picture", encoded=True).SerializeToString())])
     with pytest.raises(SystemExit):

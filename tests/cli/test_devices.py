@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from caffepy import launch
 from caffepy.cli import main, options
+from caffepy.distributed import launch
 from caffepy.engine import get_engine, gpu_count
 from caffepy.errors import CaffeError, ConfigError, MissingExtraError
 from caffepy.proto.caffe_pb2 import SolverParameter
@@ -146,7 +146,7 @@ def test_a_gpu_without_memory_left(monkeypatch, capsys):
     def fill(*args):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
 
-    monkeypatch.setattr("caffepy.timing.time_layers", fill)
+    monkeypatch.setattr("caffepy.show.timing.time_layers", fill)
     message = "not enough memory: CUDA out of memory. Tried to allocate 2.00 GiB.\n  Reduce batch_size"
     assert failure("time --model net.prototxt", capsys).startswith(message)
 

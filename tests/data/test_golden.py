@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffepy import rng
-from caffepy.net import Net
+from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from tests.support import GOLDEN
 

@@ -15,14 +15,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from caffepy.blob import Blob  # noqa: E402
-from caffepy.engine.torch import TorchEngine, namespace  # noqa: E402
-from caffepy.layer import create  # noqa: E402
-from caffepy.proto import caffe_pb2, text  # noqa: E402
-from tests.layers.test_golden import FOLDER, cases, read  # noqa: E402
-from tests.solver.test_lazy import solver  # noqa: E402
+from caffepy.engine.torch.engine import TorchEngine, namespace
+from caffepy.net.blob import Blob
+from caffepy.net.layer import create
+from caffepy.proto import caffe_pb2, text
+from tests.layers.test_golden import FOLDER, cases, read
+from tests.solver.test_lazy import solver
 
 FETCHING = {"Filter": "its tops take the number of items that are selected", "HDF5Output": "it writes values"}
 

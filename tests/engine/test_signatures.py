@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
-from caffepy.engine.numpy import NumpyEngine
+from caffepy.engine.numpy.engine import NumpyEngine
 
-torch_engine = pytest.importorskip("caffepy.engine.torch", reason="torch is not installed")
+torch_engine = pytest.importorskip("caffepy.engine.torch.engine", reason="torch is not installed")
 
 NUMPY_ONLY = {"scratch", "forget_scratch", "threads", "alone"}
 """What the NumPy engine offers to its own kernels and to parts of a batch."""

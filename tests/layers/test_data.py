@@ -13,12 +13,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from caffepy.data.databases import create_database
+from caffepy.data.sources.databases import create_database
 from caffepy.errors import CaffeError, DataError
 from caffepy.proto.caffe_pb2 import TEST, Datum
+from caffepy.show.timing import time_layers
 from caffepy.solver import snapshot
-from caffepy.timing import time_layers
-from tests.data.sources import batches, database, layer, pictures, same
+from tests.data.databases import batches, database, layer, pictures, same
 from tests.support import GOLDEN
 
 AUGMENTED = "brightness: 0.3 contrast: 0.3 saturation: 0.3 min_crop_area: 0.3 erase: 0.5 crop_size: 8 mirror: true"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caffepy import rng
-from caffepy.layer import layer_class, layer_types
+from caffepy.net.layer import layer_class, layer_types
 from tests.support import ENGINES, Built, assert_close, numerical_gradient
 
 IMAGE, MATRIX, VECTOR = (2, 3, 4, 5), (4, 3), (7,)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from caffepy.errors import CaffeError
-from caffepy.net import Net
+from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import TEST
-from tests.data.sources import batches, layer, same
+from tests.data.databases import batches, layer, same
 from tests.support import GOLDEN, Built, assert_close
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from caffepy import rng
 from caffepy.errors import CaffeError
-from tests.data.sources import batches, image_list, layer, pictures, same
+from tests.data.databases import batches, image_list, layer, pictures, same
 
 
 def options(source, image: str = "", transform: str = "", batch: int = 3) -> str:
@@ -100,7 +100,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(listed):
     ],
 )
 def test_what_goes_wrong_is_named(lines, settings, message, listed, tmp_path, monkeypatch):
-    from caffepy.data.image import encode
+    from caffepy.data.pictures.image import encode
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.png").write_bytes(encode(pictures(1, 4, 4)[0], "png"))

@@ -93,7 +93,7 @@ def test_set_up(kind, fields, shapes, error, message):
 @pytest.mark.parametrize("kind", ["AbsVal", "Flatten", "Reshape", "Split"])
 def test_in_place_is_refused(kind):
     built = Built('type: "ReLU"', np.zeros((2, 3), "f4"))
-    from caffepy.layer import create
+    from caffepy.net.layer import create
     from caffepy.proto.caffe_pb2 import LayerParameter
 
     with pytest.raises(ConfigError, match="cannot run in place"):

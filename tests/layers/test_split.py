@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from caffepy.blob import Blob
 from caffepy.engine import get_engine
 from caffepy.errors import ConfigError
-from caffepy.layer import create
+from caffepy.net.blob import Blob
+from caffepy.net.layer import create
 from caffepy.proto.caffe_pb2 import LayerParameter
 from tests.support import ENGINES, Built, assert_close
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffepy.data.image import encode
-from caffepy.data.mean import write_mean
+from caffepy.data.pictures.image import encode
+from caffepy.data.pictures.mean import write_mean
 from caffepy.errors import CaffeError
-from tests.data.sources import batches, layer, pictures, same
+from tests.data.databases import batches, layer, pictures, same
 
 FILE = """# 0
 0.png

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
+from caffepy.net.weights import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
 from caffepy.solver import Solver
-from caffepy.weights import proto_to_array
 from tests.support import ENGINES, GOLDEN, SHARED, assert_close
 
 HERE = GOLDEN / "solver"

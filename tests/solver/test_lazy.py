@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from caffepy import rng  # noqa: E402
-from caffepy.engine import gpu_count  # noqa: E402
-from caffepy.engine.torch import TorchEngine  # noqa: E402
-from caffepy.errors import DataError, NotFiniteError  # noqa: E402
-from caffepy.net import Net  # noqa: E402
-from caffepy.proto import caffe_pb2, text  # noqa: E402
-from caffepy.solver import Solver  # noqa: E402
-from caffepy.timing import time_layers  # noqa: E402
+from caffepy import rng
+from caffepy.engine import gpu_count
+from caffepy.engine.torch.engine import TorchEngine
+from caffepy.errors import DataError, NotFiniteError
+from caffepy.net.net import Net
+from caffepy.proto import caffe_pb2, text
+from caffepy.show.timing import time_layers
+from caffepy.solver import Solver
 
 NET = """
 layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {

@@ -1,0 +1,96 @@
+"""Databases of records, whichever library holds them: opened to be read, created to be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import lmdb
+
+from caffepy.data.sources.leveldb import LevelDbReader
+from caffepy.data.sources.lmdb import LmdbReader, filling
+from caffepy.errors import DataError, MissingExtraError
+from caffepy.files import check_writable
+
+
+class Reader(Protocol):
+    """Key and value of record i, in key order."""
+
+    path: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> tuple[bytes, bytes]: ...
+
+
+def open_database(path: str | PathLike[str], backend: str) -> Reader:
+    """Open a database read-only; `backend` is "lmdb" or "leveldb". Nothing in its folder is touched."""
+    if backend.lower() == "leveldb":
+        return LevelDbReader(path)
+    return LmdbReader(path)
+
+
+def backends_in(path: str | PathLike[str]) -> list[str]:
+    """The kinds of database whose files lie in the folder: usually one."""
+    files = {"lmdb": "data.mdb", "leveldb": "CURRENT"}
+    return [kind for kind, file in files.items() if os.path.isfile(os.path.join(path, file))]
+
+
+def guess_backend(path: str | PathLike[str]) -> str:
+    """The kind that lies in the folder; "lmdb" where neither does, so that its reader says what is missing."""
+    return next(iter(backends_in(path)), "lmdb")
+
+
+@contextmanager
+def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callable[[bytes, bytes], object]]:
+    """Create a database and yield the function that puts a record. Refuses to touch one that exists.
+
+    It has another name until it is complete, so that an error or a kill leaves no half database behind.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DataError("the database exists already", where=str(path), hint="Remove it or choose another name.")
+    if backend.lower() == "leveldb":
+        _leveldb()  # before anything is made
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
+            yield put
+        temporary.rename(path)
+    except lmdb.Error as error:  # a full disk, a key that is too long
+        raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _filling_leveldb(path: str) -> Iterator[Callable[[bytes, bytes], object]]:
+    library = _leveldb()
+    # Caffe takes 256 MB, all of which may stay in the log, and a reader holds the log in memory.
+    try:
+        with closing(library.DB(path, error_if_exists=True, create_if_missing=True, write_buffer_size=1 << 24)) as db:
+            yield db.put
+    except library.Error as error:  # a full disk
+        reason = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else error
+        raise DataError(f"cannot write the LevelDB: {reason}", where=path) from None
+
+
+def _leveldb() -> ModuleType:
+    """plyvel, or its fork that newer Pythons have."""
+    for name in ("plyvel", "plyvel_next"):
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except ImportError as error:
+            raise DataError(f"the package {name} is installed but cannot be loaded: {error}") from None
+    raise MissingExtraError("plyvel", "leveldb", "Writing a LevelDB")

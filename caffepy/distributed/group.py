@@ -1,0 +1,249 @@
+"""Data parallel training: one process a device, gradients averaged as Caffe does.
+
+`caffepy train --gpu 0,1` starts the processes by itself; `torchrun --nproc-per-node N -m caffepy train ...` does it
+anywhere, over several machines too. Each process reads its own share of the records, `batch_size` is a process's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from caffepy import rng
+from caffepy.distributed.launch import WorkerLostError
+from caffepy.distributed.meeting import exchange, meet
+from caffepy.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from caffepy.net.blob import Blob
+    from caffepy.solver import Solver
+    from caffepy.solver.solver import Action
+
+log = logging.getLogger(__name__)
+
+
+def launched() -> bool:
+    """Whether this process was started as one of several, by us or by torchrun."""
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def local_rank() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def rank() -> int:
+    """The number of this process among all, on all machines."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes again after it lost one: then training resumes."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+class Group:
+    """The processes of one training. `attach` makes a solver one of them."""
+
+    def __init__(self, gpu: bool):
+        try:
+            import torch
+            import torch.distributed as dist
+        except ModuleNotFoundError:
+            raise MissingExtraError("torch", "torch", "training in several processes") from None
+        self._torch, self._dist = torch, dist
+        if not dist.is_initialized():
+            self._join(gpu)
+        # Decisions are made on the host: on GPUs this spares the wait for the device.
+        self._decisions = dist.new_group(backend="gloo") if gpu else None
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._pending: list[Any] = []
+        self._testing = False
+        self.seed = 0
+        """Of the random numbers of all processes but the first."""
+
+    def _join(self, gpu: bool) -> None:
+        try:
+            store, number, size = next(self._dist.rendezvous("env://"))
+            fresh = self._dist.PrefixStore(meet(store, number, size), store)
+            devices = exchange(fresh, number, size, "a GPU" if gpu else "the CPU")
+        except ValueError as error:
+            raise ConfigError(
+                f"this process is to train with others, but cannot find them: {error}",
+                hint="Start it by caffepy train --gpu 0,1, or by torchrun, which set these variables; to train alone, "
+                "unset LOCAL_RANK and WORLD_SIZE.",
+            ) from None
+        except TimeoutError as error:
+            raise WorkerLostError(str(error), hint="Start all processes within minutes of each other.") from None
+        except RuntimeError as error:
+            address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            raise WorkerLostError(
+                f"the first process cannot be reached at {address}: {_said(error)}",
+                hint="Look whether it runs, and whether MASTER_ADDR (torchrun: --rdzv-endpoint) names its machine.",
+            ) from None
+        for i, device in enumerate(devices):
+            if device != devices[0]:
+                raise ConfigError(
+                    f"process 0 computes on {devices[0]}, but process {i} on {device}",
+                    hint="Give all the same --gpu, --engine and solver_mode; the machines need the same PyTorch.",
+                )
+        self._dist.init_process_group("nccl" if gpu else "gloo", store=fresh, rank=number, world_size=size)
+
+    def attach(self, solver: Solver) -> None:
+        """Share records, start from rank 0's weights, average gradients before each update; rank 0 tests and writes.
+
+        With `layer_wise_reduce` (the default) a layer's gradients travel while the layers before it go backward.
+        """
+        self.solver = solver
+        self._check_same_net()
+        self._share_records()
+        for param in solver.net.learnable_params:
+            self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
+        solver.callbacks.append((self._part_random_numbers, lambda: None))
+        overlapped = solver.param.layer_wise_reduce and solver.param.iter_size == 1
+        if overlapped:
+            due = self._due(solver)
+            solver.net.hooks["after_backward"].append(lambda i: self._start(due.get(i, ())))
+        else:
+            every = [p.blob for p in solver.net.learnable_params if p.lr_mult]
+            solver.callbacks.append((lambda: None, lambda: self._start(every)))
+        solver.callbacks.append((lambda: None, self._finish))
+        self._replace_methods()
+
+    def close(self) -> None:
+        """Leave the group, at the end of training."""
+        self._dist.destroy_process_group()
+
+    def _check_same_net(self) -> None:
+        shapes = [tuple(param.blob.shape) for param in self.solver.net.learnable_params]
+        if self.any(shapes != self.from_first(shapes)):
+            raise ConfigError(
+                "the processes train different nets: the shapes of their parameters are not the same",
+                hint="Give all the same solver and net files.",
+            )
+
+    def _share_records(self) -> None:
+        """Shares of one order: rank 0's, for without `random_seed` every process has drawn another one."""
+        sources = [layer for layer in self.solver.net.layers if hasattr(layer, "shard")]
+        self.seed = int.from_bytes(os.urandom(4), "little")
+        if self.solver.param.random_seed >= 0:
+            self.seed = self.solver.param.random_seed
+        self.seed, states = self.from_first((self.seed, [layer.state() for layer in sources]))
+        for layer, state in zip(sources, states):
+            layer.set_state(state)
+            layer.shard(self.rank, self.size)
+        for layer in self.solver.net.layers:
+            if layer.type == "MemoryData":
+                log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
+
+    def _replace_methods(self) -> None:
+        """What processes do otherwise than one alone: agree on signals, leave tests and snapshots to the first."""
+        solver = self.solver
+        ask, test_all, own_state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
+
+        def action() -> Action:
+            if not self._testing:
+                return self._agree(ask())
+            self.any(True)
+            return ask()
+
+        def tested_by_first() -> None:
+            if self.rank:
+                # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
+                while self.any(False):
+                    pass
+            else:
+                self._testing = True
+                test_all()
+                self._testing = False
+                self.any(False)
+            solver.stopped_early = self.from_first(solver.stopped_early)
+
+        def restored(state: dict[str, Any]) -> None:
+            self.seed = state.get("processes_seed", self.seed)
+            set_state(state)
+
+        solver.action, solver.test_all, solver.set_state = action, tested_by_first, restored  # type: ignore[method-assign]
+        solver.state = lambda: {**own_state(), "processes_seed": self.seed}  # type: ignore[method-assign]
+        if self.rank:
+            solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
+
+    def _part_random_numbers(self) -> None:
+        """Dropout and the like differ from process to process; rank 0 goes on as if it were alone.
+
+        The others start anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
+        """
+        if self.rank:
+            rng.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
+
+    @staticmethod
+    def _due(solver: Solver) -> dict[int, list[Any]]:
+        """Layer index to the parameters whose gradient is complete when that layer has gone backward."""
+        net = solver.net
+        first: dict[int, int] = {}
+        for i, numbers in enumerate(net._param_index):  # a shared parameter waits for the first of its layers
+            for number in numbers if net.layer_need_backward[i] else ():
+                first.setdefault(number, i)
+        due: dict[int, list[Any]] = {}
+        for number, i in first.items():
+            if net.learnable_params[number].lr_mult:
+                due.setdefault(i, []).append(net.learnable_params[number].blob)
+        return due
+
+    def _start(self, blobs: Sequence[Blob]) -> None:
+        """Begin to add up the gradients of all processes."""
+        for blob in blobs:
+            tensor = self._tensor(blob.flat("diff"))
+            self._pending.append((tensor, self._call(self._dist.all_reduce, tensor, async_op=True)))
+
+    def _finish(self) -> None:
+        for tensor, work in self._pending:
+            self._call(work.wait)
+            tensor.div_(self.size)
+        self._pending.clear()
+
+    def _agree(self, action: Action) -> Action:
+        """What any process was asked to do, all do: the most final of the requests."""
+        from caffepy.solver.solver import Action
+
+        order = [Action.NONE, Action.SNAPSHOT, Action.STOP]
+        most = self._torch.tensor(order.index(action))
+        self._call(self._dist.all_reduce, most, op=self._dist.ReduceOp.MAX, group=self._decisions)
+        return order[int(most)]
+
+    def any(self, condition: bool) -> bool:
+        """Whether it is true in any process."""
+        found = self._torch.tensor(int(condition))
+        self._call(self._dist.all_reduce, found, op=self._dist.ReduceOp.MAX, group=self._decisions)
+        return bool(found)
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's value, in every process."""
+        values = [value]
+        self._call(self._dist.broadcast_object_list, values, 0, group=self._decisions)
+        return values[0]
+
+    def _tensor(self, array: Any) -> Any:
+        """A tensor on the memory of an array of either engine."""
+        return array if isinstance(array, self._torch.Tensor) else self._torch.from_numpy(array)
+
+    def _call(self, function: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except self._torch.OutOfMemoryError:  # a RuntimeError, too
+            raise
+        except RuntimeError as error:
+            last = getattr(getattr(self, "solver", None), "last_snapshot", "")
+            raise WorkerLostError(
+                f"process {self.rank} of {self.size} has lost another one, or cannot talk to it: {_said(error)}",
+                hint=f"Start again with --resume{f' (the last snapshot is {last})' if last else ''}, "
+                "or under torchrun --max-restarts, which does it by itself.",
+            ) from None
+
+
+def _said(error: Exception) -> str:
+    """The message without the stack of C++ functions that PyTorch appends."""
+    return str(error).partition("\nException raised from")[0].strip() or type(error).__name__

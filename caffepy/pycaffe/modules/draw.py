@@ -1,0 +1,7 @@
+"""`from caffe.draw import ...`"""
+
+import sys
+
+from caffepy.show import draw
+
+sys.modules[__name__] = draw

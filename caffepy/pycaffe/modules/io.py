@@ -1,0 +1,7 @@
+"""`from caffe.io import ...`"""
+
+import sys
+
+from caffepy.pycaffe import io
+
+sys.modules[__name__] = io

@@ -1,0 +1,142 @@
+"""What is in a file of Caffe's, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from os import fsdecode
+
+from google.protobuf.message import DecodeError
+
+from caffepy.errors import CaffeError, DataError
+from caffepy.net import weights
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
+from caffepy.proto.tools import read_binary_net
+
+Row = tuple[str, str, str, str]
+
+
+def describe(path: str) -> str:
+    """A table of layers or blobs with shapes, counts and sizes; the kind of file is found out from its content.
+
+    Raises DataError for a file that is nothing of Caffe's.
+    """
+    if weights.is_hdf5(path):
+        return _hdf5(path)
+    if path.endswith((".prototxt", ".txt", ".pbtxt")):
+        return _definition(path)
+    if path.endswith(".solverstate"):
+        return _state(path)
+    for reader in (_model, _state, _mean, _definition):
+        try:
+            return reader(path)
+        except CaffeError:
+            continue
+    weights.read_bytes(path)  # where it cannot be read, that is what is wrong
+    raise DataError("this is no caffemodel, solver state, mean file or definition", where=path)
+
+
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    body = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join([title, *body])
+
+
+def _shape(dims: Sequence[int]) -> str:
+    return "x".join(map(str, dims)) or "scalar"
+
+
+def _size(count: int) -> str:
+    return f"{count * 4 / 2**20:.2f} MB" if count * 4 >= 2**20 else f"{count * 4 / 2**10:.2f} kB"
+
+
+def _model(path: str) -> str:
+    param = read_binary_net(path)
+    if not (param.layer or param.layers):
+        raise DataError("no layers", where=path)
+    age = "" if param.layer else " (old format: see upgrade-net-proto-binary)"
+    if not param.layer:
+        param = weights.read_weights(path)
+    rows, total = [], 0
+    for layer in param.layer:
+        shapes = [weights.proto_shape(blob) for blob in layer.blobs]
+        count = sum(prod(shape) for shape in shapes)
+        total += count
+        rows.append(
+            (fsdecode(layer.name), fsdecode(layer.type), " ".join(map(_shape, shapes)), str(count) if shapes else "")
+        )
+    title = (
+        f'{path}: caffemodel of "{fsdecode(param.name)}"{age}, {len(rows)} layers, {total} parameters, {_size(total)}'
+    )
+    return _table(title, ("layer", "type", "shapes", "parameters"), rows)
+
+
+def _state(path: str) -> str:
+    state = SolverState()
+    try:
+        state.ParseFromString(weights.read_bytes(path))
+    except DecodeError:
+        raise DataError("no solver state", where=path) from None
+    if not state.HasField("iter") or not state.HasField("learned_net"):
+        raise DataError("no solver state", where=path)
+    shapes = [weights.proto_shape(blob) for blob in state.history]
+    title = (
+        f"{path}: solver state of iteration {state.iter}, step {state.current_step}, "
+        f'weights "{fsdecode(state.learned_net)}", {_size(sum(map(prod, shapes)))}'
+    )
+    return _table(title, ("history", "shape"), ((str(i), _shape(s)) for i, s in enumerate(shapes)))
+
+
+def _mean(path: str) -> str:
+    blob = BlobProto()
+    try:
+        blob.ParseFromString(weights.read_bytes(path))
+    except DecodeError:
+        raise DataError("no blob", where=path) from None
+    values = weights.proto_to_array(blob)
+    if not values.size:
+        raise DataError("no blob", where=path)
+    return (
+        f"{path}: blob {_shape(values.shape)}, {_size(values.size)}, "
+        f"mean {values.mean():.6g}, smallest {values.min():.6g}, largest {values.max():.6g}"
+    )
+
+
+def _definition(path: str) -> str:
+    try:
+        net = text.parse(text.read_text(path), NetParameter(), path)
+    except CaffeError as as_net:
+        try:
+            solver = text.parse(text.read_text(path), SolverParameter(), path)
+        except CaffeError:
+            raise as_net from None
+        return f"{path}: solver definition\n{text.to_text(solver).rstrip()}"
+    if net.layer or net.layers:
+        net = text.read_net(path).param
+    rows = [(layer.name, layer.type, " ".join(layer.bottom), " ".join(layer.top)) for layer in net.layer]
+    title = f'{path}: definition of "{net.name}", {len(rows)} layers'
+    return _table(title, ("layer", "type", "bottoms", "tops"), rows)
+
+
+def _hdf5(path: str) -> str:
+    with weights.open_hdf5(path) as file:
+        if "history" in file and "iter" in file:
+            group = file["history"]
+            history = [(str(i), _shape(group[str(i)].shape)) for i in range(len(group))]
+            title = f"{path}: solver state (HDF5) of iteration {int(file['iter'][0])}"
+            return _table(title, ("history", "shape"), history)
+        found: list[Row] = []
+        total = 0
+        groups = file["data"] if "data" in file and hasattr(file["data"], "items") else {}
+        for name, group in groups.items():
+            shapes = [group[str(i)].shape for i in range(len(group)) if str(i) in group]
+            count = sum(prod(shape) for shape in shapes)
+            total += count
+            found.append((name, "", " ".join(map(_shape, shapes)), str(count) if shapes else ""))
+        if groups:
+            title = f"{path}: weights (HDF5), {len(found)} layers, {total} parameters, {_size(total)}"
+            return _table(title, ("layer", "", "shapes", "parameters"), found)
+        rows = [(name, _shape(item.shape), str(item.dtype)) for name, item in file.items() if hasattr(item, "shape")]
+        return _table(f"{path}: HDF5 data", ("dataset", "shape", "type"), rows)

@@ -1,0 +1,89 @@
+"""Time spent in each layer of a net."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from caffepy.net.net import Net
+
+
+@dataclass
+class Times:
+    """Milliseconds an iteration: of each layer, of the passes, and of waiting for data."""
+
+    layers: list[tuple[str, str]]
+    flops: list[int] = field(default_factory=list)
+    """Of each layer, forward and backward."""
+    layer_forward: list[float] = field(default_factory=list)
+    layer_backward: list[float] = field(default_factory=list)
+    forward: float = 0.0
+    backward: float = 0.0
+    total: float = 0.0
+    data_wait: float | None = None
+
+    def table(self) -> str:
+        """Name, type, forward and backward milliseconds, GFLOP/s of products, share of the whole: a line a layer."""
+        whole = sum(self.layer_forward) + sum(self.layer_backward) or 1.0
+        width = max([len(name) for name, _ in self.layers] + [5])
+        kind = max([len(type_) for _, type_ in self.layers] + [4])
+        titles = f"{'forward ms':>10}  {'backward ms':>11}  {'GFLOP/s':>8}  {'share':>6}"
+        lines = [f"{'layer':<{width}}  {'type':<{kind}}  {titles}"]
+        for (name, type_), flops, f, b in zip(self.layers, self.flops, self.layer_forward, self.layer_backward):
+            speed = f"{flops / (f + b) / 1e6:.1f}" if flops else "-"
+            share = (f + b) / whole
+            lines.append(f"{name:<{width}}  {type_:<{kind}}  {f:>10.3f}  {b:>11.3f}  {speed:>8}  {share:>6.1%}")
+        return "\n".join(lines)
+
+
+def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
+    """Mean times over `iterations`, after two forward and backward passes that are not counted: processes start then.
+
+    As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
+    """
+
+    def clock() -> float:
+        net.engine.wait()
+        return time.perf_counter()
+
+    count = len(net.layers)
+    forward, backward = [0.0] * count, [0.0] * count
+    for _ in range(2):
+        net.forward_backward()
+    net.settle()
+    waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
+    waited = sum(layer.data_wait for layer in waits)
+    start = clock()
+    for done in range(1, iterations + 1):
+        for i in range(count):
+            before = clock()
+            net.forward_layer(i)
+            forward[i] += clock() - before
+        for i in reversed(range(count)):
+            before = clock()
+            net.backward_layer(i)
+            backward[i] += clock() - before
+        advance(done)
+    total = clock() - start
+    net.settle()
+    scale = 1000 / iterations
+    return Times(
+        [(layer.name, layer.type) for layer in net.layers],
+        layer_flops(net),
+        [t * scale for t in forward],
+        [t * scale for t in backward],
+        sum(forward) * scale,
+        sum(backward) * scale,
+        total * scale,
+        (sum(layer.data_wait for layer in waits) - waited) * scale if waits else None,
+    )
+
+
+def layer_flops(net: Net) -> list[int]:
+    """Floating-point operations of each layer's products: forward, and backward to parameters and bottoms if needed."""
+    counts = []
+    for layer, bottom, top, wanted in zip(net.layers, net.bottoms, net.tops, net.bottom_need_backward):
+        passes = 1 + any(layer.param_propagate_down) + any(wanted)
+        counts.append(passes * layer.flops(bottom, top))
+    return counts
