@@ -35,7 +35,7 @@ torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that 
 	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/net \
 		tests/passes/test_recorded.py tests/distributed tests/cli/test_devices.py
 
-parts: .venv/installed  ## run the tests of nets and solvers with every batch divided between processes
+parts: .venv/installed  ## run the tests of nets and solvers with every batch divided, however small
 	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/net tests/arrays/test_fit.py \
 		tests/pycaffe/test_net.py tests/pycaffe/test_solvers.py
 

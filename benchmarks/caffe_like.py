@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from caffepy.net.net import Net
+from caffepy.pycaffe.net import Net
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # Caffe's own Makefile says -O2.
@@ -24,8 +24,8 @@ def plan(net: Net) -> str:
     """A line a layer: type, bottoms and whether they need gradients, tops, parameters."""
     lines = []
     for i in range(len(net.layers)):
-        bottoms, wanted = net.names_of_bottoms[i], net.bottom_need_backward[i]
-        tops = net.names_of_tops[i]
+        bottoms, wanted = net.nodes[i].bottom_names, net.nodes[i].bottom_need_backward
+        tops = net.nodes[i].top_names
         kind, numbers = parameters(net, i)
         words = [kind, len(bottoms), *(word for pair in zip(bottoms, map(int, wanted)) for word in pair)]
         lines.append(" ".join(map(str, [*words, len(tops), *tops, *numbers])))
@@ -34,7 +34,7 @@ def plan(net: Net) -> str:
 
 def parameters(net: Net, i: int) -> tuple[str, list]:
     """The type of layer i and the numbers that caffe_like.cpp reads for it."""
-    layer, top = net.layers[i], net.tops[i]
+    layer, top = net.layers[i], net.nodes[i].top
     match layer.type:
         case "DummyData":
             return "Data", [n for blob in top for n in (*blob.shape, 1, 1, 1)[:4]]

@@ -24,9 +24,9 @@ import caffepy
 from caffepy.data.pictures.image import encode
 from caffepy.data.sources.datum import from_image
 from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import Datum
+from caffepy.pycaffe.net import Net
 
 ROOT = Path(__file__).parent.parent
 BATCH = 64

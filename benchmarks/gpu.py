@@ -26,8 +26,8 @@ ITERATIONS = 20
 
 def ours(net_file: str, device: str, precision: str, graph: bool) -> Callable[[], object]:
     from caffepy.engine import get_engine
-    from caffepy.net.net import Net
     from caffepy.passes.recorded import RecordedPasses
+    from caffepy.pycaffe.net import Net
 
     net = Net(net_file, 0, engine=get_engine("torch", device, precision))
 

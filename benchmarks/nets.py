@@ -56,28 +56,21 @@ def synthetic(name: str) -> str:
 
 
 def passes(net, iterations: int) -> list[float]:
-    """Milliseconds of each forward and backward pass, after two to warm up: processes start with the second."""
+    """Milliseconds of each forward and backward pass, after two to warm up."""
     for _ in range(2):
         net.forward_backward()
     return [_timed(net.forward_backward) * 1000 for _ in range(iterations)]
 
 
 def peak_memory() -> float:
-    """MB that this process has held at most or, if more, what it and its children hold now; shared pages count once."""
+    """MB that this process has held at most."""
     import resource
 
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    return max(own, sum(map(_share, ["self", *children.read_text().split()]))) if children.exists() else own
-
-
-def _share(pid: str) -> float:
-    """MB of a process, what it shares with n others counted as one (n + 1)-th."""
-    return int(re.search(r"Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_caffepy(net_file: str, iterations: int) -> dict:
-    from caffepy.net.net import Net
+    from caffepy.pycaffe.net import Net
     from caffepy.show.timing import layer_flops
 
     net = Net(net_file, 0)

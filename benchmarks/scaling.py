@@ -16,7 +16,7 @@ import nets
 
 from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.engine.threads import available_cores
-from caffepy.net.net import Net
+from caffepy.pycaffe.net import Net
 
 
 def build(name: str, batch: int, threads: int) -> Net:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from caffepy.net.net import Net
+from caffepy.pycaffe.net import Net
 
 
 class TorchNet:

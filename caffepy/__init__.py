@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from caffepy import layers, proto
-    from caffepy.arrays.sequence import Sequence
     from caffepy.layers.python import PythonLayer as Layer
     from caffepy.net import spec as net_spec
     from caffepy.net.blob import Blob
     from caffepy.net.layer import register as register_layer
-    from caffepy.net.net import Net
     from caffepy.net.spec import NetSpec, params, to_proto
     from caffepy.pycaffe import classifier, coord_map, detector, io
     from caffepy.pycaffe.classifier import Classifier
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
         solver_rank,
     )
     from caffepy.pycaffe.nccl import NCCL
+    from caffepy.pycaffe.net import Net
+    from caffepy.pycaffe.sequence import Sequence
     from caffepy.show import draw
     from caffepy.solver import (
         AdaDeltaSolver,
@@ -107,9 +107,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "caffepy.arrays.sequence": "Sequence",
+    "caffepy.pycaffe.sequence": "Sequence",
     "caffepy.net.blob": "Blob",
-    "caffepy.net.net": "Net",
+    "caffepy.pycaffe.net": "Net",
     "caffepy.net.spec": "NetSpec params to_proto",
     "caffepy.pycaffe.classifier": "Classifier",
     "caffepy.pycaffe.detector": "Detector",

@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from caffepy.passes import divided as parts
+from caffepy.passes import divided
 
 if os.environ.get("CAFFEPY_TEST_PARTS"):
-    # Every batch is divided, however small, and processes compute its parts from the first pass on.
-    parts.LEAST_ELEMENTS = parts.PASSES_ALONE = 0
+    # Every batch is divided, however small.
+    divided.LEAST_ELEMENTS = 0
 
 
 @pytest.fixture(autouse=True)

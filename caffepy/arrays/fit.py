@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from caffepy import rng
+from caffepy import passes, rng
 from caffepy.arrays.inputs import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
 from caffepy.errors import ConfigError, did_you_mean, whole_number
 from caffepy.net.blob import Blob
+from caffepy.net.executor import Observer
 from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SolverParameter
@@ -90,7 +92,7 @@ def fit_net(
     param.net_param.CopyFrom(net.param)
     param.net_param.state.ClearField("phase")
     built = get_solver(param, engine=net.engine)
-    built.net.share_with(net)
+    built.net.share_trained_layers_with(net)
     return fit_solver(built, x, y, **options)
 
 
@@ -227,36 +229,39 @@ def _rows(length: int, size: int, shuffle: bool) -> Iterator[np.ndarray]:
 @contextmanager
 def _fed(solver: Solver, arrays: dict[str, np.ndarray], size: int, shuffle: bool) -> Iterator[Callable[[], Logs]]:
     """Within it each forward pass of the solver's net takes the next batch; yields what means there were so far."""
-    net = solver.net
-    rows = _rows(length_of(arrays), size, shuffle)
-    sums: dict[str, Any] = {}
-    seen = {"items": 0, "pass": 0}
-
-    def before(i: int) -> None:
-        if i == 0:
-            batch = next(rows)
-            fill(net, {name: values[batch] for name, values in arrays.items()})
-            seen["pass"] = len(batch)
-
-    def after(i: int) -> None:
-        if i == len(net.layers) - 1:
-            seen["items"] += seen["pass"]
-            add_outputs(net, seen["pass"], sums)
-
-    def means() -> Logs:
-        found = {name: float(value) / seen["items"] for name, value in sums.items()} if seen["items"] else {}
-        sums.clear()
-        seen["items"] = 0
-        return found
-
-    net.hooks["before_forward"].append(before)
-    net.hooks["after_forward"].append(after)
+    feed = Feed(solver.net, arrays, _rows(length_of(arrays), size, shuffle))
+    solver.net.observers.append(feed)
     try:
-        with sizes_kept(net):
-            yield means
+        with sizes_kept(solver.net):
+            yield feed.means
     finally:
-        net.hooks["before_forward"].remove(before)
-        net.hooks["after_forward"].remove(after)
+        solver.net.observers.remove(feed)
+
+
+class Feed(Observer):
+    """Fills a net's inputs before each forward pass, and adds up its outputs."""
+
+    def __init__(self, net: Net, arrays: dict[str, np.ndarray], rows: Iterator[np.ndarray]):
+        self._net, self._arrays, self._rows = net, arrays, rows
+        self._sums: dict[str, Any] = {}
+        self._items = self._length = 0
+
+    def before_pass(self, layers: SequenceOf[int], backward: bool) -> None:
+        if not backward:
+            batch = next(self._rows)
+            fill(self._net, {name: values[batch] for name, values in self._arrays.items()})
+            self._length = len(batch)
+
+    def after_pass(self, layers: SequenceOf[int], backward: bool) -> None:
+        if not backward:
+            self._items += self._length
+            add_outputs(self._net, self._length, self._sums)
+
+    def means(self) -> Logs:
+        """The mean of each output since the last call."""
+        found = {name: float(value) / self._items for name, value in self._sums.items()} if self._items else {}
+        self._sums, self._items = {}, 0
+        return found
 
 
 def add_outputs(net: Net, items: int, sums: dict[str, Any]) -> None:
@@ -268,10 +273,7 @@ def add_outputs(net: Net, items: int, sums: dict[str, Any]) -> None:
         return total if lazy else float(total)
 
     losses = [
-        weight * number(blob)
-        for layer, tops in zip(net.layers, net.tops)
-        for blob, weight in zip(tops, layer.loss_weights)
-        if weight
+        weight * number(blob) for node in net.nodes for blob, weight in zip(node.top, node.layer.loss_weights) if weight
     ]
     outputs = {name: net.engine_blobs[name] for name in net.outputs}
     values = {name: number(blob) for name, blob in outputs.items() if blob.count == 1}
@@ -294,7 +296,7 @@ def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> 
         for start in range(0, length, size):
             batch = {name: values[start : start + size] for name, values in arrays.items()}
             fill(runner, batch)
-            runner.forward_from_to()
+            passes.of(runner).forward()
             add_outputs(runner, length_of(batch), sums)
     runner.settle()
     return {name: float(value) / length for name, value in sums.items()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy import passes
 from caffepy.arrays.inputs import batch_length, check_inputs, fill, inference_net, input_arrays, length_of, sizes_kept
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.named import listed
@@ -27,14 +28,14 @@ def predict(net: Net, x: Any, batch_size: int | None = None, output: str | Seque
     runner = inference_net(net)
     names = _outputs(runner) if output is None else listed(output)
     layers = _leading_to(runner, names)
-    read = {*names}.union(*(runner.names_of_bottoms[i] for i in layers))
+    read = {*names}.union(*(runner.nodes[i].bottom_names for i in layers))
     arrays = input_arrays(runner, x, needed=[name for name in runner.inputs if name in read])
     size, length = batch_length(runner, batch_size), length_of(arrays)
     out: dict[str, np.ndarray] = {}
     with sizes_kept(runner):
         for start in range(0, length, size):
             fill(runner, {name: values[start : start + size] for name, values in arrays.items()})
-            runner.forward_layers(layers)
+            passes.of(runner).forward(layers)
             for name in names:
                 part = _of_each_item(runner, name, min(size, length - start))
                 if name not in out:
@@ -60,8 +61,8 @@ def _outputs(net: Net) -> list[str]:
     items = batch_length(net)
     names = [name for name in net.outputs if net.engine_blobs[name].shape[:1] == (items,)]
     if not names:
-        likely = sorted({net.source_of(bottoms[0]) for name, bottoms in net.bottom_names.items()
-                         if bottoms and set(_tops(net, net.layer_names.index(name))) & set(net.outputs)})  # fmt: skip
+        likely = sorted({net.source_of(node.bottom_names[0]) for node in net.nodes
+                         if node.bottom_names and set(node.top_names) & set(net.outputs)})  # fmt: skip
         raise ConfigError(
             f"the outputs of the net ({', '.join(net.outputs)}) are values of a whole batch, not of each item",
             hint=f"Ask for a blob: net.predict(x, output={likely[0]!r})." if likely else "",
@@ -75,12 +76,8 @@ def _leading_to(net: Net, names: Sequence[str]) -> list[int]:
         _ = net.engine_blobs[name]
     wanted = set(names)
     layers = []
-    for i in reversed(range(len(net.layers))):
-        if wanted & set(_tops(net, i)):
+    for i in reversed(range(len(net.nodes))):
+        if wanted & set(net.nodes[i].top_names):
             layers.append(i)
-            wanted.update(net.names_of_bottoms[i])
+            wanted.update(net.nodes[i].bottom_names)
     return layers[::-1]
-
-
-def _tops(net: Net, i: int) -> list[str]:
-    return net.names_of_tops[i]

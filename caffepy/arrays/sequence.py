@@ -45,6 +45,8 @@ class Sequence:
     Raises ConfigError for layers that do not fit into a row.
     """
 
+    net_class: type[Net] = Net
+
     def __init__(
         self,
         layers: Iterable[Any] = (),
@@ -147,7 +149,7 @@ class Sequence:
 
     def net(self, phase: int = TRAIN, weights: Paths | None = None, engine: Engine | None = None) -> Net:
         """The net, ready to run."""
-        return Net(self.to_proto(), phase, weights=weights, engine=engine)
+        return self.net_class(self.to_proto(), phase, weights=weights, engine=engine)
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -33,6 +33,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
 
     import numpy as np
 
+    from caffepy import passes
     from caffepy.cli import terminal
     from caffepy.data.sources.databases import create_database
     from caffepy.errors import ConfigError
@@ -54,8 +55,8 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     chosen = options.choose_engine(engine, str(device) if mode == "GPU" else "", precision=precision)
     net = Net(model, TEST, weights=weights, engine=chosen)
     for name in names:
-        if name not in net.blobs:
-            error = unknown("blob", name, net.blobs)
+        if name not in net.engine_blobs:
+            error = unknown("blob", name, net.engine_blobs)
             raise ConfigError(error.message, where=model, hint=error.hint)
     log.info("Extracting Features")
     counts = dict.fromkeys(paths, 0)
@@ -63,10 +64,10 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
         puts = [stack.enter_context(create_database(path, backend)) for path in paths]
         advance = stack.enter_context(terminal.progress(handler, "extracting", batches))
         for done in range(1, batches + 1):
-            net.forward_from_to()
+            passes.of(net).forward()
             net.settle()
             for name, path, put in zip(names, paths, puts):
-                blob = net.blobs[name]
+                blob = net.engine_blobs[name]
                 values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)
                 shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
                 for item in values:

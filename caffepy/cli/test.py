@@ -24,6 +24,7 @@ log = logging.getLogger("caffepy.test")
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     import numpy as np
 
+    from caffepy import passes
     from caffepy.cli import terminal
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
@@ -38,7 +39,7 @@ def command(model, weights, iterations, level, stage, gpu, engine, precision, ve
     sums, loss = {}, 0.0
     with terminal.progress(handler, "testing", iterations) as advance:
         for batch in range(iterations):
-            loss += float(net.forward_from_to())
+            loss += float(passes.of(net).forward())
             for name, weight, values in net.output_values():
                 for value in np.ravel(values):
                     log.info("Batch %d, %s = %.6g", batch, name, value)

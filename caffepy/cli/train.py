@@ -46,7 +46,7 @@ def command(
     from caffepy.distributed import group as parallel
     from caffepy.distributed.launch import end_with_launcher, launch
     from caffepy.engine import check_gpu
-    from caffepy.passes.recorded import RecordedPasses
+    from caffepy.passes import Recorded
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
@@ -83,7 +83,7 @@ def command(
         param.weights.extend([weights] if weights else [])
     built = Solver(param, file=solver, engine=chosen)
     if cuda_graph:
-        built.recorded = RecordedPasses(built.net)
+        built.net.executor = Recorded(built.net)
     log.info("Starting Optimization")
     with listen(sigint_effect, sighup_effect) as built.action, terminal.training(handler, built):
         if group:

@@ -16,6 +16,7 @@ from caffepy import rng
 from caffepy.distributed.launch import WorkerLostError
 from caffepy.distributed.meeting import exchange, meet
 from caffepy.errors import ConfigError, MissingExtraError
+from caffepy.net.executor import Observer
 
 if TYPE_CHECKING:
     from caffepy.net.blob import Blob
@@ -106,7 +107,7 @@ class Group:
         overlapped = solver.param.layer_wise_reduce and solver.param.iter_size == 1
         if overlapped:
             due = self._due(solver)
-            solver.net.hooks["after_backward"].append(lambda i: self._start(due.get(i, ())))
+            solver.net.observers.append(_Overlapped(self, due))
         else:
             every = [p.blob for p in solver.net.learnable_params if p.lr_mult]
             solver.callbacks.append((lambda: None, lambda: self._start(every)))
@@ -184,8 +185,8 @@ class Group:
         """Layer index to the parameters whose gradient is complete when that layer has gone backward."""
         net = solver.net
         first: dict[int, int] = {}
-        for i, numbers in enumerate(net._param_index):  # a shared parameter waits for the first of its layers
-            for number in numbers if net.layer_need_backward[i] else ():
+        for i, node in enumerate(net.nodes):  # a shared parameter waits for the first of its layers
+            for number in node.params if node.need_backward else ():
                 first.setdefault(number, i)
         due: dict[int, list[Any]] = {}
         for number, i in first.items():
@@ -242,6 +243,18 @@ class Group:
                 hint=f"Start again with --resume{f' (the last snapshot is {last})' if last else ''}, "
                 "or under torchrun --max-restarts, which does it by itself.",
             ) from None
+
+
+class _Overlapped(Observer):
+    """Begins to add up gradients as soon as layers have gone backward: `due` says which, by layer."""
+
+    def __init__(self, group: Group, due: dict[int, list[Any]]):
+        self._group, self._due = group, due
+
+    def after_layers(self, layers: Sequence[int], backward: bool) -> None:
+        if backward:
+            for i in layers:
+                self._group._start(self._due.get(i, ()))
 
 
 def _said(error: Exception) -> str:

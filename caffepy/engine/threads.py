@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 from caffepy.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def available_cores() -> int:
@@ -24,7 +28,7 @@ class ThreadPool:
     """Runs `task(0) .. task(n - 1)`, the caller being one of the workers.
 
     A queue a helper thread instead of concurrent.futures: handing out work costs 10 microseconds, not 60,
-    and a LeNet step hands out some thirty times.
+    and a LeNet step hands out some thirty times. Where the system refuses a thread, there are fewer.
     """
 
     def __init__(self, threads: int):
@@ -40,10 +44,6 @@ class ThreadPool:
                 task(i)
             return
         try:
-            if self._owner != os.getpid():
-                self._start()
-            # A queue of this call's own: after an interrupt nobody waits for the helpers, who still answer.
-            done: SimpleQueue = SimpleQueue()
             indices = itertools.count()
             errors: list[BaseException] = []
 
@@ -56,22 +56,80 @@ class ThreadPool:
                 except BaseException as error:
                     errors.append(error)
 
-            helpers = self._queues[: n - 1]
-            for queue in helpers:
-                queue.put((work, done))
-            work()
-            for _ in helpers:
-                done.get()
+            self._together([work] * min(n, self._workers()))
             if errors:
                 raise errors[0]
         finally:
             self._busy.release()
 
-    def _start(self) -> None:
-        self._owner = os.getpid()
-        self._queues = [SimpleQueue() for _ in range(self.threads - 1)]
-        for i, queue in enumerate(self._queues):
-            threading.Thread(target=_serve, args=(queue,), name=f"caffepy-{i + 1}", daemon=True).start()
+    def in_step(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None]) -> None:
+        """Run the n tasks of each step, all of them before the next step's; the caller calls `between(number)` then.
+
+        Work is handed out once for all steps, which meet instead.
+        """
+        if n <= 1 or self.threads == 1 or not self._busy.acquire(blocking=False):
+            for number, step in enumerate(steps):
+                for i in range(n):
+                    step(i)
+                between(number)
+            return
+        try:
+            _Steps(steps, n, between, min(n, self._workers())).run(self._together)
+        finally:
+            self._busy.release()
+
+    def _together(self, works: Sequence[Callable[[], None]]) -> None:
+        """Call them all at once, the first here. They raise nothing."""
+        # A queue of this call's own: after an interrupt nobody waits for the helpers, who still answer.
+        done: SimpleQueue = SimpleQueue()
+        for queue, work in zip(self._queues, works[1:]):
+            queue.put((work, done))
+        works[0]()
+        for _ in works[1:]:
+            done.get()
+
+    def _workers(self) -> int:
+        """How many work together, the caller included; the first call of a process starts its helpers."""
+        if self._owner != os.getpid():
+            self._owner, self._queues = os.getpid(), []
+            for i in range(self.threads - 1):
+                queue: SimpleQueue = SimpleQueue()
+                try:
+                    threading.Thread(target=_serve, args=(queue,), name=f"caffepy-{i + 1}", daemon=True).start()
+                except RuntimeError as error:
+                    log.warning("%d threads compute instead of %d: %s", i + 1, self.threads, error)
+                    break
+                self._queues.append(queue)
+        return 1 + len(self._queues)
+
+
+class _Steps:
+    """Steps whose tasks are shared out among workers that wait for each other after each."""
+
+    def __init__(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None], workers: int):
+        self._steps, self._n, self._between, self._workers = steps, n, between, workers
+        self._barrier = threading.Barrier(workers)
+        self._errors: list[BaseException] = []
+
+    def run(self, together: Callable[[Sequence[Callable[[], None]]], None]) -> None:
+        together([partial(self._work, worker) for worker in range(self._workers)])
+        if self._errors:
+            raise self._errors[0]
+
+    def _work(self, worker: int) -> None:
+        try:
+            for number, step in enumerate(self._steps):
+                for i in range(worker, self._n, self._workers):
+                    step(i)
+                self._barrier.wait()
+                if worker == 0:
+                    self._between(number)
+                self._barrier.wait()
+        except threading.BrokenBarrierError:
+            pass  # another's error has stopped all
+        except BaseException as error:
+            self._errors.append(error)
+            self._barrier.abort()
 
 
 def _serve(queue: SimpleQueue) -> None:

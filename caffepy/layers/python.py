@@ -13,11 +13,11 @@ from typing import Any
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, did_you_mean
-from caffepy.net.blob import Blob, take_back
+from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 from caffepy.proto import caffe_pb2
 from caffepy.pycaffe.alias import caffe_is_caffepy
-from caffepy.pycaffe.host import for_scripts
+from caffepy.pycaffe.host import for_scripts, take_back
 
 
 class ParameterBlobs(list[Blob]):

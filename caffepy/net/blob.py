@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 Array = Any  # numpy.ndarray or torch.Tensor, the engine knows
 
 MAX_COUNT = 2**31 - 1
-
-_lent: dict[tuple[Blob, str], np.ndarray] = {}
-"""Copies of values on a GPU that a user may have written to."""
-
-
-def take_back() -> None:
-    """Write all copies that were lent back to their blobs, also for blobs that share memory with those."""
-    for blob, which in list(_lent):
-        getattr(blob, which)
 
 
 def put(blob: Blob, array: Array, values: Any) -> None:
@@ -92,6 +83,7 @@ class Blob:
         self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
         self._lenders: dict[str, Array] = {}  # whose memory `_flat` is, if another blob's
         self._view: dict[str, Array] = {}
+        self._deferred: dict[str, Callable[[Array], None]] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,6 +123,10 @@ class Blob:
         getattr(self, which)
         return self._flat[which][: self.count]
 
+    def memory(self, which: str = "data") -> Array:
+        """All memory that the elements are the first of, as it is now."""
+        return self._flat[which]
+
     def host(self, which: str = "data") -> np.ndarray:
         """The values ("data") or the gradient ("diff") as a numpy array: a view where the engine's memory allows."""
         return self.engine.to_host(getattr(self, which))
@@ -139,23 +135,10 @@ class Blob:
         """Copy numpy values, broadcast to the blob's shape, into `data` or `diff`."""
         getattr(self, which)[...] = self.engine.asarray(values)
 
-    def lend(self, which: str = "data") -> np.ndarray:
-        """The values as a numpy array to read and write: a view, or from a GPU a copy.
-
-        The copy is the blob's value until the engine next uses the blob, which writes it back.
-        """
-        if not getattr(self.engine, "on_gpu", False):
-            return self.host(which)
-        copy = _lent.get((self, which))
-        if copy is None or copy.shape != self._shape:
-            flat = self.flat(which)
-            for (other, of), copy in _lent.items():
-                # A parameter that layers share: one copy for all of them.
-                if copy.shape == self._shape and self.engine.same_memory(other._flat[of], flat):
-                    return copy
-            copy = _lent[self, which] = self.host(which).copy()
-            self._view.pop(which)
-        return copy
+    def defer(self, which: str, fill: Callable[[Array], None]) -> None:
+        """Let `fill` write to `data` or `diff` when it is next asked for, unless the blob is reshaped before."""
+        self._deferred[which] = fill
+        self._view.pop(which, None)
 
     def reshape(self, *shape: SupportsIndex | Iterable[SupportsIndex]) -> None:
         """Take a new shape. Memory grows when needed and never shrinks; contents are then undefined."""
@@ -165,6 +148,7 @@ class Blob:
             return
         self._shape = _checked(dims)
         self._view.clear()
+        self._deferred.clear()
 
     def reshape_like(self, other: Blob) -> None:
         self.reshape(other.shape)
@@ -226,7 +210,7 @@ class Blob:
         count = self.count
         flat = self._flat.get(which)
         if flat is None or flat.shape[0] < count:
-            flat = self._flat[which] = self.engine.memory(count)
+            flat = self._flat[which] = self.engine.zeros(count)
             self._lenders.pop(which, None)
         view = flat[:count]
         if len(self._shape) == 4 and self.channels_last:
@@ -235,9 +219,8 @@ class Blob:
         else:
             view = view.reshape(self._shape)
         self._view[which] = view
-        lent = _lent.pop((self, which), None)
-        if lent is not None and lent.shape == self._shape:
-            view[...] = self.engine.asarray(lent)
+        if self._deferred and (fill := self._deferred.pop(which, None)):
+            fill(view)
         return view
 
     def legacy_shape(self, axis: int) -> int:
@@ -252,7 +235,7 @@ class Blob:
     width = property(lambda self: self.legacy_shape(3))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_view": {}, "_lenders": {}}  # a copy has memory of its own
+        return {**self.__dict__, "_view": {}, "_lenders": {}, "_deferred": {}}  # a copy has memory of its own
 
     def __repr__(self) -> str:
         return f"Blob{self._shape}"

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from math import prod
 from typing import Any, ClassVar
@@ -123,8 +124,8 @@ class Layer:
 
         So where every item (index of the first axis) of tops and bottom gradients depends on that item alone, and on
         parameters, nothing is drawn at random and gradients of parameters are sums over items. A subclass outside
-        caffepy must say so itself, what it inherits does not count. The copies are made in a net's first pass and
-        whenever shapes change: they do not see attributes of the layer that change in between.
+        caffepy must say so itself, what it inherits does not count. The copies (see `part`) are made in a net's first
+        pass and whenever shapes change: they do not see attributes of the layer that change in between.
         """
         return False
 
@@ -153,6 +154,20 @@ class Layer:
             self._load_blobs()
         self.reshape(bottom, top)
         self._set_loss_weights(top)
+
+    def part(self, engine: Engine, blobs: list[Blob]) -> Layer:
+        """A copy for some items of a batch, on `engine`, with `blobs` as parameters; `reshape` gives it its shapes.
+
+        Attributes that are blobs are workspaces, of which the copy gets its own; all others it shares. A layer whose
+        forward pass changes more than workspaces and what `reshape` makes says so here.
+        """
+        copied = copy(self)
+        vars(copied).pop("backward", None)
+        copied.engine, copied.xp, copied.blobs, copied._refused = engine, engine.xp, blobs, {}
+        for name, value in vars(self).items():
+            if isinstance(value, Blob):
+                setattr(copied, name, Blob((), engine))
+        return copied
 
     def add_blob(self, shape: Sequence[int], filler: caffe_pb2.FillerParameter | None = None) -> Blob:
         """Append a parameter, filled as `filler` says (zeros without one)."""

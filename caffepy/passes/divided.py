@@ -1,39 +1,30 @@
-"""A batch in parts: stretches of layers that compute item by item, each part of the batch in a process of its own.
+"""Divided: a batch in parts, stretches of layers that compute item by item, on threads.
 
-Threads of one Python process wait for each other at the end of every layer, and for the interpreter lock after every
-call of numpy. Processes go through a whole stretch of layers without waiting. The parts are the same where processes
-cannot be had and threads compute them: same bits.
+Threads that divide each layer's work wait for each other at the end of every layer. Here each goes through a whole
+stretch of layers with its items, without waiting. The parts follow from the batch alone, never from the threads.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import proxy
+from itertools import count, pairwise, takewhile
+from typing import Any, NamedTuple
 
-from caffepy.engine.numpy import memory
-from caffepy.engine.workers import Workers
-from caffepy.errors import CaffeError, ConfigError
-from caffepy.layers.split import add
-from caffepy.net.blob import Array, Blob
+from caffepy.errors import ConfigError
+from caffepy.net.blob import Array, Blob, Layout
+from caffepy.net.build import Node
 from caffepy.net.layer import Layer
-
-if TYPE_CHECKING:
-    from caffepy.net.net import Net
-
-log = logging.getLogger(__name__)
+from caffepy.net.net import Net
+from caffepy.passes.whole import Run, Told, Whole, forgotten, placed
 
 # Elements of all tops of a stretch below which dividing the batch does not pay.
 LEAST_ELEMENTS = 1 << 17
 # Parameters of a layer above which it is not divided. Every part but the first has gradients of its own for them, which
 # cost memory, and products with that many weights keep threads busy without waiting.
 MOST_PARAMETERS = 1 << 20
-# Passes that threads run before workers are forked: a net that runs once needs none.
-PASSES_ALONE = 1
+# Parts of a stretch: two, and twice as many while each has more elements than this, so that more cores have work.
+PART_ELEMENTS, MOST_PARTS = 1 << 22, 8
 
 
 def divisible(layer: Layer) -> bool:
@@ -42,14 +33,28 @@ def divisible(layer: Layer) -> bool:
     return said_itself and layer.divisible() and sum(blob.count for blob in layer.blobs) <= MOST_PARAMETERS
 
 
+def number_of_parts(items: int, elements: int) -> int:
+    """How many parts a stretch with so many items, and so many elements in all tops, is cut into."""
+    parts = 2
+    while parts < MOST_PARTS and elements > parts * PART_ELEMENTS:
+        parts *= 2
+    return min(parts, items)
+
+
+def add(xp: Any, *terms: Array) -> Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
 class Step(NamedTuple):
     """A copy of a layer, with its blobs cut to the items of a part."""
 
     layer: Layer
     bottom: list[Blob]
     top: list[Blob]
-    need_backward: list[bool]
-    place: str
+    node: Node
 
 
 class Part:
@@ -60,42 +65,41 @@ class Part:
 
     def __init__(self, net: Net, layers: range, items: slice):
         engine = net.engine.alone
-        # What deepcopy finds here, it takes instead of copying: so a layer's copy refers to this part's blobs.
-        memo: dict[int, Any] = {id(net.engine): engine, id(net.engine.xp): net.engine.xp}
         self.gradients: dict[int, Array] = {}
         self._steps: dict[int, Step] = {}
-        for i in layers:
-            layer = net.layers[i]
-            for blob in (*net.bottoms[i], *net.tops[i]):
-                if id(blob) not in memo:
-                    memo[id(blob)] = blob.part(engine, items)
-            for blob in layer.blobs:
-                if id(blob) not in memo:
-                    memo[id(blob)] = mine = blob.part(engine)
-                    if items.start:
-                        self.gradients[id(blob)] = gradient = net.engine.memory(blob.count)
-                        mine.use_diff(gradient)
-            bottom, top = ([memo[id(blob)] for blob in blobs] for blobs in (net.bottoms[i], net.tops[i]))
-            copied = deepcopy(layer, memo)
-            copied.reshape(bottom, top)
-            self._steps[i] = Step(copied, bottom, top, net.bottom_need_backward[i], net.places[i])
+        seen: dict[int, Blob] = {}
 
-    def run(self, backward: bool, layers: Sequence[int]) -> None:
-        """Run these layers, forward or backward, in this order."""
-        steps = [self._steps[i] for i in layers]
-        if backward and self.gradients:
-            for step in steps:
-                for blob in step.layer.blobs:
-                    blob.flat("diff")[...] = 0
-        for step in steps:
-            try:
-                if backward:
-                    step.layer.backward(step.top, step.need_backward, step.bottom)
-                else:
-                    step.layer.forward(step.bottom, step.top)
-            except CaffeError as error:
-                error.at(step.place)
-                raise
+        def cut(blobs: Sequence[Blob], items: slice | None) -> list[Blob]:
+            for blob in blobs:
+                if id(blob) not in seen:
+                    seen[id(blob)] = blob.part(engine, items)
+                    if items is None and not first:
+                        self.gradients[id(blob)] = gradient = engine.zeros(blob.count)
+                        seen[id(blob)].use_diff(gradient)
+            return [seen[id(blob)] for blob in blobs]
+
+        first = items.start == 0
+        for i in layers:
+            node = net.nodes[i]
+            bottom, top = cut(node.bottom, items), cut(node.top, items)
+            layer = node.layer.part(engine, cut(node.layer.blobs, None))
+            layer.reshape(bottom, top)
+            self._steps[i] = Step(layer, bottom, top, node)
+
+    def forward(self, i: int) -> None:
+        step = self._steps[i]
+        self._placed(step, step.layer.forward, step.bottom, step.top)
+
+    def backward(self, i: int, wanted: list[bool]) -> None:
+        step = self._steps[i]
+        if self.gradients:
+            for blob in step.layer.blobs:
+                blob.flat("diff")[...] = 0
+        self._placed(step, step.layer.backward, step.top, wanted, step.bottom)
+
+    @staticmethod
+    def _placed(step: Step, method: Callable[..., None], *args: Any) -> None:
+        placed(step.node, method, *args)
 
 
 class Stretch:
@@ -103,188 +107,174 @@ class Stretch:
 
     def __init__(self, net: Net, layers: range, count: int):
         self.layers = layers
-        self.passes = 0
-        self._first: int | None = None  # the layer that starts a pass
-        self._layers = [net.layers[i] for i in layers]
+        self.nodes = {i: net.nodes[i] for i in layers}
+        self.engine = net.engine
         blobs: dict[int, Blob] = {}
-        for i in layers:
-            blobs.update((id(b), b) for b in (*net.bottoms[i], *net.tops[i], *net.layers[i].blobs))
-            net.layers[i].link(net.bottoms[i], net.tops[i])
+        for node in self.nodes.values():
+            blobs.update((id(b), b) for b in (*node.bottom, *node.top, *node.layer.blobs))
+            node.layer.link(node.bottom, node.top)
         for blob in blobs.values():
             for which in ("data", "diff"):
                 blob.flat(which)  # pages that nobody writes to cost nothing
-        self._blobs = list(blobs.values())
-        self._layouts = [blob.layout for blob in self._blobs]
-        self._parameters = [_parameters(layer) for layer in self._layers]
-        items = net.bottoms[layers.start][0].shape[0]
+        self._blobs: list[tuple[Blob, Layout]] = [(blob, blob.layout) for blob in blobs.values()]
+        self._parameters = [_parameters(node.layer) for node in self.nodes.values()]
+        items = net.nodes[layers.start].bottom[0].shape[0]
         edges = [k * items // count for k in range(count + 1)]
         self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
 
     def fits(self) -> bool:
         """Whether layers and blobs are as they were when the parts were made."""
-        return self.remembers() and self._parameters == [_parameters(layer) for layer in self._layers]
+        return self.remembers() and self._parameters == [_parameters(node.layer) for node in self.nodes.values()]
 
     def remembers(self) -> bool:
         """Whether all blobs are where they were."""
-        return all(blob.layout.is_that_of(layout) for blob, layout in zip(self._blobs, self._layouts))
+        return all(blob.layout.is_that_of(layout) for blob, layout in self._blobs)
 
-    def arrays(self) -> list[Array]:
-        """All memory that the parts share with the net."""
-        found = [array for layout in self._layouts for array in (layout.data, layout.diff)]
-        return found + [gradient for part in self.parts for gradient in part.gradients.values()]
+    def run(self, layers: Sequence[int]) -> StretchRun:
+        return StretchRun(self, layers)
 
-    def count_pass(self, layer: int) -> None:
-        """Take note that a forward pass runs from this layer on."""
-        if self._first is None or layer == self._first:
-            self._first = layer
-            self.passes += 1
+    def add_gradients(self, layers: Sequence[int]) -> None:
+        """Add what the other parts have found to the gradients of these layers' parameters, in a fixed order."""
+        for blob in {id(b): b for i in layers for b in self.nodes[i].layer.blobs}.values():
+            others = [part.gradients[id(blob)] for part in self.parts if id(blob) in part.gradients]
+            gradient = blob.flat("diff")
+            self.engine.map(add, gradient, *others, out=gradient)
 
 
 def _parameters(layer: Layer) -> tuple:
     """What of a layer's parameters a copy must agree in."""
-    return (*layer.param_propagate_down, *map(id, layer.blobs))
+    return (id(layer.param_propagate_down), *map(id, layer.blobs))
 
 
-class Crew(Workers):
-    """Processes that compute the parts of some stretches, each but the first."""
+class StretchRun:
+    """Some layers of a stretch, run together."""
 
-    def __init__(self, stretches: Sequence[Stretch]):
-        self.stretches = list(stretches)
-        arrays = [array for stretch in self.stretches for array in stretch.arrays()]
-        if not all(memory.share(array) for array in arrays):
-            raise MemoryError("some blobs lie in memory that cannot be shared")
+    def __init__(self, stretch: Stretch, layers: Sequence[int]):
+        self.stretch, self.layers = stretch, layers
 
-        def serve(k: int, number: int, backward: bool, layers: Sequence[int]) -> None:
-            parts = stretches[number].parts
-            if k + 1 < len(parts):
-                parts[k + 1].run(backward, layers)
+    def forward(self, told: Told) -> None:
+        for i in self.layers:
+            node = self.stretch.nodes[i]
+            node.kept_by = self.stretch
+            node.layer.backward = _refuse  # type: ignore[method-assign, assignment]
+        self._run(told, lambda part, i: part.forward(i), lambda layers: None)
 
-        super().__init__(max(len(s.parts) for s in self.stretches) - 1, serve, arrays)
+    def backward(self, told: Told, wanted: dict[int, list[bool]]) -> None:
+        if not self.stretch.remembers():
+            raise forgotten()
+        nodes = self.stretch.nodes
+        need = {i: wanted.get(i, nodes[i].bottom_need_backward) for i in self.layers}
+        self._run(told, lambda part, i: part.backward(i, need[i]), self.stretch.add_gradients)
+
+    def _run(self, told: Told, step: Callable[[Part, int], None], done: Callable[[Sequence[int]], None]) -> None:
+        parts, layers, pool = self.stretch.parts, self.layers, self.stretch.engine.pool
+        if not told.every_layer:
+
+            def task(k: int) -> None:
+                for i in layers:
+                    step(parts[k], i)
+
+            pool.run(task, len(parts))
+            done(layers)
+            return
+
+        def between(number: int) -> None:
+            done(layers[number : number + 1])
+            if number + 1 < len(layers):
+                told.after(layers[number : number + 1])
+                told.before(layers[number + 1 : number + 2])
+                if not self.stretch.fits():
+                    raise ConfigError(
+                        "an observer has changed shapes or memory of blobs in the middle of layers that run together",
+                        hint="Change them before the pass.",
+                    )
+
+        steps = [partial(lambda i, k: step(parts[k], i), i) for i in layers]
+        pool.in_step(steps, len(parts), between)
 
 
-class Run(NamedTuple):
-    """Who has run a layer forward, and so remembers what its backward pass needs."""
-
-    stretch: Stretch
-    crew: Crew | None
-    """None: this process's threads."""
-
-    def remembers(self) -> bool:
-        return self.stretch.remembers() and (self.crew is None or self.crew.alive)
+def _refuse(*args: Any) -> None:
+    """In the place of the backward method of a layer whose copies have run forward."""
+    raise ConfigError(
+        "the layer has not run forward itself: parts of the batch were computed by copies of it",
+        hint="Run backward through the net, or forward with caffepy.passes.Whole.",
+    )
 
 
-class Parts:
-    """What of a net is computed part by part, and by whom."""
+class Divided(Whole):
+    """Runs stretches of layers in parts of the batch, the layers between them over the whole batch."""
 
     def __init__(self, net: Net):
-        self._net: Net = proxy(net)
-        self._divisible = [False] * len(net.layers)
-        self._stretches: dict[int, Stretch] = {}  # by layer
+        super().__init__(net)
+        self.stretches: dict[int, Stretch] = {}
+        """By layer."""
         self._undivided: dict[int, tuple] = {}  # layers where it does not pay, with the shapes that say so
-        self.runs: list[Run | None] = [None] * len(net.layers)
-        """Of each layer, the last forward pass; None: in one piece."""
-        self._crew: Crew | None = None
-        self._threads_only = not net.engine.forks
-        for i in range(len(net.layers)):
-            self.reshaped(i)
+        self._divisible: dict[int, tuple[tuple, bool]] = {}  # by layer, with the shapes that say so
 
-    @property
-    def processes(self) -> list[int]:
-        """The numbers of the processes that compute parts now."""
-        return self._crew.processes if self._crew is not None and self._crew.alive else []
+    def _run_at(self, layers: Sequence[int]) -> Run:
+        stretch = self._stretch(layers)
+        if stretch is None:
+            return super()._run_at(layers)
+        among = stretch.layers
+        return stretch.run(list(takewhile(lambda i: i in among, layers)))
 
-    def reshaped(self, i: int) -> None:
-        """Take note that layer i was shaped anew."""
-        self._divisible[i] = self._net.engine.parts > 1 and divisible(self._net.layers[i])
+    def _stretch(self, layers: Sequence[int]) -> Stretch | None:
+        """The stretch that the first of these layers starts, or goes on with; all its layers are shaped."""
+        for i, wanted in zip(count(layers[0]), layers):
+            if i != wanted or not self._may_divide(i):
+                break
+            node = self._net.nodes[i]
+            if not node.is_shaped:
+                placed(node, node.reshape)
+        return self._at(layers[0]) if self._may_divide(layers[0]) else None
 
-    def may_divide(self, i: int) -> bool:
-        """False where `at` would find nothing."""
-        return self._divisible[i] and self._undivided.get(i) != self._net.shapes[i]
+    def _may_divide(self, i: int) -> bool:
+        """False where `_at` would find nothing."""
+        return self._is_divisible(i) and self._undivided.get(i) != self._net.nodes[i].shapes
 
-    def at(self, i: int) -> Stretch | None:
+    def _is_divisible(self, i: int) -> bool:
+        node = self._net.nodes[i]
+        known = self._divisible.get(i)
+        if known is None or known[0] != node.shapes:
+            known = self._divisible[i] = node.shapes, divisible(node.layer)
+        return known[1]
+
+    def _at(self, i: int) -> Stretch | None:
         """The stretch that layer i belongs to with the shapes of now, if any."""
-        stretch = self._stretches.get(i)
+        stretch = self.stretches.get(i)
         if stretch is not None and stretch.fits():
             return stretch
+        nodes = self._net.nodes
         layers = self._around(i)
-        tops = [top for j in layers for top in self._net.tops[j]]
-        count = min(self._net.engine.parts, tops[0].shape[0]) if tops else 1
-        if count < 2 or sum(top.count for top in tops) < LEAST_ELEMENTS:
-            self._undivided.update((j, self._net.shapes[j]) for j in layers or (i,))
+        tops = [top for j in layers for top in nodes[j].top]
+        elements = sum(top.count for top in tops)
+        parts = number_of_parts(tops[0].shape[0], elements) if tops else 1
+        if parts < 2 or elements < LEAST_ELEMENTS:
+            self._undivided.update((j, nodes[j].shapes) for j in layers or (i,))
             return None
-        stretch = Stretch(self._net, layers, count)
-        self._stretches.update(dict.fromkeys(layers, stretch))
+        stretch = Stretch(self._net, layers, parts)
+        self.stretches.update(dict.fromkeys(layers, stretch))
         return stretch
-
-    def forward(self, stretch: Stretch, layers: Sequence[int]) -> None:
-        """Run some layers of a stretch forward."""
-        stretch.count_pass(layers[0])
-        run = Run(stretch, self._crew_for(stretch))
-        for i in layers:
-            self.runs[i] = run
-        self._run(run, False, layers)
-
-    def backward(self, layers: Sequence[int]) -> None:
-        """Run layers that ran forward in the same way backward; parameters' gradients add up in a fixed order."""
-        run = self.runs[layers[0]]
-        if run is None or not run.remembers():
-            raise ConfigError(
-                "backward needs what forward has left, but a pass has been stopped or blobs have changed since then",
-                hint="Run forward again.",
-            )
-        self._run(run, True, layers)
-        for blob in {id(b): b for i in layers for b in self._net.layers[i].blobs}.values():
-            others = [part.gradients[id(blob)] for part in run.stretch.parts if id(blob) in part.gradients]
-            if others:
-                gradient = blob.flat("diff")
-                self._net.engine.map(add, gradient, *others, out=gradient)
-
-    def together(self, layers: Sequence[int]) -> int:
-        """How many of these layers, from the first on, ran forward in the same way."""
-        run = self.runs[layers[0]]
-        return next((n for n, i in enumerate(layers) if self.runs[i] != run), len(layers))
 
     def _around(self, i: int) -> range:
         """The layers about i that are divisible, have as many items and belong to no stretch."""
-        net = self._net
-        items = net.bottoms[i][0].shape[:1]
+        nodes = self._net.nodes
+        items = nodes[i].bottom[0].shape[:1]
 
         def belongs(j: int) -> bool:
-            if not self._divisible[j] or not net.is_shaped(j):
+            node = nodes[j]
+            if not node.is_shaped or not self._is_divisible(j):
                 return False
-            other = self._stretches.get(j)
+            other = self.stretches.get(j)
             if other is not None and other.fits():
                 return False
-            return all(blob.shape[:1] == items for blob in (*net.bottoms[j], *net.tops[j]))
+            return all(blob.shape[:1] == items for blob in (*node.bottom, *node.top))
 
         if not items or not belongs(i):
             return range(0)
         first, last = i, i
         while first > 0 and belongs(first - 1):
             first -= 1
-        while last + 1 < len(net.layers) and belongs(last + 1):
+        while last + 1 < len(nodes) and belongs(last + 1):
             last += 1
         return range(first, last + 1)
-
-    def _run(self, run: Run, backward: bool, layers: Sequence[int]) -> None:
-        parts = run.stretch.parts
-        if run.crew is None:
-            self._net.engine.pool.run(lambda k: parts[k].run(backward, layers), len(parts))
-        else:
-            number = run.crew.stretches.index(run.stretch)
-            run.crew.run(partial(parts[0].run, backward, layers), number, backward, layers)
-
-    def _crew_for(self, stretch: Stretch) -> Crew | None:
-        """Processes that know the stretch, forked now if need be; None where threads are to run it."""
-        if self._crew is not None and self._crew.alive and stretch in self._crew.stretches:
-            return self._crew
-        if self._threads_only or stretch.passes <= PASSES_ALONE:
-            return None
-        self._net.engine.forget_scratch()
-        try:
-            self._crew = Crew([s for s in dict.fromkeys(self._stretches.values()) if s.fits()])
-        except (OSError, MemoryError) as error:
-            log.warning("Threads instead of processes compute parts of the batch, which is slower: %s", error)
-            self._threads_only = True
-            return None
-        return self._crew

@@ -1,4 +1,4 @@
-"""Forward and backward passes as one recorded CUDA graph, for nets whose shapes never change."""
+"""Recorded: forward and backward passes as one recorded CUDA graph, for nets whose shapes never change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from caffepy import rng
 from caffepy.errors import ConfigError
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
+from caffepy.passes.whole import Told, Whole
 
 log = logging.getLogger(__name__)
 
@@ -26,25 +27,25 @@ def is_source(layer: Layer) -> bool:
     return layer.type != "Input" and not layer.bottom_names and not layer.blobs
 
 
-class RecordedPasses:
+class Recorded(Whole):
     """Runs a net's passes: sources as ever, into the memory of their tops, then all other layers as one graph.
 
-    The first passes run as ever, too. So do those for which something wants to look: a hook on the net, `debug_info`,
-    an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record` is
-    `engine.torch_graph.record`; tests replace it.
+    The first passes run as ever, too. So do those for which something wants to look: an observer of layers,
+    `debug_info`, an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record`
+    is `engine.torch.graph.record`; tests replace it.
     """
 
     def __init__(self, net: Net, record: Record | None = None):
+        super().__init__(net)
         if record is None:
             if not getattr(net.engine, "on_gpu", False):
                 raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
-            from caffepy.engine.torch import graph as torch_graph
+            from caffepy.engine.torch import graph
 
-            record = torch_graph.record
-        self.net = net
+            record = graph.record
         self._record: Record = record
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
-        self.rest = [i for i in range(len(net.layers)) if i not in set(self.sources)]
+        self.rest = [i for i in range(len(net.nodes)) if i not in set(self.sources)]
         self.problem = next(
             (
                 f'layer "{layer.name}" ({layer.type}) cannot be recorded'
@@ -59,45 +60,55 @@ class RecordedPasses:
         if self.problem:
             log.warning("No CUDA graph: %s", self.problem)
 
-    def run(self) -> Any:
+    def forward_backward(self) -> Any:
         """One forward and one backward pass; the loss.
 
         A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
         """
-        engine: Any = self.net.engine
-        if getattr(engine, "generator", None) is None:
-            return self._run()
-        engine.generator.manual_seed(rng.draw())
-        engine.seeds_each = False
-        try:
-            return self._run()
-        finally:
-            engine.seeds_each = True
+        engine: Any = self._net.engine
+        with self._net.lock, self._net.random:
+            if getattr(engine, "generator", None) is None:
+                return self._forward_backward()
+            engine.generator.manual_seed(rng.draw())
+            engine.seeds_each = False
+            try:
+                return self._forward_backward()
+            finally:
+                engine.seeds_each = True
 
-    def _run(self) -> Any:
-        net = self.net
-        if self.problem or net.param.debug_info or any(net.hooks.values()):
-            return net.forward_backward()
-        loss = net.forward_layers(self.sources)
-        shapes = [blob.shape for layer, tops in zip(net.layers, net.tops) if not layer.bottom_names for blob in tops]
+    def _forward_backward(self) -> Any:
+        net = self._net
+        if self.problem or net.param.debug_info or any(observer.sees_layers for observer in net.observers):
+            return super().forward_backward()
+        every, usual = self.usual(False), self.usual(True)
+        with self._pass(every, False) as told:
+            loss = self._run_forward(self.sources, told)
+            again = self._recording()
+            # The result lies in the graph's own memory, which the next run overwrites.
+            loss = loss + (self._rest() if again is None else net.engine.copy(again()))
+        with self._pass(usual, True):
+            pass  # its layers have run with the others
+        return loss
+
+    def _recording(self) -> Callable[[], Any] | None:
+        """The graph of all layers but the sources, for the shapes of now; None where they run as ever."""
+        nodes = self._net.nodes
+        shapes = [blob.shape for node in nodes if not node.bottom_names for blob in node.top]
         if shapes != self._shapes:
             self._shapes, self._repeat, self._runs = shapes, None, 0
         self._runs += 1
-        if self._repeat is None and self._runs > WARM_UP:
+        if self._repeat is None and self._runs > WARM_UP and not self.problem:
             self._repeat = self._recorded()
-        if self._repeat is not None:
-            # The result lies in the graph's own memory, which the next run overwrites.
-            return loss + net.engine.copy(self._repeat())
-        return loss + self._rest()
+        return self._repeat
 
     def _rest(self) -> Any:
-        loss = self.net.forward_layers(self.rest)
-        self.net.backward_from_to()
+        loss = self._run_forward(self.rest, Told([], False))
+        self._run_backward(self.usual(True), {}, Told([], True))
         return loss
 
     def _recorded(self) -> Callable[[], Any] | None:
         try:
-            repeat = self._record(self.net.engine, self._rest)
+            repeat = self._record(self._net.engine, self._rest)
         except RuntimeError as error:
             self.problem = str(error).splitlines()[0]
             log.warning("No CUDA graph: %s", self.problem)

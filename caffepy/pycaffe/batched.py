@@ -10,7 +10,7 @@ import numpy as np
 from caffepy.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
-    from caffepy.net.net import Net
+    from caffepy.pycaffe.net import Net
 
 Named = dict[str, np.ndarray]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import TEST
 from caffepy.pycaffe import io
+from caffepy.pycaffe.net import Net
 
 
 class Classifier(Net):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from caffepy import passes
 from caffepy.net.net import Net
 
 
@@ -38,7 +39,7 @@ class Times:
 
 
 def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
-    """Mean times over `iterations`, after two forward and backward passes that are not counted: processes start then.
+    """Mean times over `iterations`, after two forward and backward passes that are not counted.
 
     As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
     """
@@ -47,10 +48,10 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
         net.engine.wait()
         return time.perf_counter()
 
-    count = len(net.layers)
+    count, executor = len(net.nodes), passes.of(net)
     forward, backward = [0.0] * count, [0.0] * count
     for _ in range(2):
-        net.forward_backward()
+        executor.forward_backward()
     net.settle()
     waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
     waited = sum(layer.data_wait for layer in waits)
@@ -58,11 +59,11 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
     for done in range(1, iterations + 1):
         for i in range(count):
             before = clock()
-            net.forward_layer(i)
+            executor.forward((i,))
             forward[i] += clock() - before
         for i in reversed(range(count)):
             before = clock()
-            net.backward_layer(i)
+            executor.backward((i,))
             backward[i] += clock() - before
         advance(done)
     total = clock() - start
@@ -83,7 +84,7 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
 def layer_flops(net: Net) -> list[int]:
     """Floating-point operations of each layer's products: forward, and backward to parameters and bottoms if needed."""
     counts = []
-    for layer, bottom, top, wanted in zip(net.layers, net.bottoms, net.tops, net.bottom_need_backward):
-        passes = 1 + any(layer.param_propagate_down) + any(wanted)
-        counts.append(passes * layer.flops(bottom, top))
+    for node in net.nodes:
+        times = 1 + any(node.layer.param_propagate_down) + any(node.bottom_need_backward)
+        counts.append(times * node.layer.flops(node.bottom, node.top))
     return counts

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffepy import rng
+from caffepy import passes, rng
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, NotFiniteError, whole_number
-from caffepy.net.blob import Blob, take_back
-from caffepy.net.net import Net
+from caffepy.net.blob import Blob
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
+from caffepy.pycaffe.host import take_back
+from caffepy.pycaffe.net import Net
 from caffepy.solver import policies, snapshot
 from caffepy.solver.loss import SmoothedLoss, added
 from caffepy.solver.progress import EarlyStop, Scores
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffepy.arrays.fit import FitOptions, History
-    from caffepy.passes.recorded import RecordedPasses
     from caffepy.pycaffe.nccl import NCCL
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,6 @@ class Solver:
         """Pairs called before the passes of an iteration, and between gradients and update."""
         self.on_iteration: list[Callable[[Solver], None]] = []
         """Called after every iteration, for progress bars and the like."""
-        self.recorded: RecordedPasses | None = None
-        """Runs the passes instead of the net, as a CUDA graph."""
         self.stopped_early = False
         self.last_snapshot = ""
         self._loss_goes_on = False
@@ -235,7 +233,7 @@ class Solver:
             log.info("Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
-            self.smoothed_loss.add(float(self.net.forward_from_to()))
+            self.smoothed_loss.add(float(passes.of(self.net).forward()))
             log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss.value)
         if p.test_interval and self.iter % p.test_interval == 0:
             self.test_all()
@@ -301,15 +299,14 @@ class Solver:
         """`iter_size` forward and backward passes, gradients adding up; the mean loss, on a device still there."""
         total: Any = 0.0
         for _ in range(self.param.iter_size):
-            if self.recorded:
-                total = total + self.recorded.run()
+            executor = passes.of(self.net)
+            if self.engine.lazy:
+                total = total + executor.forward_backward()
                 continue
-            loss = self.net.forward_from_to()
-            if not self.engine.lazy:
-                loss = float(loss)
-                if not math.isfinite(loss):
-                    raise self._not_finite(loss)
-            self.net.backward_from_to()
+            loss = float(executor.forward())
+            if not math.isfinite(loss):
+                raise self._not_finite(loss)
+            executor.backward()
             total = total + loss
         return total / self.param.iter_size
 
@@ -324,9 +321,9 @@ class Solver:
     def _not_finite(self, loss: float) -> NotFiniteError:
         first = next(
             (
-                f'layer "{layer.name}" ({layer.type}) is the first whose output is not finite'
-                for layer, tops in zip(self.net.layers, self.net.tops)
-                if not all(np.isfinite(self.engine.to_host(blob.data)).all() for blob in tops)
+                f'layer "{node.layer.name}" ({node.layer.type}) is the first whose output is not finite'
+                for node in self.net.nodes
+                if not all(np.isfinite(self.engine.to_host(blob.data)).all() for blob in node.top)
             ),
             "all outputs are finite, their weighted sum is not",
         )
@@ -428,7 +425,7 @@ class Solver:
                 self.stopped_early = True
                 log.info("Test interrupted.")
                 return {}
-            loss += float(net.forward_from_to())
+            loss += float(passes.of(net).forward())
             for name, weight, values in net.output_values():
                 sums[name] = added(name, sums.get(name), values)
                 weights[name] = weight

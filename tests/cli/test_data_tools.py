@@ -22,8 +22,8 @@ from caffepy.data.pictures import image
 from caffepy.data.pictures.transformer import read_mean
 from caffepy.data.sources.databases import guess_backend, open_database
 from caffepy.errors import ConfigError, DataError
-from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import BlobProto, Datum
+from caffepy.pycaffe.net import Net
 from tests.support import GOLDEN, assert_close
 
 DB = GOLDEN / "db"

@@ -10,8 +10,8 @@ from caffepy import rng
 from caffepy.data.pictures import image
 from caffepy.data.sources.databases import create_database
 from caffepy.data.sources.datum import from_image
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
+from caffepy.pycaffe.net import Net
 
 
 def layer(kind: str, options: str, phase: int = caffe_pb2.TRAIN, seed: int = 7, tops: str = "data label") -> Net:

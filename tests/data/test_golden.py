@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from caffepy import rng
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
+from caffepy.pycaffe.net import Net
 from tests.support import GOLDEN
 
 DB = GOLDEN / "db"

@@ -102,3 +102,53 @@ def test_what_is_no_number_of_threads(monkeypatch, value):
     with pytest.raises(ConfigError) as caught:
         available_cores()
     assert str(caught.value) == f'the environment variable CAFFEPY_THREADS is "{value}", not a number of threads'
+
+
+@pytest.mark.parametrize(("threads", "n"), [(1, 3), (2, 1), (2, 2), (2, 5), (4, 3)])
+def test_steps_one_after_the_other(threads, n):
+    pool, done = ThreadPool(threads), []
+    steps = [lambda i, number=number: done.append((number, i)) for number in range(4)]
+    callers = []
+
+    def between(number: int) -> None:
+        callers.append(threading.get_ident())
+        done.append((number, "between"))
+
+    pool.in_step(steps, n, between)
+    rounds = [done[k * (n + 1) : (k + 1) * (n + 1)] for k in range(4)]
+    for number, found in enumerate(rounds):
+        assert found[-1] == (number, "between")
+        assert sorted(found[:-1]) == [(number, i) for i in range(n)]
+    assert set(callers) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("culprit", [0, 1, "between"])
+def test_an_error_ends_the_steps(culprit):
+    pool, done = ThreadPool(2), []
+
+    def fail(who) -> None:
+        if who == culprit:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        pool.in_step([fail, done.append], 2, lambda number: fail("between"))
+    assert not done
+    pool.in_step([done.append], 2, lambda number: None)
+    assert sorted(done) == [0, 1]
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch, caplog):
+    start, started = threading.Thread.start, []
+
+    def refuse(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool, done = ThreadPool(4), []
+    for _ in range(2):
+        pool.run(done.append, 8)
+    assert sorted(done) == sorted([*range(8), *range(8)])
+    assert [r.getMessage() for r in caplog.records] == ["2 threads compute instead of 4: can't start new thread"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from caffepy.errors import CaffeError
-from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import TEST
+from caffepy.pycaffe.net import Net
 from tests.data.databases import batches, layer, same
 from tests.support import GOLDEN, Built, assert_close
 

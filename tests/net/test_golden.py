@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2
 from caffepy.proto.text import Definition
+from caffepy.pycaffe.net import Net
 from tests.support import ENGINES, GOLDEN, assert_close
 
 FILES = sorted((GOLDEN / "nets").glob("*.h5"))
@@ -51,7 +51,7 @@ def test_wiring(golden, engine, tmp_path):
     unforced.CopyFrom(net.param)
     unforced.force_backward = False
     analysed = Net(Definition(unforced, {}), engine=net.engine)
-    assert dict(zip(analysed.layer_names, analysed.layer_need_backward)) == json.loads(attrs["layer_need_backward"])
+    assert {node.layer.name: node.need_backward for node in analysed.nodes} == json.loads(attrs["layer_need_backward"])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -8,9 +8,9 @@ import pytest
 from caffepy import TEST, TRAIN, rng
 from caffepy.engine import get_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError
-from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.proto.text import parse
+from caffepy.pycaffe.net import Net
 from tests.support import ENGINES, assert_close
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
@@ -84,7 +84,7 @@ def test_outputs_are_what_nobody_reads():
 
 def test_a_layer_in_place_has_one_blob():
     net = build(INPUT + ip("ip", "x") + relu("ip", "ip") + relu("ip", "y"))
-    assert net.tops[1][0] is net.tops[2][0] is net.bottoms[3][0]
+    assert net.nodes[1].top[0] is net.nodes[2].top[0] is net.nodes[3].bottom[0]
     assert list(net.blobs) == ["x", "ip", "y"]
 
 
@@ -100,7 +100,7 @@ def test_layers_without_parameters_may_have_one_name():
     rng.seed(1)  # by bad luck the ReLU would leave nothing
     net = build(text)
     assert net.layer_names == ["in", "ip", "", "", ""]
-    assert net.layer_need_backward == [False, True, True, True, True]
+    assert [node.need_backward for node in net.nodes] == [False, True, True, True, True]
     net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal((2, 3))
     net.forward_backward()
     assert np.asarray(net.blobs["ip"].data).any()
@@ -180,7 +180,7 @@ def test_messages_name_the_blob_not_its_split():
 
 
 def needs(net: Net) -> dict[str, bool]:
-    return dict(zip(net.layer_names, net.layer_need_backward))
+    return {node.layer.name: node.need_backward for node in net.nodes}
 
 
 def test_gradients_flow_only_where_they_are_needed():
@@ -191,10 +191,10 @@ def test_gradients_flow_only_where_they_are_needed():
     assert {n: found[n] for n in ("in", "a", "b", "loss", "unused")} == {
         "in": False, "a": False, "b": True, "loss": True, "unused": False,
     }  # fmt: skip
-    assert net.bottom_need_backward[net.layer_names.index("b")] == [False]
+    assert net.nodes[net.layer_names.index("b")].bottom_need_backward == [False]
     net = build("force_backward: true " + text)
     assert all(needs(net).values())
-    assert net.bottom_need_backward[net.layer_names.index("b")] == [True]
+    assert net.nodes[net.layer_names.index("b")].bottom_need_backward == [True]
 
 
 def test_propagate_down_false_stops_the_gradient():
@@ -324,7 +324,7 @@ def test_hooks_are_called_around_every_layer():
     net = build("force_backward: true " + INPUT + relu("x", "y") + relu("y", "z"))
     calls = []
     for when in ("before_forward", "after_forward", "before_backward", "after_backward"):
-        net.hooks[when].append(lambda i, when=when: calls.append((when, i)))
+        getattr(net, when)(lambda i, when=when: calls.append((when, i)))
     net.forward_backward()
     assert calls == [(f"{a}_forward", i) for i in range(3) for a in ("before", "after")] + [
         (f"{a}_backward", i) for i in (2, 1, 0) for a in ("before", "after")

@@ -11,9 +11,9 @@ from caffepy.engine import get_engine
 from caffepy.errors import CaffeError, ShapeError, SnapshotError
 from caffepy.net import weights
 from caffepy.net.blob import Blob
-from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
 from caffepy.proto.text import parse
+from caffepy.pycaffe.net import Net
 from tests.support import ENGINES
 
 NET = """

@@ -1,16 +1,15 @@
-"""A net most of which is divided, what its passes leave, and who computes it."""
+"""A net most of which is divided, and what its passes leave."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from caffepy import TRAIN, rng
-from caffepy.engine.numpy import memory
 from caffepy.engine.numpy.engine import NumpyEngine
-from caffepy.net.net import Net
+from caffepy.passes import Divided, Executor
 from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.proto.text import parse
+from caffepy.pycaffe.net import Net
 from tests.support import assert_close
 
 NET = """
@@ -34,12 +33,11 @@ layer { name: "tanh" type: "TanH" bottom: "ip" top: "tanh" }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "tanh" bottom: "t" top: "loss" }
 """
 
-needs_processes = pytest.mark.skipif(not memory.can_share, reason="processes compute parts on Linux alone")
 
-
-def build(text: str = NET, threads: int = 2) -> Net:
+def build(text: str = NET, threads: int = 2, executor: type[Executor] = Divided) -> Net:
     rng.seed(7)
     net = Net(parse(text, NetParameter()), TRAIN, engine=NumpyEngine(threads))
+    net.executor = executor(net)
     values = np.random.default_rng(1)
     for name in net.inputs:
         blob = net.blobs[name]
@@ -61,11 +59,6 @@ def passes(net: Net, count: int = 3) -> list[np.ndarray]:
             found.append(param.blob.diff.copy())
             param.blob.data[...] -= 0.1 * param.blob.diff
     return found
-
-
-def crew(net: Net) -> list[int]:
-    """The process numbers of a net's workers."""
-    return list(net._parts.processes)
 
 
 def assert_same(found: list[np.ndarray], others: list[np.ndarray]) -> None:

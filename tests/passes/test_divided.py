@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caffepy import rng
-from caffepy.errors import CaffeError, ConfigError
+from caffepy.errors import ConfigError, ShapeError
 from caffepy.layers.tanh import TanH
 from caffepy.net import layer
 from caffepy.net.blob import Blob
-from caffepy.passes import divided as parts
-from tests.passes.nets import NET, assert_all_close, assert_same, build, crew, gradients, needs_processes, passes
+from caffepy.passes import Whole, divided
+from tests.passes.nets import NET, assert_all_close, assert_same, build, gradients, passes
 from tests.support import assert_close
 
 
-@needs_processes
-def test_processes_and_threads_compute_the_same_bits(monkeypatch):
-    with_processes = build()
-    found = passes(with_processes)
-    assert len(crew(with_processes)) == 1
-    monkeypatch.setenv("CAFFEPY_WORKERS", "0")
-    with_threads = build()
-    assert_same(found, passes(with_threads))
-    assert not crew(with_threads)
+def test_parts_compute_what_the_whole_batch_computes():
+    assert_all_close(passes(build()), passes(build(executor=Whole)))
 
 
-@pytest.mark.parametrize("threads", [2, 3, 5, 8])
-def test_parts_compute_what_one_thread_computes(threads):
-    assert_all_close(passes(build(threads=threads)), passes(build(threads=1)))
+@pytest.mark.parametrize("threads", [1, 3, 4, 8])
+def test_the_bits_do_not_depend_on_the_threads(threads, monkeypatch):
+    monkeypatch.setattr(divided, "PART_ELEMENTS", 1000)
+    assert_same(passes(build(threads=threads)), passes(build()))
+
+
+@pytest.mark.parametrize(
+    ("items", "elements", "count"),
+    [(64, 0, 2), (1, 0, 1), (64, 2**23, 2), (64, 2**23 + 1, 4), (64, 2**30, 8), (3, 2**30, 3)],
+)
+def test_the_number_of_parts(items, elements, count):
+    assert divided.number_of_parts(items, elements) == count
 
 
 def test_stretches_end_at_layers_that_see_the_whole_batch():
     net = build()
     net.forward()
-    found = {(s.layers.start, s.layers.stop) for s in net._parts._stretches.values()}
+    found = {(s.layers.start, s.layers.stop) for s in net.passes.stretches.values()}
     names = net.layer_names
     assert found == {
         (names.index("conv1"), names.index("drop")),
@@ -48,18 +51,18 @@ def test_stretches_end_at_layers_that_see_the_whole_batch():
 def test_one_item_is_not_divided():
     net = build(NET.replace("dim: 5", "dim: 1"))
     net.forward()
-    assert not net._parts._stretches
+    assert not net.passes.stretches
 
 
 def test_small_nets_are_not_divided(monkeypatch):
-    monkeypatch.setattr(parts, "LEAST_ELEMENTS", 1 << 17)
+    monkeypatch.setattr(divided, "LEAST_ELEMENTS", 1 << 17)
     net = build()
     net.forward()
-    assert not net._parts._stretches
+    assert not net.passes.stretches
 
 
 def test_another_number_of_items_is_divided_anew():
-    net, reference = build(), build(threads=1)
+    net, reference = build(), build(executor=Whole)
     for items in (5, 3, 1, 5, 9, 1):
         for one in (net, reference):
             values = np.random.default_rng(items)
@@ -94,12 +97,12 @@ def test_hooks_are_called_around_every_layer_and_change_nothing():
     assert_same(passes(net, 2), passes(reference, 2))
     count = len(net.layers)
     once = [(when, i) for i in range(count) for when in ("before", "after")]
-    once += [("back", i) for i in reversed(range(count)) if net.layer_need_backward[i]]
+    once += [("back", i) for i in reversed(range(count)) if net.nodes[i].need_backward]
     assert calls == 2 * once
 
 
 def test_gradients_of_several_passes_add_up():
-    net, reference = build(), build(threads=1)
+    net, reference = build(), build(executor=Whole)
     for one in (net, reference):
         one.clear_param_diffs()
         rng.seed(5)
@@ -111,7 +114,7 @@ def test_gradients_of_several_passes_add_up():
 def test_gradients_that_nobody_has_asked_for_before():
     frozen = NET.replace('top: "conv1"\n', 'top: "conv1" param { lr_mult: 0 } param { lr_mult: 0 }\n', 1)
     for text in (NET, frozen):
-        net, reference = build(text), build(text, threads=1)
+        net, reference = build(text), build(text, executor=Whole)
         for one in (net, reference):
             rng.seed(5)
             one.forward()
@@ -128,12 +131,12 @@ def test_a_layer_runs_backward_though_no_loss_needs_it():
     layer { name: "side" type: "InnerProduct" bottom: "x" top: "side"
             inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
     """
-    net, reference = build(text), build(text, threads=1)
+    net, reference = build(text), build(text, executor=Whole)
     for one in (net, reference):
         one.forward()
         one.forward()
         one.blobs["side"].diff[...] = 1
-        one.backward_layer(1)
+        one.passes.backward([1])
     assert_close(net.params["side"][0].diff, reference.params["side"][0].diff)
     assert np.abs(net.params["side"][0].diff).max() > 0
 
@@ -161,8 +164,8 @@ def test_layers_that_share_a_parameter():
     layer { name: "loss" type: "EuclideanLoss" bottom: "ya" bottom: "yb" top: "loss" }
     """
     net = build(text)
-    assert_all_close(passes(net), passes(build(text, threads=1)))
-    assert net._parts._stretches
+    assert_all_close(passes(net), passes(build(text, executor=Whole)))
+    assert net.passes.stretches
 
 
 def test_weights_shared_by_another_net_are_followed_without_dividing_anew():
@@ -171,13 +174,13 @@ def test_weights_shared_by_another_net_are_followed_without_dividing_anew():
     net.share_with(other)
     for _ in range(2):
         net.forward()
-    before = set(net._parts._stretches.values())
+    before = set(net.passes.stretches.values())
     other.params["conv1"][0].data[...] *= 0.5
     net.share_with(other)
     net.forward(end="conv1")
     other.forward(end="conv1")
     np.testing.assert_array_equal(net.blobs["conv1"].data, other.blobs["conv1"].data)
-    assert set(net._parts._stretches.values()) == before
+    assert set(net.passes.stretches.values()) == before
 
 
 def test_backward_asks_for_what_forward_has_left():
@@ -200,7 +203,7 @@ class Centred(TanH):
 
 def test_a_subclass_must_say_itself_that_it_is_divisible(monkeypatch):
     monkeypatch.setitem(layer._registry, "TanH", Centred)
-    assert_all_close(passes(build()), passes(build(threads=1)))
+    assert_all_close(passes(build()), passes(build(executor=Whole)))
 
 
 def test_an_axis_that_becomes_the_items_is_not_divided():
@@ -217,7 +220,7 @@ def test_an_axis_that_becomes_the_items_is_not_divided():
 
 
 def test_a_blob_whose_memory_order_changes():
-    net, reference = build(), build(threads=1)
+    net, reference = build(), build(executor=Whole)
     for one in (net, reference):
         passes(one, 2)
         conv1 = one.blobs["conv1"]
@@ -245,17 +248,17 @@ def test_branches_that_are_reshaped_one_after_the_other():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_sequence_of_calls_computes_what_one_thread_computes(seed, monkeypatch):
-    """Reshaping, parts of the net, weights of another net, lost processes; gradients are right or refused."""
-    monkeypatch.setattr(parts, "LEAST_ELEMENTS", int(np.random.default_rng(seed).choice([0, 3000, 9000])))
+def test_any_sequence_of_calls_computes_what_the_whole_batch_computes(seed, monkeypatch):
+    """Reshaping, parts of the net, weights of another net; gradients are right or refused."""
+    monkeypatch.setattr(divided, "LEAST_ELEMENTS", int(np.random.default_rng(seed).choice([0, 3000, 9000])))
     choose = np.random.default_rng(seed)
-    nets, others = [build(), build(threads=1)], [build(), build(threads=1)]
+    nets, others = [build(), build(executor=Whole)], [build(), build(executor=Whole)]
     names = nets[0].layer_names
     for one in (*nets, *others):
         rng.seed(5)
         one.forward()
     for _ in range(14):
-        action = choose.choice(["pass", "pass", "items", "ranges", "share", "kill", "weights"])
+        action = choose.choice(["pass", "pass", "items", "ranges", "share", "weights"])
         items, cut, seen = int(choose.choice([1, 2, 5, 9])), int(choose.integers(1, len(names))), []
         for one, other in zip(nets, others):
             if action == "items":
@@ -265,13 +268,6 @@ def test_any_sequence_of_calls_computes_what_one_thread_computes(seed, monkeypat
                 one.blobs["t"].data[...] = np.arange(items) % 6
             elif action == "share":
                 one.share_with(other)
-            elif action == "kill":
-                for pid in crew(one):
-                    os.kill(pid, signal.SIGKILL)
-                try:
-                    one.forward()
-                except CaffeError:
-                    assert one is nets[0]
             elif action == "weights":
                 one.params["left"][0].data[...] *= 0.9
             rng.seed(5)
@@ -296,3 +292,62 @@ def test_any_sequence_of_calls_computes_what_one_thread_computes(seed, monkeypat
             seen.append(gradients(one) + [blob.data.copy() for blob in one.blobs.values()])
         if None not in seen:
             assert_all_close(*seen, tolerance=1e-3)
+
+
+class Picky(TanH):
+    """Refuses a value."""
+
+    refused = 1000
+    error: Exception = ValueError()
+
+    def divisible(self):
+        return True
+
+    def forward(self, bottom, top):
+        super().forward(bottom, top)
+        if (bottom[0].data == self.refused).any():
+            raise self.error
+
+
+@pytest.mark.parametrize("item", [0, 4])
+def test_an_error_in_a_part_is_the_callers(item, monkeypatch):
+    monkeypatch.setitem(layer._registry, "TanH", Picky)
+    monkeypatch.setattr(Picky, "error", ShapeError("no", hint="Try yes."))
+    net = build()
+    passes(net, 2)
+    net.blobs["ip"].data[item, 0] = Picky.refused
+    with pytest.raises(ShapeError) as caught:
+        net.forward(start="tanh")
+    assert '"tanh": no\n  Try yes.' in str(caught.value)
+    net.forward()  # which makes the value anew
+
+
+def test_a_layer_that_parts_have_run_refuses_to_run_backward_alone():
+    net = build()
+    net.forward()
+    i = net.layer_names.index("conv1")
+    node = net.nodes[i]
+    with pytest.raises(ConfigError, match="copies of it"):
+        node.layer.backward(node.top, [True], node.bottom)
+    Whole(net).forward()
+    net.clear_param_diffs()
+    node.layer.backward(node.top, [True], node.bottom)
+    assert node.layer.blobs[1].diff.shape == (8,)
+
+
+def test_nothing_forks_and_importing_registers_nothing():
+    script = (
+        "import os, sys, signal\n"
+        "registered = []\n"
+        "os.register_at_fork = lambda **hooks: registered.append(hooks)\n"
+        "os.fork = lambda: registered.append('fork')\n"
+        "before = {s: signal.getsignal(s) for s in signal.valid_signals()}, list(sys.meta_path)\n"
+        "import caffepy, caffepy.net.net, caffepy.passes\n"
+        "from tests.passes import nets\n"
+        "nets.passes(nets.build(), 2)\n"
+        "of = lambda hooks: [getattr(f, '__module__', '') or '' for f in hooks.values()]\n"
+        "ours = [h for h in registered if h == 'fork' or any('caffepy' in name for name in of(h))]\n"
+        "assert not ours, ours\n"
+        "assert before == ({s: signal.getsignal(s) for s in signal.valid_signals()}, list(sys.meta_path))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])

@@ -15,8 +15,8 @@ from caffepy.engine import gpu_count
 from caffepy.engine.torch.engine import TorchEngine
 from caffepy.engine.torch.graph import record
 from caffepy.errors import ConfigError
-from caffepy.net.net import Net
-from caffepy.passes.recorded import WARM_UP, RecordedPasses
+from caffepy.passes.recorded import WARM_UP, Recorded
+from caffepy.pycaffe.net import Net
 from tests.solver.test_lazy import NET, lazy, solver
 
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not gpu_count(), reason="no GPU")]
@@ -30,7 +30,7 @@ class StandIn:
         self.net: Net
 
     def addresses(self) -> list[int]:
-        return [blob.flat("data").data_ptr() for tops in self.net.tops for blob in tops]
+        return [blob.flat("data").data_ptr() for node in self.net.nodes for blob in node.top]
 
     def __call__(self, engine, fn):
         fixed, kept = self.addresses(), {}
@@ -46,7 +46,7 @@ class StandIn:
 
 def recorded(trained, stand_in: StandIn):
     stand_in.net = trained.net
-    trained.recorded = RecordedPasses(trained.net, stand_in)
+    trained.net.executor = Recorded(trained.net, stand_in)
     return trained
 
 
@@ -88,7 +88,7 @@ def test_another_shape_is_recorded_anew():
     stand_in = StandIn()
     trained = recorded(solver(lazy()), stand_in)
     trained.step(5)
-    for blob in trained.net.tops[0]:
+    for blob in trained.net.nodes[0].top:
         blob.reshape(3, *blob.shape[1:])
     trained.step(5)
     assert stand_in.recordings == 2
@@ -121,7 +121,7 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
 
     trained = solver(lazy())
-    trained.recorded = RecordedPasses(trained.net, refuse)
+    trained.recorded = Recorded(trained.net, refuse)
     with caplog.at_level(logging.WARNING):
         trained.step(6)
     assert caplog.messages == ["No CUDA graph: operation not permitted when stream is capturing"]
@@ -130,14 +130,14 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
 def test_python_layers_are_not_recorded():
     net = solver(lazy()).net
     net.layers[-1].type = "Python"
-    passes = RecordedPasses(net, StandIn())
+    passes = Recorded(net, StandIn())
     assert passes.problem == 'layer "accuracy" (Python) cannot be recorded'
     passes.run()
 
 
 def test_needs_a_gpu(tmp_path, monkeypatch, capsys):
     with pytest.raises(ConfigError, match="a CUDA graph needs a GPU"):
-        RecordedPasses(solver(lazy()).net)
+        Recorded(solver(lazy()).net)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text('net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 2')
@@ -150,7 +150,7 @@ def test_needs_a_gpu(tmp_path, monkeypatch, capsys):
 def test_on_a_gpu(device):
     without_dropout = NET.replace('type: "Dropout"', 'type: "Power"')
     runs = [solver(TorchEngine(device), net=without_dropout) for _ in range(2)]
-    runs[1].recorded = RecordedPasses(runs[1].net, record)
+    runs[1].recorded = Recorded(runs[1].net, record)
     for run in runs:
         rng.seed(5)
         run.step(10)
@@ -165,7 +165,7 @@ def test_on_a_gpu_dropout_is_the_same_plain_and_recorded(device):
     kept = []
     for graph in (True, False):
         trained = solver(TorchEngine(device))
-        trained.recorded = RecordedPasses(trained.net, record)
+        trained.recorded = Recorded(trained.net, record)
         if not graph:
             trained.net.after_forward(lambda i: None)
         rng.seed(5)

@@ -8,8 +8,7 @@ import pytest
 import caffepy as caffe
 from caffepy.engine import Engine, get_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
-from caffepy.net.blob import take_back
-from caffepy.pycaffe.host import HostBlob
+from caffepy.pycaffe.host import HostBlob, take_back
 from tests.support import ENGINES, assert_close
 
 SMALL = """

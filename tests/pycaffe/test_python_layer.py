@@ -181,7 +181,7 @@ def test_a_layer_may_import_caffe_in_any_method(tmp_path, method):
     )
     net = build('layer { name: "l" type: "Python" top: "l" python_param { module: "late" layer: "L" } }')
     net.forward()
-    net.layers[0].backward(net.tops[0], [], [])
+    net.layers[0].backward(net.nodes[0].top, [], [])
     assert sys.modules["late"].L.io is caffepy.io
 
 

@@ -340,7 +340,7 @@ def test_what_a_script_cannot_set(name):
 def test_old_models_give_caffes_output():
     import h5py
 
-    from caffepy.net.net import Net
+    from caffepy.pycaffe.net import Net
     from tests.support import GOLDEN, assert_close
 
     with h5py.File(GOLDEN / "upgrade" / "old_models_loaded.h5") as golden:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
+from caffepy.net.executor import Observer
 from caffepy.net.weights import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
 from caffepy.solver import Solver
@@ -21,7 +22,7 @@ FILES = sorted((ALL if ALL.is_dir() else HERE).glob("*.h5"))
 """All 120 where the complete recordings are at hand, else the selection that the repository holds."""
 
 
-class Run:
+class Run(Observer):
     """A solver built from a golden file in the current folder, and its feed."""
 
     def __init__(self, golden: h5py.File, engine: str, snapshot_format: str = ""):
@@ -43,10 +44,10 @@ class Run:
             layer = next(layer for layer in self.net.layers if layer.type == "MemoryData")
             layer.reset(*self.rows.values())
         if self.feed == "input":
-            self.net.hooks["before_forward"].append(self.serve)
+            self.net.observers.append(self)
 
-    def serve(self, i: int) -> None:
-        if i == 0:
+    def before_pass(self, layers, backward: bool) -> None:
+        if not backward:
             count = len(self.rows[self.tops[0]])
             index = (self.served + np.arange(self.batch)) % count
             for top, values in self.rows.items():

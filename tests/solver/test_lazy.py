@@ -15,8 +15,8 @@ from caffepy import rng
 from caffepy.engine import gpu_count
 from caffepy.engine.torch.engine import TorchEngine
 from caffepy.errors import DataError, NotFiniteError
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
+from caffepy.pycaffe.net import Net
 from caffepy.show.timing import time_layers
 from caffepy.solver import Solver
 

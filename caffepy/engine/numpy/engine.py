@@ -13,7 +13,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from caffepy import rng
-from caffepy.engine import workers
 from caffepy.engine.numpy import conv, lrn, memory, pool
 from caffepy.engine.numpy.lowering import sum_of_rows
 from caffepy.engine.threads import ThreadPool, available_cores
@@ -38,8 +37,8 @@ class NumpyEngine:
     xp: Any = np
     lazy = False
     """Whether values are computed later than asked for, so that looking at one waits: as on a GPU."""
-    forks = True
-    """Whether processes may compute parts of a batch."""
+    divides = True
+    """Whether batches are divided into parts that threads compute: see `caffepy.passes.divided`."""
 
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
@@ -47,17 +46,9 @@ class NumpyEngine:
         # The pool is the only parallelism: BLAS threads under it would fight over the cores.
         threadpool_limits(1, user_api="blas")
         memory.keep_freed_memory()
-        self.forks = workers.available()
 
     @property
     def threads(self) -> int:
-        return self.pool.threads
-
-    # Parts of a batch
-
-    @property
-    def parts(self) -> int:
-        """Into how many parts a batch is divided where layers compute item by item."""
         return self.pool.threads
 
     @cached_property
@@ -71,10 +62,6 @@ class NumpyEngine:
 
     def zeros(self, count: int) -> Array:
         return np.zeros(count, np.float32)
-
-    def memory(self, count: int) -> Array:
-        """Zeros to keep, for a blob; processes can share them."""
-        return memory.zeros(count) if self.parts > 1 else np.zeros(count, np.float32)
 
     def asarray(self, host: Any) -> Array:
         """A float32 array of this engine with the host's values; may share memory."""
@@ -272,12 +259,6 @@ class NumpyEngine:
         if buffer is None or buffer.size < count:
             buffer = buffers[name] = np.empty(count, np.float32)
         return buffer[:count].reshape(shape)
-
-    def forget_scratch(self) -> None:
-        """Give the scratch memory of all threads back to the system: a process forked now would keep a copy."""
-        for engine in (self, self.alone):
-            engine._local = threading.local()
-        memory.give_back()
 
     def _by_tile(self, fn: Callable, *arrays: Array) -> None:
         """Run `fn`, which writes to one of them, over tiles of arrays of one shape."""

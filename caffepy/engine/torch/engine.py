@@ -54,15 +54,13 @@ class TorchEngine:
             torch.backends.cudnn.deterministic = True
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
-    parts, forks = 1, False
-    """Into how many parts a batch is divided, and whether processes compute them: PyTorch's kernels use all cores."""
+    divides = False
+    """Whether batches are divided into parts that threads compute: PyTorch's kernels use all cores by themselves."""
 
     # Memory
 
     def zeros(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.float32, device=self.device)
-
-    memory = zeros
 
     def asarray(self, host: Any) -> Tensor:
         """A float32 array of this engine with the host's values; may share memory."""

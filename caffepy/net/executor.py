@@ -1,0 +1,68 @@
+"""What a net knows of how it runs: the interface of executors (`caffepy.passes`), and who is told of their passes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+
+from caffepy.net.blob import Array, Blob
+
+
+class Observer:
+    """Is told of a net's passes once it is in `net.observers`; observers are told in the order of that list.
+
+    `layers` are indices in the order in which they run. What is told of layers comes before and after each stretch of
+    them that runs together, so that nothing runs slower for it; with `every_layer` before and after each one.
+    """
+
+    every_layer: bool = False
+
+    @property
+    def sees_layers(self) -> bool:
+        """Whether it is told of layers, not of passes alone."""
+        mine = type(self)
+        return (mine.before_layers, mine.after_layers) != (Observer.before_layers, Observer.after_layers)
+
+    def before_pass(self, layers: Sequence[int], backward: bool) -> None:
+        """A pass over these layers begins."""
+
+    def after_pass(self, layers: Sequence[int], backward: bool) -> None:
+        """A pass over these layers has ended, without an error."""
+
+    def before_layers(self, layers: Sequence[int], backward: bool) -> None:
+        """These layers are about to run."""
+
+    def after_layers(self, layers: Sequence[int], backward: bool) -> None:
+        """These layers have run."""
+
+
+class Executor(ABC):
+    """Runs a net's layers forward and backward. Calls from several threads wait for each other."""
+
+    @abstractmethod
+    def forward(self, layers: Iterable[int] | None = None) -> Array:
+        """Run these layers (all) in this order, shaping each where a bottom's shape has changed.
+
+        Returns the weighted sum of the losses that they made.
+        """
+
+    @abstractmethod
+    def backward(
+        self,
+        layers: Iterable[int] | None = None,
+        *,
+        losses: Collection[str] | None = None,
+        params: Collection[Blob] | None = None,
+    ) -> None:
+        """Run these layers backward in this order, or all whose gradients are needed.
+
+        Of all layers only those run that lead from the losses named (by their blobs) to the parameters given. So
+        several backward passes, from one loss each, can follow one forward pass; gradients of parameters add up.
+        Raises ConfigError where forward has not left what is needed, and for a loss that the net does not have.
+        """
+
+    def forward_backward(self) -> Array:
+        """One forward and one backward pass; the loss."""
+        loss = self.forward()
+        self.backward()
+        return loss
