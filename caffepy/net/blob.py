@@ -144,7 +144,7 @@ class Blob:
 
         The copy is the blob's value until the engine next uses the blob, which writes it back.
         """
-        if not getattr(self.engine, "on_gpu", False):
+        if not self.engine.on_gpu:
             return self.host(which)
         copy = _lent.get((self, which))
         if copy is None or copy.shape != self._shape:

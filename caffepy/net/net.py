@@ -202,11 +202,7 @@ class Net(Graph):
 
     def settle(self) -> None:
         """Where the engine is lazy, raise what this net's layers have refused since the last call: labels, indices."""
-        if self.engine.lazy:
-            found = zip(self.places, [layer.put_off() for layer in self.layers])  # of all layers: once is enough
-            for place, error in found:
-                if error is not None:
-                    raise error.at(place)
+        self.engine.settle(dict(zip(self.layers, self.places)))
 
     def reshape(self) -> None:
         """Propagate the inputs' shapes to all layers. Forward does so by itself."""

@@ -269,7 +269,7 @@ class Parts:
     def _run(self, run: Run, backward: bool, layers: Sequence[int]) -> None:
         parts = run.stretch.parts
         if run.crew is None:
-            self._net.engine.pool.run(lambda k: parts[k].run(backward, layers), len(parts))
+            self._net.engine.run(lambda k: parts[k].run(backward, layers), len(parts))
         else:
             number = run.crew.stretches.index(run.stretch)
             run.crew.run(partial(parts[0].run, backward, layers), number, backward, layers)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from caffepy import rng
 from caffepy.errors import ConfigError
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
@@ -30,19 +29,15 @@ class RecordedPasses:
     """Runs a net's passes: sources as ever, into the memory of their tops, then all other layers as one graph.
 
     The first passes run as ever, too. So do those for which something wants to look: a hook on the net, `debug_info`,
-    an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record` is
-    `engine.torch_graph.record`; tests replace it.
+    an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record` is the
+    engine's; tests replace it.
     """
 
     def __init__(self, net: Net, record: Record | None = None):
-        if record is None:
-            if not getattr(net.engine, "on_gpu", False):
-                raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
-            from caffepy.engine.torch import graph as torch_graph
-
-            record = torch_graph.record
+        if record is None and not net.engine.on_gpu:
+            raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
         self.net = net
-        self._record: Record = record
+        self._record: Record = record or type(net.engine).record
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
         self.rest = [i for i in range(len(net.layers)) if i not in set(self.sources)]
         self.problem = next(
@@ -64,15 +59,8 @@ class RecordedPasses:
 
         A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
         """
-        engine: Any = self.net.engine
-        if getattr(engine, "generator", None) is None:
+        with self.net.engine.seeded_once():
             return self._run()
-        engine.generator.manual_seed(rng.draw())
-        engine.seeds_each = False
-        try:
-            return self._run()
-        finally:
-            engine.seeds_each = True
 
     def _run(self) -> Any:
         net = self.net
