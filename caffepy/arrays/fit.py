@@ -266,7 +266,7 @@ class Feed(Observer):
 
 def add_outputs(net: Net, items: int, sums: dict[str, Any]) -> None:
     """Add the weighted loss and the single-valued outputs of a pass over so many items, times their number."""
-    lazy = getattr(net.engine, "lazy", False)  # then numbers stay on the device, and nobody waits for it
+    lazy = net.engine.lazy  # then numbers stay on the device, and nobody waits for it
 
     def number(blob: Blob) -> Any:
         total = net.engine.xp.sum(blob.data)

@@ -70,7 +70,7 @@ def command(
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     chosen = options.choose_engine(engine, gpu, param, precision)
-    group = parallel.Group(gpu=getattr(chosen, "on_gpu", False)) if parallel.launched() else None
+    group = parallel.Group(gpu=chosen.on_gpu) if parallel.launched() else None
     # torchrun counts restarts a machine: one that was only told to start again does not know of it.
     restarted = parallel.restarted()
     resume = resume or (group.any(restarted) if group else restarted)

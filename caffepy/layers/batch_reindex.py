@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.layers.labels import read_indices
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 
@@ -39,17 +40,12 @@ class BatchReindex(Layer):
                 self.engine.scatter_add(dx.reshape((bottom[0].shape[0], -1)), self._index(bottom), rows)
 
     def _index(self, bottom: list[Blob]) -> Array:
-        xp, size = self.xp, bottom[0].shape[0]
-        index = xp.astype(bottom[1].data, xp.int64)
-        wrong = (index < 0) | (index >= size)
-        self.refuse(
-            wrong,
-            bottom[1].data,
-            lambda i, value: DataError(
-                f"index {int(value)} at position {i} of {self.bottom_name(1)} is outside 0 .. {size - 1}"
-            ),
-        )
-        return xp.clip(index, 0, size - 1) if self.engine.lazy else index  # a GPU could not go on after a wrong one
+        name, size = self.bottom_name(1), bottom[0].shape[0]
+
+        def error(i: int, value: float) -> DataError:
+            return DataError(f"index {value:g} at position {i} of {name} is outside 0 .. {size - 1}")
+
+        return read_indices(self, bottom[1].data, size, error)
 
 
 @register("Filter")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffepy.errors import ConfigError, DataError
-from caffepy.layers.labels import position
+from caffepy.layers.labels import position, read_indices
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 
@@ -47,19 +47,12 @@ class Embed(Layer):
             self.blobs[1].diff[...] += self.xp.sum(dy, axis=0)
 
     def _indices(self, bottom: list[Blob]) -> Array:
-        xp, size = self.xp, self.param.embed_param.input_dim
-        given = bottom[0].data
-        index = xp.astype(given, xp.int64)
-        wrong = (index < 0) | (index >= size)
-        self.refuse(
-            wrong,
-            given,
-            lambda i, value: DataError(
-                f"index {value:g} at position {position(i, given.shape)} of {self.bottom_name(0)} "
-                f"is outside 0 .. {size - 1}",
+        name, shape, size = self.bottom_name(0), bottom[0].shape, self.param.embed_param.input_dim
+
+        def error(i: int, value: float) -> DataError:
+            return DataError(
+                f"index {value:g} at position {position(i, shape)} of {name} is outside 0 .. {size - 1}",
                 hint="embed_param.input_dim is the number of rows.",
-            ),
-        )
-        if self.engine.lazy:  # a GPU could not go on after a wrong one
-            index = xp.clip(index, 0, size - 1)
-        return index.reshape((-1,))
+            )
+
+        return read_indices(self, bottom[0].data, size, error).reshape((-1,))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
-from caffepy.errors import DataError, ShapeError
+from caffepy.errors import CaffeError, DataError, ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
 from caffepy.proto.caffe_pb2 import LossParameter
@@ -23,16 +24,6 @@ def read_labels(
     Raises DataError for a label outside 0 .. num_classes - 1 (and not `ignore`), with its position in `shape`,
     the shape that the user knows them in.
     """
-    xp = layer.xp
-    whole = xp.trunc(labels)
-    inside = (whole >= 0) & (whole < num_classes)
-    if ignore is None:
-        wrong = ~inside
-    else:
-        inside = inside & (whole != ignore)
-        wrong = ~inside & (whole != ignore)
-    # Chosen before the conversion, which numpy warns of for NaN.
-    index = xp.astype(xp.where(inside, whole, xp.zeros_like(whole)), xp.int64)
     known_as = tuple(labels.shape) if shape is None else shape
 
     def error(i: int, label: float) -> DataError:
@@ -41,8 +32,30 @@ def read_labels(
             hint=f"The net distinguishes {num_classes} classes: correct the labels or num_output.",
         )
 
-    layer.refuse(wrong, labels, error)
-    return index
+    return read_indices(layer, labels, num_classes, error, ignore)
+
+
+def read_indices(
+    layer: Layer,
+    given: Array,
+    size: int,
+    error: Callable[[int, float], CaffeError],
+    ignore: int | None = None,
+) -> Array:
+    """`given` as integers, truncated towards zero; `error(i, value)` for entry i outside 0 .. size - 1.
+
+    Those that are ignored become 0, as do wrong ones on an engine that raises the error later.
+    """
+    xp = layer.xp
+    whole = xp.trunc(given)
+    inside = (whole >= 0) & (whole < size)
+    wrong = ~inside
+    if ignore is not None:
+        kept = whole != ignore
+        inside, wrong = inside & kept, wrong & kept
+    layer.engine.refuse(layer, wrong, given, error)
+    # Chosen before the conversion, which numpy warns of for NaN.
+    return xp.astype(xp.where(inside, whole, xp.zeros_like(whole)), xp.int64)
 
 
 def position(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:

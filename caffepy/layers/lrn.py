@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffepy.engine.numpy.lrn import inverse_power
+from caffepy.engine.power import inverse_power
 from caffepy.engine.window import Window
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Array, Blob

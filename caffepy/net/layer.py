@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
+from caffepy.errors import ConfigError, ShapeError, did_you_mean
 from caffepy.net import fillers
 from caffepy.net.blob import Array, Blob
 from caffepy.proto import caffe_pb2
@@ -89,7 +89,6 @@ class Layer:
         self.param_propagate_down: list[bool] = []
         """Which parameters need a gradient; the net switches off those with a zero `lr_mult`."""
         self.loss_weights: list[float] = []
-        self._refused: dict[tuple[int, ...], tuple[Array, Callable[[int, float], CaffeError]]] = {}
 
     # What a layer defines
 
@@ -163,7 +162,7 @@ class Layer:
         """
         copied = copy(self)
         vars(copied).pop("backward", None)
-        copied.engine, copied.xp, copied.blobs, copied._refused = engine, engine.xp, blobs, {}
+        copied.engine, copied.xp, copied.blobs = engine, engine.xp, blobs
         for name, value in vars(self).items():
             if isinstance(value, Blob):
                 setattr(copied, name, Blob((), engine))
@@ -180,34 +179,6 @@ class Layer:
     def by_item(self, array: Array) -> Array:
         """(N, ...) as (N, K), also where N is 0."""
         return array.reshape((array.shape[0], prod(array.shape[1:])))
-
-    def refuse(self, wrong: Array, values: Array, error: Callable[[int, float], CaffeError]) -> None:
-        """Raise `error(i, value)` for the first entry of `values` that is `wrong`, counted in C order.
-
-        On a lazy engine the first of each shape of `values` waits until `put_off` asks for it.
-        """
-        if not prod(wrong.shape) or (not self.engine.lazy and not wrong.any()):
-            return
-        xp, shape = self.xp, tuple(values.shape)
-        flat = xp.reshape(wrong, (-1,))
-        at = xp.argmax(xp.astype(flat, xp.uint8))
-        value = xp.take(xp.reshape(values, (-1,)), xp.reshape(at, (1,)))[0]
-        found = xp.stack([xp.astype(number, xp.float64) for number in (xp.any(flat), at, value)])
-        kept = self._refused[shape][0] if shape in self._refused else xp.zeros_like(found)
-        kept[...] = xp.where(kept[0] > 0, kept, found)
-        self._refused[shape] = kept, error
-        if not self.engine.lazy and (refused := self.put_off()):
-            raise refused
-
-    def put_off(self) -> CaffeError | None:
-        """An error that `refuse` has not raised on a lazy engine; afterwards there is none."""
-        first = None
-        for kept, error in self._refused.values():
-            wrong, i, value = self.engine.to_host(kept).tolist()
-            if wrong:
-                kept[...] = 0  # its memory stays: a recorded graph writes there
-                first = first or error(int(i), value)
-        return first
 
     @contextmanager
     def written_as(self, array: Array, shape: Sequence[int]) -> Iterator[Array]:

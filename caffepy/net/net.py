@@ -97,11 +97,7 @@ class Net:
 
     def settle(self) -> None:
         """Where the engine is lazy, raise what this net's layers have refused since the last call: labels, indices."""
-        if self.engine.lazy:
-            found = [(node.place, node.layer.put_off()) for node in self.nodes]  # of all layers: once is enough
-            for place, error in found:
-                if error is not None:
-                    raise error.at(place)
+        self.engine.settle({node.layer: node.place for node in self.nodes})
 
     def reshape(self) -> None:
         """Propagate the inputs' shapes to all layers. A forward pass does so by itself."""

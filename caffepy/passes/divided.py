@@ -167,14 +167,14 @@ class StretchRun:
         self._run(told, lambda part, i: part.backward(i, need[i]), self.stretch.add_gradients)
 
     def _run(self, told: Told, step: Callable[[Part, int], None], done: Callable[[Sequence[int]], None]) -> None:
-        parts, layers, pool = self.stretch.parts, self.layers, self.stretch.engine.pool
+        parts, layers, engine = self.stretch.parts, self.layers, self.stretch.engine
         if not told.every_layer:
 
             def task(k: int) -> None:
                 for i in layers:
                     step(parts[k], i)
 
-            pool.run(task, len(parts))
+            engine.run(task, len(parts))
             done(layers)
             return
 
@@ -190,7 +190,7 @@ class StretchRun:
                     )
 
         steps = [partial(lambda i, k: step(parts[k], i), i) for i in layers]
-        pool.in_step(steps, len(parts), between)
+        engine.run_in_step(steps, len(parts), between)
 
 
 def _refuse(*args: Any) -> None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from caffepy import rng
 from caffepy.errors import ConfigError
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
@@ -32,18 +31,14 @@ class Recorded(Whole):
 
     The first passes run as ever, too. So do those for which something wants to look: an observer of layers,
     `debug_info`, an input or a top of a source with a new shape. What cannot be recorded is never tried again. `record`
-    is `engine.torch.graph.record`; tests replace it.
+    is the engine's; tests replace it.
     """
 
     def __init__(self, net: Net, record: Record | None = None):
         super().__init__(net)
-        if record is None:
-            if not getattr(net.engine, "on_gpu", False):
-                raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
-            from caffepy.engine.torch import graph
-
-            record = graph.record
-        self._record: Record = record
+        if record is None and not net.engine.on_gpu:
+            raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
+        self._record: Record = record or type(net.engine).record
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
         self.rest = [i for i in range(len(net.nodes)) if i not in set(self.sources)]
         self.problem = next(
@@ -65,16 +60,8 @@ class Recorded(Whole):
 
         A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
         """
-        engine: Any = self._net.engine
-        with self._net.lock, self._net.random:
-            if getattr(engine, "generator", None) is None:
-                return self._forward_backward()
-            engine.generator.manual_seed(rng.draw())
-            engine.seeds_each = False
-            try:
-                return self._forward_backward()
-            finally:
-                engine.seeds_each = True
+        with self._net.lock, self._net.random, self._net.engine.seeded_once():
+            return self._forward_backward()
 
     def _forward_backward(self) -> Any:
         net = self._net

@@ -132,7 +132,7 @@ class Whole(Executor):
     @contextmanager
     def _pass(self, layers: Sequence[int], backward: bool) -> Iterator[Told]:
         net = self._net
-        with net.lock, net.random:
+        with net.lock, net.random, net.engine.computing():
             observers = [*net.observers, DebugLines(net)] if net.param.debug_info else list(net.observers)
             for observer in observers:
                 observer.before_pass(layers, backward)

@@ -20,7 +20,7 @@ def lend(blob: Blob, which: str = "data") -> np.ndarray:
 
     The copy is the blob's value until the engine next uses the blob, which writes it back.
     """
-    if not getattr(blob.engine, "on_gpu", False):
+    if not blob.engine.on_gpu:
         return blob.host(which)
     copy = _lent.get((blob, which))
     if copy is None or copy.shape != blob.shape:

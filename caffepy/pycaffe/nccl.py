@@ -33,7 +33,7 @@ class NCCL:
         except ModuleNotFoundError:
             raise MissingExtraError("torch", "torch", "training in several processes") from None
         self.solver = solver
-        gpu = getattr(solver.engine, "on_gpu", False)
+        gpu = solver.engine.on_gpu
         dist.init_process_group(
             "nccl" if gpu else "gloo",
             init_method=uid,
@@ -54,5 +54,5 @@ class NCCL:
     def join(self) -> None:
         """What `bcast` does, once."""
         if self._group is None:
-            self._group = parallel.Group(gpu=getattr(self.solver.engine, "on_gpu", False))
+            self._group = parallel.Group(gpu=self.solver.engine.on_gpu)
             self._group.attach(self.solver)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
 from math import prod
@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from caffepy import rng
+from caffepy.engine.base import Engine
 from caffepy.engine.numpy import conv, lrn, memory, pool
 from caffepy.engine.numpy.lowering import sum_of_rows
 from caffepy.engine.threads import ThreadPool, available_cores
@@ -30,15 +31,12 @@ IMAGE_TILE = 1 << 19
 POOL_MINIMUM, GEMM_MINIMUM = 1 << 17, 1 << 23
 
 
-class NumpyEngine:
-    """Arrays are numpy.ndarray of float32; kernels see (N, C, H, W) views of channels-last memory."""
+class NumpyEngine(Engine):
+    """Arrays are numpy.ndarray, in memory; `threads` share the work, by default all cores."""
 
     name = "numpy"
     xp: Any = np
-    lazy = False
-    """Whether values are computed later than asked for, so that looking at one waits: as on a GPU."""
     divides = True
-    """Whether batches are divided into parts that threads compute: see `caffepy.passes.divided`."""
 
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
@@ -47,16 +45,20 @@ class NumpyEngine:
         threadpool_limits(1, user_api="blas")
         memory.keep_freed_memory()
 
-    @property
-    def threads(self) -> int:
-        return self.pool.threads
-
     @cached_property
     def alone(self) -> NumpyEngine:
-        """This engine on one thread: for a part of a batch beside which others are computed."""
         engine = copy(self)
         engine.pool, engine._local = ThreadPool(1), threading.local()
         return engine
+
+    def run(self, task: Callable[[int], None], n: int) -> None:
+        self.pool.run(task, n)
+
+    def run_in_step(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None]) -> None:
+        self.pool.in_step(steps, n, between)
+
+    def wait(self) -> None:
+        pass
 
     # Memory
 
@@ -64,31 +66,20 @@ class NumpyEngine:
         return np.zeros(count, np.float32)
 
     def asarray(self, host: Any) -> Array:
-        """A float32 array of this engine with the host's values; may share memory."""
         return np.asarray(host, np.float32)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """The values as a numpy array; may share memory."""
         return array
 
     def copy(self, array: Array) -> Array:
         return array.copy()
 
     def same_memory(self, a: Array, b: Array) -> bool:
-        """Whether writing to one writes to the other, for two shapes of what was one array."""
         return np.may_share_memory(a, b)
-
-    def wait(self) -> None:
-        """Return when all that was asked for is computed."""
 
     # Elementwise work and products
 
     def map(self, fn: Callable, *args: Any, out: Array | tuple[Array, ...]) -> None:
-        """`out[...] = fn(xp, *args)` tile by tile, on all threads.
-
-        Arrays of the output's shape, or of its rank and length that broadcast, are cut into tiles; everything else is
-        passed whole. With a tuple of outputs `fn` returns as many arrays. An output may also be an argument.
-        """
         outs = out if isinstance(out, tuple) else (out,)
         shape = outs[0].shape
         cut = [isinstance(a, np.ndarray) and a.ndim > 0 and a.shape == shape for a in args]
@@ -113,18 +104,16 @@ class NumpyEngine:
         self.pool.run(task, count)
 
     def relu(self, x: Array, y: Array) -> None:
-        """y = max(x, 0); clip takes less than half the time of numpy's maximum of an array and a number."""
+        # clip takes less than half the time of numpy's maximum of an array and a number.
         self._by_tile(lambda x, y: np.clip(x, 0, np.inf, out=y), x, y)
 
     def relu_grad(self, dy: Array, x: Array, dx: Array) -> None:
-        """dx = dy where x > 0, else 0."""
         self._by_tile(lambda dy, x, dx: np.multiply(dy, x > 0, out=dx), dy, x, dx)
 
     def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
-        """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
         (m, k), n = a.shape, b.shape[1]
         rows = m >= n
-        parts = self.threads if m * n * k >= GEMM_MINIMUM else 1
+        parts = self.pool.threads if m * n * k >= GEMM_MINIMUM else 1
         if accumulate:  # the product before it is added is a temporary: keep it in cache
             parts = max(parts, -(-m * n // (1 << 18)))
         length = m if rows else n
@@ -134,42 +123,37 @@ class NumpyEngine:
             at = slice(i * length // parts, (i + 1) * length // parts)
             left, right, target = (a[at], b, out[at]) if rows else (a, b[:, at], out[:, at])
             if accumulate:
-                product = self.scratch("gemm", (left.shape[0], right.shape[1]))
+                product = self._scratch("gemm", (left.shape[0], right.shape[1]))
                 target += np.matmul(left, right, out=product)
             else:
                 np.matmul(left, right, out=target)
 
         self.pool.run(task, parts)
 
-    # Convolution: x (N, C, *size), w (O, C / group, *kernel), y (N, O, *out)
+    # Convolution
 
     def conv(self, x: Array, w: Array, bias: Array | None, y: Array, window: Window, group: int = 1) -> None:
-        """y = cross-correlation of x with w, + bias (O,)."""
-        conv.forward(_last(x), _last(w), bias, _last(y), window, group, self.pool.run, self.scratch, self.threads)
+        conv.forward(_last(x), _last(w), bias, _last(y), window, group, self.pool.run, self._scratch, self.pool.threads)
 
     def conv_grad_weights(
         self, x: Array, dy: Array, dw: Array, window: Window, group: int = 1, db: Array | None = None
     ) -> None:
-        """dw += gradient of the weights, db += that of the bias (O,)."""
         run = self.pool.run
-        conv.grad_weights(_last(x), _last(dy), _last(dw), db, window, group, run, self.scratch, self.threads)
+        conv.grad_weights(_last(x), _last(dy), _last(dw), db, window, group, run, self._scratch, self.pool.threads)
 
     def conv_grad_data(
         self, dy: Array, w: Array, dx: Array, window: Window, group: int = 1, bias: Array | None = None
     ) -> None:
-        """dx = gradient of the input; with w and bias taken as a deconvolution's, its forward pass."""
         run = self.pool.run
-        conv.grad_data(_last(dy), _last(w), bias, _last(dx), window, group, run, self.scratch, self.threads)
+        conv.grad_data(_last(dy), _last(w), bias, _last(dx), window, group, run, self._scratch, self.pool.threads)
 
     def add_sum_over_channels(self, x: Array, out: Array, times: Array | None = None) -> None:
-        """out (C,) += sum of x (N, C, *size), or of x * times, over all but the channels: a bias's gradient."""
         rows = _rows(x)
         other = None if times is None else _last(times).reshape(rows.shape)
         # Memory limits a plain sum: a second thread would gain nothing.
         out += sum_of_rows(rows) if other is None else self._sum_by_tile(rows, lambda at: rows[at] * other[at])
 
     def channel_moments(self, x: Array) -> tuple[Array, Array]:
-        """Mean and variance (C,) of x (N, C, *size) a channel, each the mean of the tiles' sums."""
         rows = _rows(x)
         if not len(rows):
             return np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
@@ -188,10 +172,10 @@ class NumpyEngine:
         self.pool.run(task, parts)
         return sums.sum(axis=0)
 
-    # Pooling: x (N, C, H, W), y (N, C, h, w)
+    # Pooling
 
     def pool_choice(self, shape: tuple[int, ...], window: Window) -> Array:
-        """Memory for `max_pool`'s choices: one small integer an output."""
+        """1 + the kernel position, 0 for none."""
         dtype = np.uint8 if prod(window.kernel) < 256 else np.int32
         n, c, h, w = shape
         return np.zeros((n, h, w, c), dtype).transpose(0, 3, 1, 2)
@@ -203,7 +187,6 @@ class NumpyEngine:
         self._by_image(pool.max_pool_grad, dy, choice, dx, window=window)
 
     def max_pool_mask(self, choice: Array, window: Window, size: tuple[int, int]) -> Array:
-        """The index within H * W of each window's largest value, as Caffe's second top has it."""
         return np.moveaxis(pool.mask(_last(choice), window, size), -1, 1)
 
     def ave_pool(self, x: Array, y: Array, window: Window) -> None:
@@ -213,7 +196,6 @@ class NumpyEngine:
         self._by_image(pool.ave_pool_grad, dy, dx, window=window)
 
     def stochastic_pool(self, x: Array, y: Array, choice: Array, window: Window, sample: bool) -> None:
-        """A value of each window drawn with probability proportional to it, or the mean that this weights by."""
         if not sample:
             self._by_image(pool.stochastic_mean, x, y, window=window)
             return
@@ -222,7 +204,7 @@ class NumpyEngine:
         level = 1 - rng.generator.random((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
         self._by_image(pool.stochastic_draw, x, y, choice, level, window=window)
 
-    # Local response normalization across channels
+    # Local response normalization
 
     def lrn(self, x: Array, y: Array, size: int, alpha: float, beta: float, k: float) -> None:
         self._by_rows(lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
@@ -230,14 +212,12 @@ class NumpyEngine:
     def lrn_grad(self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float) -> None:
         self._by_rows(lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
 
-    # Gather, scatter, random numbers
+    # Rows, random numbers
 
     def gather(self, table: Array, index: Array, out: Array) -> None:
-        """out[i] = table[index[i]] for integer indices (n,)."""
         np.take(table, index, axis=0, out=out)
 
     def scatter_add(self, table: Array, index: Array, rows: Array) -> None:
-        """table[index[i]] += rows[i]; repeated indices add up in order."""
         if len(index):
             # Sorted, each row of the table is one run: a tenth of the time of np.add.at.
             order = np.argsort(index, kind="stable")
@@ -246,12 +226,11 @@ class NumpyEngine:
             table[ranked[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
     def random_mask(self, keep: float, out: Array) -> None:
-        """out = 1 with probability `keep`, else 0."""
         np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")
 
     # Tiles
 
-    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
+    def _scratch(self, name: str, shape: tuple[int, ...]) -> Array:
         """Uninitialized memory of the calling thread, valid until it asks for the same name again."""
         buffers = self._local.__dict__
         count = prod(shape)
@@ -273,7 +252,7 @@ class NumpyEngine:
         arrays = tuple(_last(a) for a in arrays)
         n = arrays[0].shape[0]
         largest = max(a.size for a in arrays)
-        parts = min(n, max(self.threads if largest > POOL_MINIMUM else 1, largest // IMAGE_TILE)) or 1
+        parts = min(n, max(self.pool.threads if largest > POOL_MINIMUM else 1, largest // IMAGE_TILE)) or 1
         self.pool.run(lambda i: fn(*(a[i * n // parts : (i + 1) * n // parts] for a in arrays), **options), parts)
 
     def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:

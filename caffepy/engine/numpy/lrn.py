@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffepy.engine.power import inverse_power
+
 
 def window_sum(values: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
     """Sum of values * other over `size` neighbouring channels, centred; channels outside count as 0.
@@ -19,14 +21,6 @@ def window_sum(values: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
     for shift in range(2, size):
         total += flat[shift : length + shift]
     return total.reshape(rows, -1)
-
-
-def inverse_power(xp, base, exponent: float):
-    """base ** -exponent on any engine's arrays; the usual 0.75 as two square roots, a fifth of the time of a power."""
-    if exponent == 0.75:
-        root = xp.sqrt(base)
-        return 1 / (root * xp.sqrt(root))
-    return base**-exponent
 
 
 def scale(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:

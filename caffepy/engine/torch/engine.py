@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from caffepy import rng
+from caffepy.engine.base import Engine
 from caffepy.engine.threads import available_cores
+from caffepy.engine.torch import graph
 from caffepy.engine.torch import lrn as torch_lrn
 from caffepy.engine.torch import pool as torch_pool
 from caffepy.engine.window import Window
@@ -24,16 +27,14 @@ aten = torch.ops.aten
 ROW_TILE = 1 << 18
 
 
-class TorchEngine:
-    """Arrays are torch.Tensor of float32; kernels see (N, C, H, W) views of channels-last memory.
+class TorchEngine(Engine):
+    """Arrays are torch.Tensor; on the CPU PyTorch's kernels use all cores.
 
     `device` is PyTorch's name ("cpu", "cuda:0"). `precision` is "float32", "tf32" (a GPU's products only) or "bf16"
     (products of rounded factors, summed in float32 and rounded).
     """
 
     name = "torch"
-    lazy = False
-    """Whether values are computed later than asked for, so that looking at one waits: so on a GPU."""
 
     def __init__(self, device: str | None = None, precision: str = "float32"):
         self.device = torch.device(device or "cpu")
@@ -54,8 +55,24 @@ class TorchEngine:
             torch.backends.cudnn.deterministic = True
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
-    divides = False
-    """Whether batches are divided into parts that threads compute: PyTorch's kernels use all cores by themselves."""
+    def wait(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+    def record(self, fn: Callable[[], Any]) -> Callable[[], Any]:
+        return graph.record(self, fn) if self.on_gpu else super().record(fn)
+
+    @contextmanager
+    def seeded_once(self) -> Iterator[None]:
+        if self.generator is None:
+            yield
+            return
+        self.generator.manual_seed(rng.draw())
+        self.seeds_each = False
+        try:
+            yield
+        finally:
+            self.seeds_each = True
 
     # Memory
 
@@ -63,7 +80,6 @@ class TorchEngine:
         return torch.zeros(count, dtype=torch.float32, device=self.device)
 
     def asarray(self, host: Any) -> Tensor:
-        """A float32 array of this engine with the host's values; may share memory."""
         if isinstance(host, Tensor):
             return host.to(self.device, torch.float32)
         values = np.asarray(host, np.float32)
@@ -87,25 +103,17 @@ class TorchEngine:
         return copied
 
     def to_host(self, array: Tensor) -> np.ndarray:
-        """The values as a numpy array; may share memory. An array of numpy's is returned as it is."""
         return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
 
     def copy(self, array: Tensor) -> Tensor:
         return array.clone()
 
     def same_memory(self, a: Tensor, b: Tensor) -> bool:
-        """Whether writing to one writes to the other, for two shapes of what was one array."""
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-    def wait(self) -> None:
-        """Return when all that was asked for is computed."""
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
 
     # Elementwise work and products
 
     def map(self, fn: Callable, *args: Any, out: Tensor | tuple[Tensor, ...]) -> None:
-        """`out[...] = fn(xp, *args)`; with a tuple of outputs `fn` returns as many arrays. Outputs may be arguments."""
         outs = out if isinstance(out, tuple) else (out,)
         for part in self._tiles(args, outs):
             result = fn(self.xp, *part[: len(args)])
@@ -125,15 +133,12 @@ class TorchEngine:
             yield [flats[i][start : start + ROW_TILE] if i in flats else a for i, a in enumerate(every)]
 
     def relu(self, x: Tensor, y: Tensor) -> None:
-        """y = max(x, 0)."""
         torch.clamp(x, min=0, out=y)
 
     def relu_grad(self, dy: Tensor, x: Tensor, dx: Tensor) -> None:
-        """dx = dy where x > 0, else 0."""
         aten.threshold_backward.grad_input(dy, x, 0, grad_input=dx)
 
     def gemm(self, a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
-        """out (M, N) = a (M, K) @ b (K, N), or += with `accumulate`; transposed views cost nothing."""
         self._choose_tf32()
         if self.precision == "bf16":
             product = self._factor(a) @ self._factor(b)
@@ -153,10 +158,9 @@ class TorchEngine:
         """A factor of a product in the engine's precision."""
         return x.to(torch.bfloat16) if self.precision == "bf16" else x
 
-    # Convolution: x (N, C, *size), w (O, C / group, *kernel), y (N, O, *out)
+    # Convolution
 
     def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, window: Window, group: int = 1) -> None:
-        """y = cross-correlation of x with w, + bias (O,)."""
         self._choose_tf32()
         if not _in_torch(window):
             _conv_by_positions(x, w, y, window, group)
@@ -169,7 +173,6 @@ class TorchEngine:
     def conv_grad_weights(
         self, x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int = 1, db: Tensor | None = None
     ) -> None:
-        """dw += gradient of the weights, db += that of the bias."""
         if db is not None:
             self.add_sum_over_channels(dy, db)
         self._choose_tf32()
@@ -185,7 +188,6 @@ class TorchEngine:
     def conv_grad_data(
         self, dy: Tensor, w: Tensor, dx: Tensor, window: Window, group: int = 1, bias: Tensor | None = None
     ) -> None:
-        """dx = gradient of the input; with w and bias taken as a deconvolution's, its forward pass."""
         self._choose_tf32()
         if _in_torch(window):
             factors = self._factor(dy), self._unread(dx), self._factor(w)
@@ -204,20 +206,18 @@ class TorchEngine:
         return aten.convolution_backward(*factors, None, *options, wanted)
 
     def add_sum_over_channels(self, x: Tensor, out: Tensor, times: Tensor | None = None) -> None:
-        """out (C,) += sum of x (N, C, *size), or of x * times, over all but the channels: a bias's gradient."""
         out.add_(torch.sum(x if times is None else x * times, dim=_but_channels(x)))
 
     def channel_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (C,) of x (N, C, *size) a channel."""
         if not x.numel():
             return self.zeros(x.shape[1]), self.zeros(x.shape[1])
         variance, mean = torch.var_mean(x, _but_channels(x), correction=0)
         return mean, variance
 
-    # Pooling: x (N, C, H, W), y (N, C, h, w)
+    # Pooling
 
     def pool_choice(self, shape: tuple[int, ...], window: Window) -> Tensor:
-        """Memory for `max_pool`'s choices: an index within H * W, -1 for none."""
+        """An index within H * W, -1 for none."""
         n, c, h, w = shape
         return torch.zeros((n, h, w, c), dtype=torch.int64, device=self.device).permute(0, 3, 1, 2)
 
@@ -228,7 +228,6 @@ class TorchEngine:
         torch_pool.max_pool_grad(dy, choice, dx, window)
 
     def max_pool_mask(self, choice: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
-        """The index within H * W of each window's largest value, as Caffe's second top has it."""
         return choice
 
     def ave_pool(self, x: Tensor, y: Tensor, window: Window) -> None:
@@ -238,7 +237,6 @@ class TorchEngine:
         torch_pool.ave_pool_grad(dy, dx, window)
 
     def stochastic_pool(self, x: Tensor, y: Tensor, choice: Tensor, window: Window, sample: bool) -> None:
-        """A value of each window drawn with probability proportional to it, or the mean that this weights by."""
         if not sample:
             torch_pool.stochastic_mean(x, y, window)
             return
@@ -247,7 +245,7 @@ class TorchEngine:
         level = 1 - self._uniform((n, h, w, c)).permute(0, 3, 1, 2)
         torch_pool.stochastic_draw(x, y, choice, level, window)
 
-    # Local response normalization across channels
+    # Local response normalization
 
     def lrn(self, x: Tensor, y: Tensor, size: int, alpha: float, beta: float, k: float) -> None:
         self._by_rows(torch_lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
@@ -264,21 +262,18 @@ class TorchEngine:
         for start in range(0, count, step):
             fn(*(a[start : start + step] for a in rows), **options)
 
-    # Gather, scatter, random numbers
+    # Rows, random numbers
 
     def gather(self, table: Tensor, index: Tensor, out: Tensor) -> None:
-        """out[i] = table[index[i]] for integer indices (n,)."""
         out.copy_(torch.index_select(table, 0, index))
 
     def scatter_add(self, table: Tensor, index: Tensor, rows: Tensor) -> None:
-        """table[index[i]] += rows[i]; repeated indices add up in order."""
         if self.on_host:
             table.index_add_(0, index, rows)
         else:  # index_add_ adds in any order there; this one sorts
             table.index_put_((index,), rows, accumulate=True)
 
     def random_mask(self, keep: float, out: Tensor) -> None:
-        """out = 1 with probability `keep`, else 0."""
         out.copy_(self._uniform(tuple(out.shape)) < keep)
 
     def _uniform(self, shape: tuple[int, ...]) -> Tensor:
