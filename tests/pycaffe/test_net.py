@@ -7,6 +7,7 @@ import pytest
 
 import caffepy as caffe
 from caffepy.engine import get_engine
+from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
 from caffepy.pycaffe.host import HostBlob, take_back
 from tests.support import ENGINES, assert_close
