@@ -231,5 +231,13 @@ class Engine(ABC):
         """table[index[i]] += rows[i]; repeated indices add up in order."""
 
     @abstractmethod
+    def merge_rows(self, index: Array, rows: Array) -> tuple[Array, Array]:
+        """Each row number of `index` (n,) once, ascending (m,), and the sums (m, K) of its `rows` (n, K), in order."""
+
+    @abstractmethod
+    def put_rows(self, table: Array, index: Array, rows: Array) -> None:
+        """table[index[i]] = rows[i]; no index is repeated."""
+
+    @abstractmethod
     def random_mask(self, keep: float, out: Array) -> None:
         """out = 1 with probability `keep`, else 0; drawn from the process's generator, so that a snapshot has it."""

@@ -13,8 +13,11 @@ class Embed(Layer):
     """y[i] = W[x[i]] + b: indices of any shape (...), W (input_dim, num_output), y (..., num_output).
 
     A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
-    one outside 0 .. input_dim - 1.
+    one outside 0 .. input_dim - 1. With `param { sparse: true }` the gradient of W is rows, and a step of the solver
+    touches those that the batch has touched.
     """
+
+    sparse_params = (0,)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.embed_param
@@ -41,8 +44,11 @@ class Embed(Layer):
         if propagate_down[0]:
             raise ConfigError("Embed cannot pass a gradient to its indices", hint="Set propagate_down: false.")
         dy = top[0].diff.reshape((bottom[0].count, self.param.embed_param.num_output))
-        if self.param_propagate_down[0]:
-            self.engine.scatter_add(self.blobs[0].diff, self._indices(bottom), dy)
+        table = self.blobs[0]
+        if self.param_propagate_down[0] and table.rows is not None:
+            table.rows.add(self._indices(bottom), dy)
+        elif self.param_propagate_down[0]:
+            self.engine.scatter_add(table.diff, self._indices(bottom), dy)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].diff[...] += self.xp.sum(dy, axis=0)
 

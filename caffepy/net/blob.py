@@ -7,7 +7,8 @@ from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
-from caffepy.errors import ShapeError
+from caffepy.errors import ConfigError, ShapeError
+from caffepy.net.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,8 @@ class Blob:
         self._lenders: dict[str, Array] = {}  # whose memory `_flat` is, if another blob's
         self._view: dict[str, Array] = {}
         self._deferred: dict[str, Callable[[Array], None]] = {}
+        self.rows: Rows | None = None
+        """The gradient of a table of which a batch touches a few rows, in the place of `diff`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,7 +109,7 @@ class Blob:
 
     @property
     def diff(self) -> Array:
-        """The gradient, a writable view in Caffe's axis order."""
+        """The gradient, a writable view in Caffe's axis order. Raises ConfigError where it is `rows`."""
         view = self._view.get("diff")
         return self._make_view("diff") if view is None else view
 
@@ -127,8 +130,24 @@ class Blob:
         """All memory that the elements are the first of, as it is now."""
         return self._flat[which]
 
+    def clear_diff(self) -> None:
+        """Set the gradient to zero."""
+        if self.rows is not None:
+            self.rows.clear()
+        else:
+            self.flat("diff")[...] = 0
+
+    def share_gradient(self, other: Blob) -> None:
+        """Use the other blob's gradient, whatever its form, as one's own."""
+        if other.rows is not None:
+            self.rows = other.rows
+        else:
+            self.share_diff(other)
+
     def host(self, which: str = "data") -> np.ndarray:
         """The values ("data") or the gradient ("diff") as a numpy array: a view where the engine's memory allows."""
+        if which == "diff" and self.rows is not None:
+            return self.rows.dense()
         return self.engine.to_host(getattr(self, which))
 
     def fill(self, values: Any, which: str = "data") -> None:
@@ -207,6 +226,11 @@ class Blob:
             self._view.pop(which, None)
 
     def _make_view(self, which: str) -> Array:
+        if which == "diff" and self.rows is not None:
+            raise ConfigError(
+                f'the gradient of "{self.name}" is rows: param {{ sparse: true }}',
+                hint="Read blob.rows.merged(), or blob.rows.dense() for all of it.",
+            )
         count = self.count
         flat = self._flat.get(which)
         if flat is None or flat.shape[0] < count:

@@ -14,6 +14,7 @@ from caffepy.net import wiring
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
 from caffepy.net.named import Named
+from caffepy.net.rows import Rows
 from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 
 log = logging.getLogger("caffepy.net")
@@ -199,6 +200,8 @@ class Builder:
             node.owned.append(shared is None)
             if shared is None:
                 shared = self._new_param(blob, spec)
+                if spec.sparse:
+                    _make_sparse(layer, i)
             else:
                 _join(self.learnable_params[shared], blob, spec)
             node.params.append(shared)
@@ -217,7 +220,7 @@ class Builder:
                 owner = self.learnable_params[number].blob
                 if blob is not owner:
                     blob.share_data(owner)
-                    blob.share_diff(owner)
+                    blob.share_gradient(owner)
 
     # Which layers go backward
 
@@ -251,6 +254,18 @@ def _top_names(layer: Layer) -> list[str]:
         least = layer.num_top if isinstance(layer.num_top, int) else layer.num_top[0]
         names += [AUTOMATIC] * (least - len(names))
     return names
+
+
+def _make_sparse(layer: Layer, i: int) -> None:
+    if i not in layer.sparse_params:
+        has = f"{layer.type} can have it for parameter {layer.sparse_params[0]}" if layer.sparse_params else ""
+        raise ConfigError(
+            f"param {{ sparse: true }} is for tables of which a batch touches a few rows, not for parameter {i} "
+            f"of a layer of type {layer.type}",
+            hint=f"Leave it out{f'; {has}' if has else ', or use Embed'}.",
+        )
+    blob = layer.blobs[i]
+    blob.rows = Rows(layer.engine, blob.shape)
 
 
 def _join(shared: LearnableParam, blob: Blob, spec: ParamSpec) -> None:

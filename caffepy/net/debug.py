@@ -64,7 +64,8 @@ def _total(net: Net) -> None:
 
 def norms(blob: Blob, which: str) -> tuple[float, float]:
     """Sum of absolute values and sum of squares."""
-    values = blob.engine.to_host(blob.flat(which)).astype(np.float64)
+    flat = blob.flat(which) if which == "data" or blob.rows is None else blob.rows.dense()
+    values = blob.engine.to_host(flat).astype(np.float64)
     return float(np.abs(values).sum()), float((values * values).sum())
 
 

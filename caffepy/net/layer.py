@@ -74,6 +74,8 @@ class Layer:
     num_top: ClassVar[Count] = 1
     auto_top: ClassVar[bool] = False
     """Whether the net adds tops up to the least number where the definition names none."""
+    sparse_params: ClassVar[tuple[int, ...]] = ()
+    """The parameters whose gradient may be rows (`param { sparse: true }`): `backward` then adds to `blob.rows`."""
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
 

@@ -112,7 +112,7 @@ class Net:
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
         for param in self.learnable_params:
-            param.blob.flat("diff")[...] = 0
+            param.blob.clear_diff()
 
     def copy_from(self, source: Paths) -> None:
         """Copy trained layers by name from `.caffemodel` or HDF5 files; refuses shapes that do not fit."""

@@ -33,7 +33,7 @@ def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
     proto.shape.dim.extend(blob.shape)
     set_floats(proto, "data", blob.engine.to_host(blob.data))
     if write_diff:
-        set_floats(proto, "diff", blob.engine.to_host(blob.diff))
+        set_floats(proto, "diff", blob.host("diff"))
     return proto
 
 
@@ -214,7 +214,7 @@ def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
                 if net.owns_param(layer.name, i):
                     group[str(i)] = blob.engine.to_host(blob.data)
                 if diff_group is not None:
-                    diff_group[str(i)] = blob.engine.to_host(blob.diff)
+                    diff_group[str(i)] = blob.host("diff")
 
 
 def load_hdf5(net: Net, path: str) -> None:

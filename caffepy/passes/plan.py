@@ -35,7 +35,8 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
             hint = did_you_mean(name, known) or f"Its losses are: {', '.join(known)}."
             raise ConfigError(f'the net has no loss "{name}"', hint=hint)
     chosen = set(known if losses is None else losses)
-    leading = _leading(net, params)
+    numbers = _numbers(net, params)
+    leading = _leading(net, numbers)
     made = Plan([])
     reached: set[str] = set()
     for i in reversed(range(len(net.nodes))):
@@ -47,7 +48,7 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
         wanted = [need and leads for need, leads in zip(node.bottom_need_backward, leading[i][1])]
         made.layers.append(i)
         made.wanted[i] = wanted
-        made.params[i] = _params_of(node, params)
+        made.params[i] = _params_of(node, numbers)
         made.silent += [
             (blob, weight)
             for name, blob, weight in zip(node.top_names, node.top, node.layer.loss_weights)
@@ -57,29 +58,33 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
     return made
 
 
-def _leading(net: Net, params: Collection[Blob] | None) -> list[tuple[bool, list[bool]]]:
+def _leading(net: Net, numbers: set[int] | None) -> list[tuple[bool, list[bool]]]:
     """Of each layer: whether its gradients, and those of which of its bottoms, lead to one of the parameters."""
-    if params is None:
+    if numbers is None:
         return [(True, [True] * len(node.bottom)) for node in net.nodes]
     found: list[tuple[bool, list[bool]]] = []
     above: set[str] = set()  # blobs that depend on one of them
     for node in net.nodes:
         bottoms = [name in above for name in node.bottom_names]
-        leads = any(bottoms) or any(_params_of(node, params))
+        leads = any(bottoms) or any(_params_of(node, numbers))
         if leads:
             above.update(node.top_names)
         found.append((leads, bottoms))
     return found
 
 
-def _params_of(node: Node, params: Collection[Blob] | None) -> list[bool]:
-    wanted = node.layer.param_propagate_down
+def _numbers(net: Net, params: Collection[Blob] | None) -> set[int] | None:
+    """The numbers of these parameters, the net's or one of its layers', among the learnable ones."""
     if params is None:
+        return None
+    wanted = {id(blob) for blob in params}
+    return {number for number, param in enumerate(net.learnable_params) if id(param.blob) in wanted} | {
+        number for node in net.nodes for blob, number in zip(node.layer.blobs, node.params) if id(blob) in wanted
+    }
+
+
+def _params_of(node: Node, numbers: set[int] | None) -> list[bool]:
+    wanted = node.layer.param_propagate_down
+    if numbers is None:
         return list(wanted)
-    # A shared parameter is its owner's blob; another layer's lies in the same memory.
-    flats = [blob.flat("diff") for blob in params]
-    engine = node.layer.engine
-    return [
-        want and any(engine.same_memory(blob.flat("diff"), flat) for flat in flats)
-        for want, blob in zip(wanted, node.layer.blobs)
-    ]
+    return [want and number in numbers for want, number in zip(wanted, node.params)]

@@ -219,11 +219,18 @@ class NumpyEngine(Engine):
 
     def scatter_add(self, table: Array, index: Array, rows: Array) -> None:
         if len(index):
-            # Sorted, each row of the table is one run: a tenth of the time of np.add.at.
-            order = np.argsort(index, kind="stable")
-            ranked = index[order]
-            starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
-            table[ranked[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+            touched, sums = self.merge_rows(index, rows)
+            table[touched] += sums
+
+    def merge_rows(self, index: Array, rows: Array) -> tuple[Array, Array]:
+        # Sorted, each row is one run: a tenth of the time of np.add.at.
+        order = np.argsort(index, kind="stable")
+        ranked = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+        return ranked[starts], np.add.reduceat(rows[order], starts, axis=0)
+
+    def put_rows(self, table: Array, index: Array, rows: Array) -> None:
+        table[index] = rows
 
     def random_mask(self, keep: float, out: Array) -> None:
         np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")

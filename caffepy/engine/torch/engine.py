@@ -273,6 +273,15 @@ class TorchEngine(Engine):
         else:  # index_add_ adds in any order there; this one sorts
             table.index_put_((index,), rows, accumulate=True)
 
+    def merge_rows(self, index: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        touched, place = torch.unique(index, return_inverse=True)
+        sums = torch.zeros((touched.shape[0], rows.shape[1]), device=rows.device)
+        self.scatter_add(sums, place, rows)
+        return touched, sums
+
+    def put_rows(self, table: Tensor, index: Tensor, rows: Tensor) -> None:
+        table.index_copy_(0, index, rows)
+
     def random_mask(self, keep: float, out: Tensor) -> None:
         out.copy_(self._uniform(tuple(out.shape)) < keep)
 
