@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
+from caffepy.errors import ConfigError, ShapeError, did_you_mean, locate
 from caffepy.net import wiring
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
@@ -88,8 +88,8 @@ class Graph:
             self.places.append(where)
             try:
                 self._append_layer(layer_param, available, need_backward)
-            except CaffeError as error:
-                error.at(where)
+            except Exception as error:
+                locate(error, where)
                 raise
         self._prune_backward()
         if self.param.force_backward:

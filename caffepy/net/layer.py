@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from math import prod
 from typing import Any, ClassVar
 
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
+from caffepy.errors import CaffeError, ConfigError, ShapeError
 from caffepy.net import fillers
 from caffepy.net.blob import Array, Blob
+from caffepy.plugins import Registry
 from caffepy.proto import caffe_pb2
 
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
 
-_registry: dict[str, type[Layer]] = {}
+_registry: Registry[type[Layer]] = Registry(
+    "layer type", "layers", own=("caffepy.layers", "caffepy.pycaffe.python_layer")
+)
 
 
-def register(name: str) -> Callable[[type[Layer]], type[Layer]]:
-    """Class decorator: `type: "name"` in a prototxt builds this class. A second registration replaces the first."""
+def register(name: str, replace: bool = False) -> Callable[[type[Layer]], type[Layer]]:
+    """Class decorator: `type: "name"` in a prototxt builds this class, with `replace` instead of one of that name."""
 
     def decorate(cls: type[Layer]) -> type[Layer]:
         cls.type = name
-        _registry[name] = cls
+        _registry.register(name, cls, replace=replace)
         return cls
 
     return decorate
 
 
-@cache
-def _import_all() -> None:
-    package = importlib.import_module("caffepy.layers")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"caffepy.layers.{module.name}")
-
-
 def layer_types() -> list[str]:
     """All known values of `type:`, sorted."""
-    _import_all()
+    _registry.complete()
     return sorted(_registry)
 
 
 def layer_class(name: str) -> type[Layer]:
-    _import_all()
+    """The class of a `type:`. Raises ConfigError with the nearest name where there is none."""
     if not name:
         raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
-    if name not in _registry:
-        raise ConfigError(f'unknown layer type "{name}"', hint=did_you_mean(name, _registry))
-    return _registry[name]
+    return _registry.find(name)
 
 
 def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None) -> Layer:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffepy.engine import Engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError
+from caffepy.errors import ConfigError, ShapeError, locate
 from caffepy.files import check_writable
 from caffepy.net import debug, weights
 from caffepy.net.blob import Array, Blob, take_back
@@ -153,8 +153,8 @@ class Net(Graph):
         """Call a method of layer i; what goes wrong says where."""
         try:
             method(*args)
-        except CaffeError as error:
-            error.at(self.places[i])
+        except Exception as error:
+            locate(error, self.places[i])
             raise
 
     def _loss(self, i: int) -> Array:
