@@ -17,6 +17,16 @@ from caffepy.proto import caffe_pb2
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
 
+CoordMap = tuple[int | None, Any, Any]
+"""(axis, a, b): what lies at x in the bottom lies at a x + b in the top, on the axes behind `axis` (None: on all)."""
+
+_FIELDS: dict[str, str] = {
+    field.message_type.name.removesuffix("Parameter"): name
+    for name, field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.items()
+    if name.endswith("_param") and field.message_type is not None
+}
+"""Field of LayerParameter by the type that its message is called after: "pooling_param" of "Pooling"."""
+
 _registry: Registry[type[Layer]] = Registry(
     "layer type", "layers", own=("caffepy.layers", "caffepy.pycaffe.python_layer")
 )
@@ -27,6 +37,7 @@ def register(name: str, replace: bool = False) -> Callable[[type[Layer]], type[L
 
     def decorate(cls: type[Layer]) -> type[Layer]:
         cls.type = name
+        cls.param_field = _FIELDS.get(name, cls.param_field)
         _registry.register(name, cls, replace=replace)
         return cls
 
@@ -66,6 +77,16 @@ class Layer:
     """Whether the net adds tops up to the least number where the definition names none."""
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
+    recordable: ClassVar[bool] = True
+    """Whether a CUDA graph can hold its passes: not if they run code of Python, or shape tops by values."""
+    param_field: ClassVar[str] = ""
+    """The field of LayerParameter with its parameters. Said where its message is called after another type."""
+    takes_label: ClassVar[bool] = False
+    """Whether the last bottom is a label that the others are compared with: a loss, a score."""
+    pixelwise: ClassVar[bool] = False
+    """Whether a pixel of the top comes from those at the same place of the bottoms."""
+    colour: ClassVar[str] = "#6495ED"
+    """In drawings of nets."""
 
     def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         self.param = param
@@ -122,6 +143,11 @@ class Layer:
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         """Floating-point operations of a forward pass, for layers that are matrix products; else 0."""
         return 0
+
+    @classmethod
+    def coord_map(cls, param: caffe_pb2.LayerParameter, bottom: int = 0) -> CoordMap | None:
+        """Where pixels of a bottom lie in the top, if they stay together. Raises ConfigError if that is no CoordMap."""
+        return (None, 1, 0) if cls.pixelwise else None
 
     def state(self) -> dict[str, Any]:
         """What the layer remembers between passes beyond its blobs, for an exact resume: arrays, numbers, dicts."""
@@ -245,6 +271,7 @@ class LossLayer(Layer):
 
     num_bottom: ClassVar[Count] = 2
     auto_top = True
+    takes_label = True
 
     def default_loss_weight(self, top_index: int) -> float:
         return 1.0 if top_index == 0 else 0.0

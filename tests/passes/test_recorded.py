@@ -129,9 +129,9 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
 
 def test_python_layers_are_not_recorded():
     net = solver(lazy()).net
-    net.layers[-1].type = "Python"
+    net.layers[-1].recordable = False
     passes = RecordedPasses(net, StandIn())
-    assert passes.problem == 'layer "accuracy" (Python) cannot be recorded'
+    assert passes.problem == 'layer "accuracy" (Accuracy) cannot be recorded'
     passes.run()
 
 
