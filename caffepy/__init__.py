@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from caffepy import layers, proto
-    from caffepy.layers.python import PythonLayer as Layer
+    from caffepy import layers, plugins, proto
     from caffepy.net import spec as net_spec
     from caffepy.net.blob import Blob
     from caffepy.net.layer import register as register_layer
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     )
     from caffepy.pycaffe.nccl import NCCL
     from caffepy.pycaffe.net import Net
+    from caffepy.pycaffe.python_layer import PythonLayer as Layer
     from caffepy.pycaffe.sequence import Sequence
     from caffepy.show import draw
     from caffepy.solver import (
@@ -92,6 +92,7 @@ __all__ = [
     "log",
     "net_spec",
     "params",
+    "plugins",
     "proto",
     "register_layer",
     "set_device",
@@ -120,7 +121,10 @@ _HOMES = {
     "get_solver",
 }
 _EXPORTS = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
-_EXPORTS |= {"Layer": ("caffepy.layers.python", "PythonLayer"), "register_layer": ("caffepy.net.layer", "register")}
+_EXPORTS |= {
+    "Layer": ("caffepy.pycaffe.python_layer", "PythonLayer"),
+    "register_layer": ("caffepy.net.layer", "register"),
+}
 _MODULES = {
     "classifier": "pycaffe.classifier",
     "coord_map": "pycaffe.coord_map",
@@ -129,6 +133,7 @@ _MODULES = {
     "io": "pycaffe.io",
     "layers": "layers",
     "net_spec": "net.spec",
+    "plugins": "plugins",
     "proto": "proto",
 }
 

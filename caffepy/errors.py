@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from operator import index
@@ -57,6 +60,59 @@ class MissingExtraError(CaffeError):
             f"{purpose} needs the package {package}, which is not installed",
             hint=f'Install it with: pip install "caffepy[{extra}]"',
         )
+
+
+# Exceptions of other people's code: they reach the caller as they are, with a note of what a CaffeError would say
+
+
+def blame(error: Exception, cls: type, action: str) -> None:
+    """Note on an exception of a user's class which class it is, what it was doing, file and line."""
+    if blamed(error) is not None:
+        return
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    said = ConfigError(
+        f"{cls.__module__}.{cls.__qualname__}: {action} raised {described(error).splitlines()[0]}",
+        hint=origin(error, file),
+    )
+    error.blamed = said  # type: ignore[attr-defined]
+    add_note(error, str(said))
+
+
+def blamed(error: BaseException) -> CaffeError | None:
+    """What `blame` has noted: the error as one of the family, for who prints it."""
+    return getattr(error, "blamed", None)
+
+
+def locate(error: Exception, where: str) -> None:
+    """Prefix the place where an error happened, on an exception of another family in its note."""
+    said = error if isinstance(error, CaffeError) else blamed(error)
+    if said is None:
+        add_note(error, where)
+    elif said is error:
+        said.at(where)
+    else:
+        before = str(said)
+        error.__notes__ = [str(said.at(where)) if note == before else note for note in error.__notes__]
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """What tracebacks show below the error. (`BaseException.add_note` is not there before Python 3.11.)"""
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def described(error: BaseException) -> str:
+    """`Type: message` of any exception."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def origin(error: BaseException, file: str | None = None) -> str:
+    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but ours and Python's."""
+    if isinstance(error, SyntaxError):
+        return f"At {error.filename}:{error.lineno}."
+    ours = (os.path.join(os.path.dirname(__file__), ""), os.path.join(os.path.dirname(os.__file__), "importlib"), "<")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    own = [f for f in frames if f.filename == file] or frames
+    return f"At {own[-1].filename}:{own[-1].lineno}." if own else ""
 
 
 def whole_number(name: str, value: Any, least: int = 0) -> int:

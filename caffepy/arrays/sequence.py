@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError
 from caffepy.files import atomic_write, check_writable
-from caffepy.net.layer import LossLayer, layer_class
+from caffepy.net.layer import layer_class
 from caffepy.net.net import Net
 from caffepy.net.weights import Paths
 from caffepy.proto import text
@@ -190,7 +190,7 @@ def _message(layer: Any) -> LayerParameter:
 
 def _beside(layer: LayerParameter) -> bool:
     """Whether the layer compares with the label, and nothing comes after it."""
-    return layer.type == "Accuracy" or issubclass(layer_class(layer.type), LossLayer)
+    return layer_class(layer.type).takes_label
 
 
 def _add_input(net: NetParameter, name: str, shape: tuple[int, ...]) -> None:

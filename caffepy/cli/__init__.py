@@ -11,7 +11,7 @@ import sys
 import click
 
 import caffepy
-from caffepy.errors import CaffeError
+from caffepy.errors import CaffeError, blamed
 
 _SHARED = {"options", "terminal"}
 
@@ -72,25 +72,34 @@ def main(args: list[str] | None = None) -> None:
     try:
         args = sys.argv[1:] if args is None else args
         cli.main(normalize(args) or ["--help"], prog_name="caffepy", standalone_mode=False)
-    except CaffeError as error:
-        fail(str(error))
-    except click.ClickException as error:
-        fail(with_help(error))
-    except OSError as error:  # a full disk, a folder without permission
-        if error.errno is None:
-            raise
-        # Not its strerror, where h5py tells a story of several lines.
-        fail(": ".join([*([os.fsdecode(error.filename)] if error.filename else []), os.strerror(error.errno)]))
-    except MemoryError as error:
-        fail(f"not enough memory: {error or 'none is left'}\n  Reduce batch_size, or the size of the pictures.")
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, of a GPU
+    except Exception as error:
+        message = explained(error)
+        if message is None:
             raise
-        fail(f"not enough memory: {str(error).splitlines()[0]}\n  Reduce batch_size, or add --precision bf16.")
+        click.echo(f"error: {message}", err=True)
+        sys.exit(1)
+
+
+def explained(error: Exception) -> str | None:
+    """What to tell the user about an error that is not caffepy's own mistake, else None."""
+    if (said := blamed(error)) is not None:  # whatever its type: somebody's own layer raised it
+        return str(said)
+    if isinstance(error, CaffeError):
+        return str(error)
+    if isinstance(error, click.ClickException):
+        return with_help(error)
+    if isinstance(error, OSError) and error.errno is not None:  # a full disk, a folder without permission
+        # Not its strerror, where h5py tells a story of several lines.
+        return ": ".join([*([os.fsdecode(error.filename)] if error.filename else []), os.strerror(error.errno)])
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error or 'none is left'}\n  Reduce batch_size, or the size of the pictures."
+    if isinstance(error, RuntimeError) and type(error).__name__ == "OutOfMemoryError":  # PyTorch's, of a GPU
+        return f"not enough memory: {str(error).splitlines()[0]}\n  Reduce batch_size, or add --precision bf16."
+    return None
 
 
 def with_help(error: click.ClickException) -> str:
@@ -99,8 +108,3 @@ def with_help(error: click.ClickException) -> str:
     if "\n" in message or "Did you mean" in message or context is None:
         return message
     return f"{message}\n  {context.command_path} --help lists the options."
-
-
-def fail(message: str) -> None:
-    click.echo(f"error: {message}", err=True)
-    sys.exit(1)

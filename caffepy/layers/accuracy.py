@@ -17,6 +17,7 @@ class Accuracy(Layer):
     not occur. No gradient.
     """
 
+    takes_label = True
     num_bottom = 2
     num_top = (1, 2)
 

@@ -34,6 +34,8 @@ class BatchNorm(Layer):
     m / (m - 1). They take no gradient: their lr_mult must be 0. May run in place.
     """
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2:

@@ -7,9 +7,10 @@ from math import prod
 
 from caffepy.engine.window import Ints, Window
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.layers.pixels import window_map
 from caffepy.net.blob import Array, Blob
-from caffepy.net.layer import Layer, register
-from caffepy.proto.caffe_pb2 import ConvolutionParameter
+from caffepy.net.layer import CoordMap, Layer, register
+from caffepy.proto.caffe_pb2 import ConvolutionParameter, LayerParameter
 
 
 def read_window(p: ConvolutionParameter, num_spatial: int) -> Window:
@@ -61,6 +62,12 @@ class _Windowed(Layer):
 
     num_bottom = (1, None)
     num_top = (1, None)
+    param_field = "convolution_param"
+    transposed = False
+
+    @classmethod
+    def coord_map(cls, param: LayerParameter, bottom: int = 0) -> CoordMap | None:
+        return window_map(param.convolution_param, cls.transposed)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom) != len(top):
@@ -105,7 +112,7 @@ class _Windowed(Layer):
 class _Convolving(_Windowed):
     """Weights, bias and gradients; subclasses say which way the window goes."""
 
-    transposed = False
+    colour = "#FF5050"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)

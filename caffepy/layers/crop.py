@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Blob
-from caffepy.net.layer import Layer, register
+from caffepy.net.layer import CoordMap, Layer, register
+from caffepy.proto.caffe_pb2 import LayerParameter
 
 
 @register("Crop")
@@ -16,6 +19,11 @@ class Crop(Layer):
     """
 
     num_bottom = 2
+
+    @classmethod
+    def coord_map(cls, param: LayerParameter, bottom: int = 0) -> CoordMap | None:
+        p = param.crop_param
+        return None if bottom else (p.axis - 1, 1, -np.array(list(p.offset) or [0]))
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, shape, target = self.param.crop_param, bottom[0].shape, bottom[1].shape

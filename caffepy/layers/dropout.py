@@ -23,6 +23,8 @@ class Dropout(Layer):
     Any shape; may run in place.
     """
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio
         if not 0 < self.ratio < 1:

@@ -15,6 +15,7 @@ class Elementwise(Layer):
     Run in place, x already holds y when the gradient is taken: right where the gradient needs y alone.
     """
 
+    pixelwise = True
     function: ClassVar[Callable]
     gradient: ClassVar[Callable | None] = None
 

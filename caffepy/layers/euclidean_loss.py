@@ -16,6 +16,8 @@ class EuclideanLoss(LossLayer):
     Only the first axis and the count of each item must agree.
     """
 
+    param_field = "loss_param"
+
     def allow_force_backward(self, bottom_index: int) -> bool:
         return True
 

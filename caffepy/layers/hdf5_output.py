@@ -15,6 +15,7 @@ class HDF5Output(Layer):
     For one forward pass: the second raises DataError, as in Caffe.
     """
 
+    recordable = False
     num_bottom = 2
     num_top = 0
 

@@ -16,6 +16,8 @@ class InnerProduct(Layer):
     W (num_output, K), with `transpose` (K, num_output); b (num_output,) unless `bias_term: false`.
     """
 
+    colour = "#CC33FF"
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.inner_product_param
         if p.num_output <= 0:

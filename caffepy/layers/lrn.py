@@ -37,6 +37,8 @@ class LRN(Layer):
     n = `lrn_param.local_size`, odd. Windows are cut at the border, divisors are not.
     """
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.lrn_param
         if p.local_size % 2 == 0:

@@ -17,6 +17,8 @@ class MVN(Layer):
     x has up to four axes, y always (N, C, H, W). eps counts as part of the deviation in the gradient, as in Caffe.
     """
 
+    pixelwise = True
+
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) > 4:

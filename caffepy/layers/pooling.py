@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from caffepy.engine.window import Window
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.layers.pixels import window_map
 from caffepy.net.blob import Blob
-from caffepy.net.layer import Layer, register
-from caffepy.proto.caffe_pb2 import TRAIN, PoolingParameter
+from caffepy.net.layer import CoordMap, Layer, register
+from caffepy.proto.caffe_pb2 import TRAIN, LayerParameter, PoolingParameter
 
 
 def pooled_size(size: int, kernel: int, stride: int, pad: int, any_pad: bool, ceil: bool = True) -> int:
@@ -28,6 +29,11 @@ class Pooling(Layer):
     """
 
     num_top = (1, 2)
+    colour = "#FF9900"
+
+    @classmethod
+    def coord_map(cls, param: LayerParameter, bottom: int = 0) -> CoordMap | None:
+        return window_map(param.pooling_param)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.pooling_param

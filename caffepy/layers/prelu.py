@@ -24,6 +24,8 @@ class PReLU(Layer):
     x (N, C), (N, C, H) or (N, C, H, W); He et al. 2015. May run in place: the input is kept.
     """
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._check_axes(bottom)
         p = self.param.prelu_param

@@ -35,6 +35,7 @@ class Recurrent(Layer):
     (1, N, D); no gradient passes through either. Markers get none.
     """
 
+    param_field = "recurrent_param"
     num_bottom = (2, None)
     num_top = (1, None)
     gates: ClassVar[int]

@@ -29,6 +29,7 @@ def copy(xp, x):
 class _Broadcast(Layer):
     """What both share: which axes of the bottom the parameter (or second bottom) covers."""
 
+    pixelwise = True
     num_bottom = (1, 2)
 
     def param_shape(self, bottom: list[Blob], axis: int, num_axes: int, what: str) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
     BATCH_SIZE, the first axis; FULL and VALID count single values. Targets are truncated for `ignore_label`.
     """
 
+    param_field = "loss_param"
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ignore = labels.ignored_label(self.param.loss_param)
         self.mode = labels.normalization(self.param.loss_param, LossParameter.BATCH_SIZE)

@@ -23,6 +23,7 @@ class SoftmaxWithLoss(LossLayer):
     dx = (p - 1 at the label) * weight / normalizer.
     """
 
+    param_field = "loss_param"
     num_top = (1, 2)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:

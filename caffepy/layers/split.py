@@ -20,6 +20,7 @@ class Split(Layer):
     A net inserts one wherever a blob has several readers.
     """
 
+    pixelwise = True
     num_top = (1, None)
     shares_data = True
 

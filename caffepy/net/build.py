@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caffepy.engine import Engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
+from caffepy.errors import ConfigError, ShapeError, did_you_mean, locate
 from caffepy.net import wiring
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
@@ -105,8 +105,8 @@ class Builder:
             where = f'{place}layer "{layer_param.name}"'
             try:
                 self._append_layer(layer_param, where)
-            except CaffeError as error:
-                error.at(where)
+            except Exception as error:
+                locate(error, where)
                 raise
         self._prune_backward()
         if self.param.force_backward:

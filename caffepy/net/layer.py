@@ -2,58 +2,60 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import cache
 from math import prod
 from typing import Any, ClassVar
 
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import ConfigError, ShapeError, did_you_mean
+from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import fillers
 from caffepy.net.blob import Array, Blob
+from caffepy.plugins import Registry
 from caffepy.proto import caffe_pb2
 
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
 
-_registry: dict[str, type[Layer]] = {}
+CoordMap = tuple[int | None, Any, Any]
+"""(axis, a, b): what lies at x in the bottom lies at a x + b in the top, on the axes behind `axis` (None: on all)."""
+
+_FIELDS: dict[str, str] = {
+    field.message_type.name.removesuffix("Parameter"): name
+    for name, field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.items()
+    if name.endswith("_param") and field.message_type is not None
+}
+"""Field of LayerParameter by the type that its message is called after: "pooling_param" of "Pooling"."""
+
+_registry: Registry[type[Layer]] = Registry(
+    "layer type", "layers", own=("caffepy.layers", "caffepy.pycaffe.python_layer")
+)
 
 
-def register(name: str) -> Callable[[type[Layer]], type[Layer]]:
-    """Class decorator: `type: "name"` in a prototxt builds this class. A second registration replaces the first."""
+def register(name: str, replace: bool = False) -> Callable[[type[Layer]], type[Layer]]:
+    """Class decorator: `type: "name"` in a prototxt builds this class, with `replace` instead of one of that name."""
 
     def decorate(cls: type[Layer]) -> type[Layer]:
         cls.type = name
-        _registry[name] = cls
+        cls.param_field = _FIELDS.get(name, cls.param_field)
+        _registry.register(name, cls, replace=replace)
         return cls
 
     return decorate
 
 
-@cache
-def _import_all() -> None:
-    package = importlib.import_module("caffepy.layers")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"caffepy.layers.{module.name}")
-
-
 def layer_types() -> list[str]:
     """All known values of `type:`, sorted."""
-    _import_all()
+    _registry.complete()
     return sorted(_registry)
 
 
 def layer_class(name: str) -> type[Layer]:
-    _import_all()
+    """The class of a `type:`. Raises ConfigError with the nearest name where there is none."""
     if not name:
         raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
-    if name not in _registry:
-        raise ConfigError(f'unknown layer type "{name}"', hint=did_you_mean(name, _registry))
-    return _registry[name]
+    return _registry.find(name)
 
 
 def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None) -> Layer:
@@ -78,6 +80,16 @@ class Layer:
     """The parameters whose gradient may be rows (`param { sparse: true }`): `backward` then adds to `blob.rows`."""
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
+    recordable: ClassVar[bool] = True
+    """Whether a CUDA graph can hold its passes: not if they run code of Python, or shape tops by values."""
+    param_field: ClassVar[str] = ""
+    """The field of LayerParameter with its parameters. Said where its message is called after another type."""
+    takes_label: ClassVar[bool] = False
+    """Whether the last bottom is a label that the others are compared with: a loss, a score."""
+    pixelwise: ClassVar[bool] = False
+    """Whether a pixel of the top comes from those at the same place of the bottoms."""
+    colour: ClassVar[str] = "#6495ED"
+    """In drawings of nets."""
 
     def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         self.param = param
@@ -133,6 +145,11 @@ class Layer:
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         """Floating-point operations of a forward pass, for layers that are matrix products; else 0."""
         return 0
+
+    @classmethod
+    def coord_map(cls, param: caffe_pb2.LayerParameter, bottom: int = 0) -> CoordMap | None:
+        """Where pixels of a bottom lie in the top, if they stay together. Raises ConfigError if that is no CoordMap."""
+        return (None, 1, 0) if cls.pixelwise else None
 
     def state(self) -> dict[str, Any]:
         """What the layer remembers between passes beyond its blobs, for an exact resume: arrays, numbers, dicts."""
@@ -242,6 +259,7 @@ class LossLayer(Layer):
 
     num_bottom: ClassVar[Count] = 2
     auto_top = True
+    takes_label = True
 
     def default_loss_weight(self, top_index: int) -> float:
         return 1.0 if top_index == 0 else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from caffepy import rng
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, ShapeError
+from caffepy.errors import ConfigError, ShapeError, locate
 from caffepy.files import check_writable
 from caffepy.net import weights as stored
 from caffepy.net.build import Builder, Node
@@ -104,8 +104,9 @@ class Net:
         for node in self.nodes:
             try:
                 node.reshape()
-            except CaffeError as error:
-                raise error.at(node.place) from None
+            except Exception as error:
+                locate(error, node.place)
+                raise
 
     # Parameters
 

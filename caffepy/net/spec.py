@@ -21,29 +21,11 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError, did_you_mean
-from caffepy.net.layer import layer_types
+from caffepy.net.layer import layer_class, layer_types
 from caffepy.proto import caffe_pb2
 from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter
 
 _LAYER_FIELDS = LayerParameter.DESCRIPTOR.fields_by_name
-
-PARAM_FIELDS: dict[str, str] = {
-    field.message_type.name.removesuffix("Parameter"): name
-    for name, field in _LAYER_FIELDS.items()
-    if name.endswith("_param") and field.message_type is not None
-}
-"""Layer type to the field of LayerParameter that takes its keywords: "Pooling" to "pooling_param"."""
-
-# Types that read another type's message; in pycaffe their keywords have to be packed into a dict by hand.
-PARAM_FIELDS |= {
-    "Deconvolution": "convolution_param",
-    "Im2col": "convolution_param",
-    "EuclideanLoss": "loss_param",
-    "LSTM": "recurrent_param",
-    "RNN": "recurrent_param",
-    "SigmoidCrossEntropyLoss": "loss_param",
-    "SoftmaxWithLoss": "loss_param",
-}
 
 
 class UnknownAttributeError(ConfigError, AttributeError, KeyError):
@@ -110,7 +92,7 @@ class Function:
 
     def _from_keywords(self) -> LayerParameter:
         layer = LayerParameter(type=self.type_name)
-        own = PARAM_FIELDS.get(self.type_name)
+        own = layer_class(self.type_name).param_field
         fields = _LAYER_FIELDS[own].message_type.fields_by_name if own else {}
         for key, value in self.params.items():
             if own and key in fields and not key.endswith("param"):

@@ -13,8 +13,6 @@ from caffepy.passes.whole import Told, Whole
 
 log = logging.getLogger(__name__)
 
-# These run Python code, look at values, or make tops of another shape each time.
-UNRECORDABLE = {"Filter", "HDF5Output", "Python"}
 WARM_UP = 3
 """Passes before the recording, in which buffers are allocated and kernels chosen."""
 
@@ -42,11 +40,7 @@ class Recorded(Whole):
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
         self.rest = [i for i in range(len(net.nodes)) if i not in set(self.sources)]
         self.problem = next(
-            (
-                f'layer "{layer.name}" ({layer.type}) cannot be recorded'
-                for layer in net.layers
-                if layer.type in UNRECORDABLE
-            ),
+            (f'layer "{layer.name}" ({layer.type}) cannot be recorded' for layer in net.layers if not layer.recordable),
             "",
         )
         self._runs = 0

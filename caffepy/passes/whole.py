@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any, Protocol
 from weakref import proxy
 
-from caffepy.errors import CaffeError, ConfigError
+from caffepy.errors import ConfigError, locate
 from caffepy.net.blob import Array, Blob
 from caffepy.net.build import Node
 from caffepy.net.debug import DebugLines
@@ -78,8 +78,8 @@ def placed(node: Node, method: Callable[..., None], *args: Any) -> None:
     """Call a method of a layer; what goes wrong says where."""
     try:
         method(*args)
-    except CaffeError as error:
-        error.at(node.place)
+    except Exception as error:
+        locate(error, node.place)
         raise
 
 

@@ -12,34 +12,10 @@ from typing import Any
 import numpy as np
 
 from caffepy.errors import ConfigError
+from caffepy.net.layer import CoordMap, layer_class, layer_types
 from caffepy.net.spec import Function, Top, layers
 
-Map = tuple[int | None, Any, Any]
-
-IDENTITY: Map = (None, 1, 0)
-PASS_THROUGH_LAYERS = [
-    "AbsVal",
-    "BatchNorm",
-    "Bias",
-    "BNLL",
-    "Clip",
-    "Dropout",
-    "Eltwise",
-    "ELU",
-    "Exp",
-    "Log",
-    "LRN",
-    "MVN",
-    "Power",
-    "PReLU",
-    "ReLU",
-    "Scale",
-    "Sigmoid",
-    "Split",
-    "Swish",
-    "TanH",
-    "Threshold",
-]
+IDENTITY: CoordMap = (None, 1, 0)
 
 
 class UndefinedMapException(ConfigError):
@@ -58,26 +34,23 @@ class CropError(ConfigError, AssertionError):
     """One top cannot be cropped to another; an AssertionError, too, as in pycaffe."""
 
 
-def coord_map(fn: Function) -> Map:
-    """The map from a layer's output to its (first) input, inverted: where an input pixel lies in the output."""
-    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
-        axis, stride, extent, pad = _window(fn)
-        return axis, 1 / stride, (pad - (extent - 1) / 2) / stride
-    if fn.type_name == "Deconvolution":
-        axis, stride, extent, pad = _window(fn)
-        return axis, stride, (extent - 1) / 2 - pad
-    if fn.type_name in PASS_THROUGH_LAYERS:
-        return IDENTITY
-    if fn.type_name == "Crop":
-        given = fn.params.get("crop_param", fn.params)
-        return given.get("axis", 2) - 1, 1, -_array(given.get("offset", 0))
-    raise UndefinedMapException(
-        f"a layer of type {fn.type_name} maps no coordinates",
-        hint=f"Only windows, Crop and elementwise layers do: {', '.join(PASS_THROUGH_LAYERS)}.",
-    )
+def coord_map(fn: Function, bottom: int = 0) -> CoordMap:
+    """The map from a layer's output to an input (the first), inverted: where an input pixel lies in the output."""
+    kind = layer_class(fn.type_name)
+    try:
+        found = kind.coord_map(fn.unnamed(), bottom)
+    except ConfigError as error:
+        raise UndefinedMapException(error.message, where=fn.type_name, hint=error.hint) from None
+    if found is None:
+        like = [name for name in layer_types() if layer_class(name).pixelwise]
+        raise UndefinedMapException(
+            f"a layer of type {fn.type_name} maps no coordinates",
+            hint=f"Only windows, Crop and elementwise layers do: {', '.join(like)}.",
+        )
+    return found
 
 
-def compose(outer: Map, inner: Map) -> Map:
+def compose(outer: CoordMap, inner: CoordMap) -> CoordMap:
     """outer(inner(x)); raises AxisMismatchException if they act on different axes."""
     (axis, a, b), (other, c, d) = outer, inner
     if axis is not None and other is not None and axis != other:
@@ -85,13 +58,13 @@ def compose(outer: Map, inner: Map) -> Map:
     return other if axis is None else axis, a * c, a * d + b
 
 
-def inverse(given: Map) -> Map:
+def inverse(given: CoordMap) -> CoordMap:
     """The map the other way round."""
     axis, a, b = given
     return axis, 1 / a, -b / a
 
 
-def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
+def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
     """The map from the coordinates of `top_from` to those of `top_to`, by an input that both come from.
 
     Raises UnconnectedError where no chain of spatial layers connects them.
@@ -124,39 +97,21 @@ def crop(top_from: Top, top_to: Top) -> Top:
     return layers.Crop(top_from, top_to, crop_param=cut)
 
 
-def _walk(top: Top) -> Iterator[tuple[Top, Map]]:
+def _walk(top: Top) -> Iterator[tuple[Top, CoordMap]]:
     """The top and everything that it comes from, with the map from there to the top; stops at what maps nothing."""
-    maps: dict[Top, Map] = {top: IDENTITY}
+    maps: dict[Top, CoordMap] = {top: IDENTITY}
     frontier = [top]
     while frontier:
         found = frontier.pop()
         yield found, maps[found]
-        # A Crop takes its values from the first bottom, and only its size from the second.
-        bottoms = found.fn.inputs[:1] if found.fn.type_name == "Crop" else found.fn.inputs
-        if not bottoms:
-            continue
-        try:
-            step = coord_map(found.fn)
-        except UndefinedMapException:
-            continue
-        for bottom in bottoms:
+        for i, bottom in enumerate(found.fn.inputs):
+            try:
+                step = coord_map(found.fn, i)
+            except UndefinedMapException:
+                continue
             if bottom not in maps:
                 maps[bottom] = compose(maps[found], step)
                 frontier.append(bottom)
-
-
-def _window(fn: Function) -> tuple[int, Any, Any, Any]:
-    """Axis, stride, kernel extent and pad of a layer with a sliding window."""
-    own = "pooling_param" if fn.type_name == "Pooling" else "convolution_param"
-    given = fn.params.get(own, fn.params)
-    for field in ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w"):
-        if field in given:
-            raise UndefinedMapException(f"{fn.type_name} gives {field}", hint="Write kernel_size, stride and pad.")
-    if "kernel_size" not in given:
-        raise UndefinedMapException(f"{fn.type_name} gives no kernel_size")
-    kernel, dilation = _array(given["kernel_size"]), _array(given.get("dilation", 1))
-    stride, pad = _array(given.get("stride", 1)), _array(given.get("pad", 0))
-    return given.get("axis", 1), stride, (kernel - 1) * dilation + 1, pad
 
 
 def _array(value: Any) -> np.ndarray:

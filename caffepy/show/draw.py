@@ -12,17 +12,19 @@ from html import escape
 from itertools import pairwise
 from os import PathLike, fspath
 from os.path import splitext
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError
 from caffepy.files import atomic_write, check_writable
 from caffepy.net import wiring
+from caffepy.net.layer import Layer, layer_class, layer_types
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter
 from caffepy.show.placement import GAP, layered
 
-COLOURS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900", "InnerProduct": "#CC33FF"}
-LAYER_COLOUR, BLOB_COLOUR = "#6495ED", "#E0E0E0"
+BLOB_COLOUR = "#E0E0E0"
 _HEIGHT, _LETTER, _BETWEEN = 34, 7, 34
 
 
@@ -70,7 +72,7 @@ def graph_of(
                 nodes[latest[bottom]] = Node(bottom, BLOB_COLOUR, False)
             read.add(latest[bottom])
             edges.append((latest[bottom], key, ""))
-        nodes[key] = Node(_layer_label(layer, display_lrm), COLOURS.get(layer.type, LAYER_COLOUR), True)
+        nodes[key] = Node(_layer_label(layer, display_lrm), _kind(layer).colour, True)
         for top in layer.top:
             if top in layer.bottom:
                 latest[top] = key  # in place: what comes next hangs on the layer
@@ -82,30 +84,43 @@ def graph_of(
     return Graph(nodes, edges)
 
 
+def _kind(layer: LayerParameter) -> type[Layer]:
+    """The class of the layer; the base of all where there is none, for a net need not run to be drawn."""
+    return layer_class(layer.type) if layer.type in layer_types() else Layer
+
+
+def _own_param(layer: LayerParameter) -> Message | None:
+    field = _kind(layer).param_field
+    return getattr(layer, field) if field else None
+
+
 def _layer_label(layer: LayerParameter, display_lrm: bool) -> str:
     lines = f"{layer.name} ({layer.type})" if layer.name != layer.type else layer.type
-    if layer.type in ("Convolution", "Deconvolution", "Pooling"):
-        p = layer.pooling_param if layer.type == "Pooling" else layer.convolution_param
-        sizes = {}
-        for field, short in (("kernel", "kernel"), ("stride", "stride"), ("pad", "pad")):
-            name = "kernel_size" if field == "kernel" else field
-            value = getattr(p, name)
-            both = [getattr(p, f"{field}_{axis}") for axis in "hw"]
-            listed = list(value) if hasattr(value, "extend") else [value] if p.HasField(name) else []
-            if any(both) or listed:
-                sizes[short] = "x".join(map(str, both if any(both) else listed))
-        if layer.type == "Pooling":
-            sizes["pool"] = p.PoolMethod.Name(p.pool)
-        lines += "\n" + ", ".join(f"{name} {size}" for name, size in sizes.items())
+    p: Any = _own_param(layer)
+    if p is not None and "kernel_size" in p.DESCRIPTOR.fields_by_name:
+        lines += "\n" + ", ".join(f"{name} {size}" for name, size in _window(p).items())
     if display_lrm and layer.param:
         lines += f"\nlr_mult {', '.join(f'{p.lr_mult:g}' for p in layer.param)}"
     return lines
 
 
+def _window(p: Any) -> dict[str, str]:
+    """Size, stride, pad and way of a window, as far as they are given."""
+    sizes = {}
+    for field in ("kernel", "stride", "pad"):
+        name = "kernel_size" if field == "kernel" else field
+        value = getattr(p, name)
+        both = [getattr(p, f"{field}_{axis}") for axis in "hw"]
+        listed = list(value) if hasattr(value, "extend") else [value] if p.HasField(name) else []
+        if any(both) or listed:
+            sizes[field] = "x".join(map(str, both if any(both) else listed))
+    if "pool" in p.DESCRIPTOR.fields_by_name:
+        sizes["pool"] = p.PoolMethod.Name(p.pool)
+    return sizes
+
+
 def _edge_label(layer: LayerParameter) -> str:
-    if layer.type in ("Convolution", "Deconvolution"):
-        return str(layer.convolution_param.num_output)
-    return str(layer.inner_product_param.num_output) if layer.type == "InnerProduct" else ""
+    return str(getattr(_own_param(layer), "num_output", ""))
 
 
 def dot(graph: Graph, name: str = "net", rankdir: str = "LR") -> str:

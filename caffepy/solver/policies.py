@@ -5,29 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from caffepy.errors import ConfigError, did_you_mean
+from caffepy.errors import ConfigError
+from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import SolverParameter
 
 Policy = Callable[[SolverParameter, int, int], float]
 
-_policies: dict[str, Policy] = {}
+_policies: Registry[Policy] = Registry("lr_policy", "policies")
 _USE_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 _USE_MAX_ITER = ("poly", "cosine")
 
 
 def policy(fn: Policy) -> Policy:
     """Function decorator: `lr_policy: "name"` calls the function of that name."""
-    _policies[fn.__name__.rstrip("_")] = fn
+    _policies.register(fn.__name__.rstrip("_"), fn)
     return fn
 
 
 def check(p: SolverParameter) -> None:
     """Raise ConfigError for what Caffe notices at the first update: the policy, its fields, the regularization."""
     if not p.HasField("lr_policy"):
-        raise ConfigError("lr_policy is not set", hint=f"Known policies: {', '.join(_policies)}.")
-    if p.lr_policy not in _policies:
-        known = f"Known policies: {', '.join(_policies)}."
-        raise ConfigError(f'unknown lr_policy "{p.lr_policy}"', hint=did_you_mean(p.lr_policy, _policies) or known)
+        raise ConfigError("lr_policy is not set", hint=_policies.known())
+    _policies.find(p.lr_policy)
     if p.weight_decay and p.regularization_type not in ("L1", "L2"):
         raise ConfigError(f'unknown regularization_type "{p.regularization_type}"', hint="Known types: L1, L2.")
     if not p.HasField("base_lr"):

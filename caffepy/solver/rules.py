@@ -11,7 +11,8 @@ from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
 
-from caffepy.errors import ConfigError, did_you_mean
+from caffepy.errors import ConfigError
+from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import SolverParameter
 
 
@@ -23,14 +24,16 @@ class Rule(NamedTuple):
     momentum: bool
 
 
-_rules: dict[str, Rule] = {}
+_rules: Registry[Rule] = Registry("solver type", "types")
 
 
-def update_rule(name: str, history: int = 1, momentum: bool = True) -> Callable[[Callable], Callable]:
+def update_rule(
+    name: str, history: int = 1, momentum: bool = True, replace: bool = False
+) -> Callable[[Callable], Callable]:
     """Function decorator: `type: "name"` in a solver uses this function."""
 
     def decorate(fn: Callable) -> Callable:
-        _rules[name] = Rule(name, fn, history, momentum)
+        _rules.register(name, Rule(name, fn, history, momentum), by=fn, replace=replace)
         return fn
 
     return decorate
@@ -38,10 +41,7 @@ def update_rule(name: str, history: int = 1, momentum: bool = True) -> Callable[
 
 def find_rule(p: SolverParameter) -> Rule:
     """The rule of `p.type`; raises ConfigError if it is unknown or its parameters are impossible."""
-    if p.type not in _rules:
-        known = f"Known types: {', '.join(_rules)}."
-        raise ConfigError(f'unknown solver type "{p.type}"', hint=did_you_mean(p.type, _rules) or known)
-    rule = _rules[p.type]
+    rule = _rules.find(p.type)
     if p.momentum and not rule.momentum:
         raise ConfigError(f"{p.type} takes no momentum, got {p.momentum:g}", hint="Remove the line `momentum`.")
     if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:

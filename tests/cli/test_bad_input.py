@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -302,3 +304,30 @@ def test_engines_that_exclude_each_other(capsys):
     assert failure("time --model net.prototxt --engine numpy --gpu 0", capsys) == (
         "--gpu needs the torch engine, but --engine numpy is given\n  Leave out one of the two."
     )
+
+
+RAISES = {
+    "RuntimeError": "RuntimeError",
+    "OSError(2, 'gone', 'x')": "FileNotFoundError: [Errno 2] gone: 'x'",
+    "MemoryError('of mine')": "MemoryError: of mine",
+    "ValueError('one\\ntwo')": "ValueError: one",
+}
+
+
+@pytest.mark.parametrize("error", RAISES)
+@pytest.mark.parametrize("method", ["setup", "forward"])
+def test_exceptions_of_a_python_layer(error, method, folder, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "raising.py").write_text(
+        "from caffepy import Layer\nclass Raises(Layer):\n  def reshape(*a): pass\n"
+        f"  def {method}(*a):\n    raise {error!s}\n"
+    )
+    (folder / "net.prototxt").write_text(
+        '\nlayer { name: "l" type: "Python" python_param { module: "raising" layer: "Raises" } }'
+    )
+    try:
+        assert failure("time --model net.prototxt", capsys) == (
+            f'net.prototxt:2:1: layer "l": raising.Raises: {method} raised {RAISES[error]}\n  At {folder}/raising.py:5.'
+        )
+    finally:
+        del sys.modules["raising"]

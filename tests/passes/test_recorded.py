@@ -129,10 +129,10 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
 
 def test_python_layers_are_not_recorded():
     net = solver(lazy()).net
-    net.layers[-1].type = "Python"
+    net.layers[-1].recordable = False
     passes = Recorded(net, StandIn())
-    assert passes.problem == 'layer "accuracy" (Python) cannot be recorded'
-    passes.run()
+    assert passes.problem == 'layer "accuracy" (Accuracy) cannot be recorded'
+    passes.forward_backward()
 
 
 def test_needs_a_gpu(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import pytest
 import caffepy as caffe
 from caffepy import layers as L
 from caffepy.errors import ConfigError
+from caffepy.net.layer import layer_class, layer_types
 from caffepy.pycaffe.coord_map import (
     AxisMismatchException,
     CropError,
@@ -83,6 +84,16 @@ def test_maps_of_layers(make, a, b):
     np.testing.assert_allclose([back_a * (7 * a + b) + back_b], [7])
 
 
+def test_what_passes_pixels_through_is_what_pycaffe_says():
+    pycaffe = {
+        "AbsVal", "ReLU", "PReLU", "Dropout", "LRN", "Eltwise", "BatchNorm", "BNLL", "Log", "Exp", "MVN", "Power",
+        "Sigmoid", "Split", "TanH", "Threshold",
+    }  # fmt: skip
+    later = {"Bias", "Clip", "ELU", "Scale", "Swish"}
+    ours = {name for name in layer_types() if layer_class(name).__module__.startswith("caffepy.")}
+    assert {name for name in ours if layer_class(name).pixelwise} == pycaffe | later
+
+
 def test_axes_of_their_own():
     x = data()
     axis, a, b = coord_map_from_to(x, conv(x, (3, 5), stride=[1, 2]))
@@ -156,8 +167,8 @@ def test_what_cannot_be_cropped_is_refused(error, message, pair):
     ("top", "message"),
     [
         (lambda x: L.Softmax(x), "a layer of type Softmax maps no coordinates"),
-        (lambda x: conv(x, 3, pad_h=1, pad_w=0), "Convolution gives pad_h\n  Write kernel_size"),
-        (lambda x: L.Pooling(x, global_pooling=True), "Pooling gives no kernel_size"),
+        (lambda x: conv(x, 3, pad_h=1, pad_w=0), "Convolution: pad_h is given\n  Write kernel_size"),
+        (lambda x: L.Pooling(x, global_pooling=True), "Pooling: kernel_size is not set"),
     ],
 )
 def test_layers_without_a_map(top, message):

@@ -228,3 +228,9 @@ def test_the_command(tmp_path, capsys, no_graphviz):
         with pytest.raises(SystemExit) as caught:
             main(["draw", *wrong])
         assert caught.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_a_type_that_is_not_installed_is_drawn_like_any_other():
+    param = text.parse('layer { name: "x" type: "Foreign" bottom: "a" top: "b" }', caffe_pb2.NetParameter())
+    nodes = graph_of(param).nodes
+    assert (nodes["layer 0"].label, nodes["layer 0"].colour) == ("x (Foreign)", "#6495ED")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import pkgutil
-import sys
-import traceback
-from types import ModuleType
 from typing import Any
 
+from caffepy import plugins
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, did_you_mean
+from caffepy.errors import CaffeError, ConfigError, blame, did_you_mean
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 from caffepy.proto import caffe_pb2
@@ -87,8 +82,11 @@ class Python(Layer):
     The module is looked for on the Python path and in the current folder; its `import caffe` gives caffepy, unless
     a real Caffe is installed. The class derives from
     `caffepy.Layer` and sees `python_param.param_str` as `self.param_str`; its attributes can be read from
-    this layer, too. `share_in_parallel` means nothing here. Errors of the user's code name method and line.
+    this layer, too. `share_in_parallel` means nothing here. Exceptions of the user's code reach the caller as they are,
+    with a note that names layer, method and line.
     """
+
+    recordable = False
 
     num_bottom = (0, None)
     num_top = (0, None)
@@ -96,11 +94,9 @@ class Python(Layer):
     def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         super().__init__(param, phase, engine)
         p = param.python_param
-        self.user_name = f"{p.module}.{p.layer}"
-        cls = find_class(p.module, p.layer)
-        self._file = inspect.getfile(cls)
+        self._class = find_class(p.module, p.layer)
         self._shaped = False
-        self.user = self._call(cls, param, name="the constructor")
+        self.user = self._call(self._class, param, name="the constructor")
         self.user.param_str = p.param_str
         self.user.phase = phase
         self.user.blobs = ParameterBlobs(self.engine)
@@ -144,10 +140,8 @@ class Python(Layer):
         except CaffeError:
             raise
         except Exception as error:
-            raise ConfigError(
-                f"{self.user_name}: {name or method.__name__} raised {_described(error)}",
-                hint=_place(error, self._file),
-            ) from error
+            blame(error, self._class, name or method.__name__)
+            raise
 
 
 def find_class(module_name: str, class_name: str) -> type[PythonLayer]:
@@ -155,7 +149,8 @@ def find_class(module_name: str, class_name: str) -> type[PythonLayer]:
     for field, value in (("module", module_name), ("layer", class_name)):
         if not value:
             raise ConfigError(f"python_param.{field} is not set")
-    module = _import(module_name)
+    caffe_is_caffepy()
+    module = plugins.load(module_name)
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     if class_name not in classes:
         known = [name for name, value in classes.items() if issubclass(value, PythonLayer)]
@@ -170,48 +165,3 @@ def find_class(module_name: str, class_name: str) -> type[PythonLayer]:
             f"{module_name}.{class_name} is not a layer", hint=f"Write: class {class_name}(caffepy.Layer)"
         )
     return cls
-
-
-def _import(name: str) -> ModuleType:
-    folder = os.getcwd()
-    if "" not in sys.path and folder not in sys.path:
-        sys.path.append(folder)
-    importlib.invalidate_caches()
-    caffe_is_caffepy()
-    try:
-        return importlib.import_module(name)
-    except CaffeError:
-        raise
-    except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing and f"{name}.".startswith(f"{missing}."):
-            raise ConfigError(
-                f'no module "{name}" on the Python path or in {folder}',
-                hint=did_you_mean(name, _modules_beside(name)) or "Set PYTHONPATH to the folder that holds it.",
-            ) from None
-        raise ConfigError(f'the module "{name}" cannot be imported: {_described(error)}', hint=_place(error)) from error
-
-
-def _modules_beside(name: str) -> list[str]:
-    """Importable modules of the package that `name` is said to be in."""
-    package, _, _ = name.rpartition(".")
-    parent = sys.modules.get(package)
-    if package and parent is None:
-        return []
-    path = getattr(parent, "__path__", None)
-    prefix = f"{package}." if package else ""
-    return [prefix + module.name for module in pkgutil.iter_modules(path)]
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _place(error: Exception, file: str | None = None) -> str:
-    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but ours and Python's."""
-    if isinstance(error, SyntaxError):
-        return f"At {error.filename}:{error.lineno}."
-    ours = (os.path.dirname(os.path.dirname(__file__)), importlib.__file__, "<")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    own = [f for f in frames if f.filename == file] or frames
-    return f"At {own[-1].filename}:{own[-1].lineno}." if own else ""
