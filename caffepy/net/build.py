@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from caffepy import limits
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
-from caffepy.net import wiring
+from caffepy.net import footprint, wiring
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
 from caffepy.net.named import Named
@@ -70,7 +71,8 @@ class Graph:
         self._param_index: list[list[int]] = []
         self._param_owner: dict[str, int] = {}  # name to index in learnable_params
         self._owned: set[tuple[str, int]] = set()
-        self._build(definition.places)
+        with limits.adding_up():
+            self._build(definition.places)
 
     def _build(self, places: dict[str, list[str]]) -> None:
         if log.isEnabledFor(logging.DEBUG):  # the text of a definition with weights takes minutes
@@ -124,6 +126,7 @@ class Graph:
         if param.type == "Input":
             self.inputs += names
         layer.set_up(bottom, top)
+        footprint.count(layer, bottom, top)
         if param.name in self.layer_dict and (layer.blobs or self.layer_dict[param.name].blobs):
             # Caffe builds the net, and when it loads or tests it, mixes the parameters up or stops.
             raise ConfigError("the net has two layers of this name", hint="Give each layer a name of its own.")
