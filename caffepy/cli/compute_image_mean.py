@@ -15,6 +15,7 @@ log = logging.getLogger("caffepy.compute_image_mean")
 @click.argument("input_db")
 @click.argument("output_file", required=False)
 @options.found_backend
+@options.max_memory
 def command(input_db, output_file, backend):
     """Write the mean picture of INPUT_DB to OUTPUT_FILE (.binaryproto) and print the mean of each channel."""
     import numpy as np

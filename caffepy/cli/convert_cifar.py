@@ -7,6 +7,8 @@ import os
 
 import click
 
+from caffepy.cli import options
+
 log = logging.getLogger("caffepy.convert_cifar")
 
 
@@ -14,6 +16,7 @@ log = logging.getLogger("caffepy.convert_cifar")
 @click.argument("input_folder")
 @click.argument("output_folder")
 @click.argument("backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb")
+@options.max_memory
 def command(input_folder, output_folder, backend):
     """Convert data_batch_1.bin .. 5 and test_batch.bin of INPUT_FOLDER to databases in OUTPUT_FOLDER.
 

@@ -48,6 +48,7 @@ class _Gflags(click.Command):
     type=click.IntRange(min=0),
     help="Fail after more unreadable files than this (default: skip any number).",
 )
+@options.max_memory
 def command(
     root, list_file, db, gray, shuffle, seed, backend, resize_width, resize_height, check_size, encoded, encode_type,
     max_errors,

@@ -16,6 +16,7 @@ log = logging.getLogger("caffepy.convert_mnist")
 @click.argument("labels")
 @click.argument("db")
 @options.backend
+@options.max_memory
 def command(images, labels, db, backend):
     """Convert the IDX files IMAGES and LABELS, gzipped or not, to the database DB."""
     from caffepy.cli import terminal

@@ -24,6 +24,7 @@ def command(context):
 @click.option(
     "--images", type=click.IntRange(min=1), default=64, show_default=True, help="How many pictures the sheet shows."
 )
+@options.max_memory
 def inspect(db, backend, sheet, images):
     """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
     from caffepy.cli import terminal

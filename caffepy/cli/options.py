@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from caffepy import limits, permissions
 from caffepy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +34,35 @@ precision = click.option(
 level = click.option("--level", default=0, help="Level of the net's state.")
 stage = click.option("--stage", default="", help='Stages of the net\'s state, separated by ",".')
 verbose = click.option("--verbose", is_flag=True, help="Also show how the net is put together.")
+
+
+def _set_max_memory(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    try:
+        limits.set_max_memory(value)
+    except ConfigError as error:
+        raise error.at("--max-memory") from None
+
+
+max_memory = click.option(
+    "--max-memory",
+    callback=_set_max_memory,
+    expose_value=False,
+    help="What a file or a net may ask for: 4G, 512M, ... (default: CAFFEPY_MAX_MEMORY, or the machine's memory).",
+)
+no_python_layers = click.option(
+    "--no-python-layers",
+    is_flag=True,
+    callback=lambda context, option, value: permissions.allow_python_layers(False if value else None),
+    expose_value=False,
+    help="Refuse nets that name Python code to run.",
+)
+force = click.option(
+    "--force",
+    is_flag=True,
+    callback=lambda context, option, value: permissions.allow_overwriting(value),
+    expose_value=False,
+    help="Write over files of the same name that are no snapshots or outputs.",
+)
 
 
 def model(required: bool = True) -> Callable:

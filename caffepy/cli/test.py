@@ -21,6 +21,9 @@ log = logging.getLogger("caffepy.test")
 @options.engine
 @options.precision
 @options.verbose
+@options.max_memory
+@options.no_python_layers
+@options.force
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     import numpy as np
 

@@ -22,6 +22,9 @@ log = logging.getLogger("caffepy.time")
 @options.engine
 @options.precision
 @options.verbose
+@options.max_memory
+@options.no_python_layers
+@options.force
 def command(model, weights, iterations, phase, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
     from caffepy.net.net import Net

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from caffepy.cli import options
+
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
+@options.max_memory
 def command(source, target):
     """Upgrade the solver definition IN, with its old `solver_type`, and write it to OUT."""
     from caffepy.cli.terminal import start_logging

@@ -7,6 +7,7 @@ from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
+from caffepy import limits
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.rows import Rows
 
@@ -41,11 +42,14 @@ def put(blob: Blob, array: Array, values: Any) -> None:
         ) from None
 
 
-def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _checked(shape: tuple[int, ...], engine: Engine) -> tuple[int, ...]:
     if any(d < 0 for d in shape):
         raise ShapeError(f"a blob cannot have the shape {shape}")
-    if prod(shape) > MAX_COUNT:
-        raise ShapeError(f"a blob of shape {shape} has {prod(shape)} values; Caffe's limit is {MAX_COUNT}")
+    count = prod(shape)
+    if count > MAX_COUNT:
+        raise ShapeError(f"a blob of shape {shape} has {count} values; Caffe's limit is {MAX_COUNT}")
+    if not engine.on_gpu:
+        limits.check(4 * count, f"a blob of shape {shape}", ShapeError)
     return shape
 
 
@@ -80,7 +84,7 @@ class Blob:
         self.channels_last = channels_last
         self.diff_moved = False
         """A Flatten has given this blob's gradient another memory, as Caffe's does (see layers/reshape.py)."""
-        self._shape: tuple[int, ...] = _checked(tuple(shape))
+        self._shape: tuple[int, ...] = _checked(tuple(shape), engine)
         self._flat: dict[str, Array] = {}  # "data", "diff": at least `count` elements
         self._lenders: dict[str, Array] = {}  # whose memory `_flat` is, if another blob's
         self._view: dict[str, Array] = {}
@@ -165,7 +169,7 @@ class Blob:
         dims = tuple(index(d) for d in given)
         if dims == self._shape:
             return
-        self._shape = _checked(dims)
+        self._shape = _checked(dims, self.engine)
         self._view.clear()
         self._deferred.clear()
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from caffepy import limits
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError, ShapeError, did_you_mean, locate
-from caffepy.net import wiring
+from caffepy.net import footprint, wiring
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
 from caffepy.net.named import Named
@@ -87,7 +88,8 @@ class Builder:
         self._param_owner: dict[str, int] = {}  # name to index in learnable_params
         self._available: set[str] = set()
         self._need_backward: set[int] = set()  # ids of blobs
-        self._build(places)
+        with limits.adding_up():
+            self._build(places)
 
     @property
     def outputs(self) -> list[str]:
@@ -136,6 +138,7 @@ class Builder:
         if param.type == "Input":
             self.inputs += names
         layer.set_up(bottom, top)
+        footprint.count(layer, bottom, top)
         self._check_name(layer)
         wanted = [bool(w) for w in param.propagate_down or needs]
         node = Node(layer, place, list(param.bottom), names, bottom, top, wanted)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
+from caffepy import hdf5
+from caffepy.errors import ConfigError, ShapeError, SnapshotError
 from caffepy.files import atomic_write, near_names, new_hdf5
 from caffepy.net.blob import Blob
 from caffepy.proto import upgrade
@@ -236,7 +237,7 @@ def load_hdf5(net: Net, path: str) -> None:
         for group, blobs in matched:
             for i, blob in enumerate(blobs):
                 if str(i) in group:
-                    blob.fill(group[str(i)][()])
+                    blob.fill(group[str(i)].numbers())
         _warn_of_strangers(net, [blobs for _, blobs in matched], path)
 
 
@@ -248,8 +249,8 @@ def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, pat
             if net.owns_param(name, i):
                 raise ShapeError(f"parameter {i} is missing in {path}", hint=_RENAME)
             continue  # shared: it comes with its owner
-        if group[str(i)].shape != blob.shape:
-            raise _mismatch(i, blob.shape, group[str(i)].shape, path)
+        if (shape := group[str(i)].shape) != blob.shape:
+            raise _mismatch(i, blob.shape, shape, path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -269,17 +270,12 @@ def is_hdf5(path: str) -> bool:
 
 
 @contextmanager
-def open_hdf5(path: str) -> Iterator[Any]:
-    """The h5py.File of `path`, to be read in the block. Raises SnapshotError for what is missing or damaged."""
-    import h5py
-
+def open_hdf5(path: str) -> Iterator[hdf5.Group]:
+    """The root group of `path`, to be read in the block. Raises SnapshotError for what is missing or damaged."""
     if not Path(path).is_file():
         raise SnapshotError("there is no such file", where=path, hint=near_names(path))
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.open_hdf5(path, SnapshotError) as file:
             yield file
-    except CaffeError:
-        raise
-    except Exception as error:  # h5py raises nearly anything where a damaged file leads it astray
-        message = "this is no complete HDF5 file: truncated, or another kind of file"
-        raise SnapshotError(message, where=path) from error
+    except PermissionError:
+        raise SnapshotError("cannot read the file: Permission denied", where=path) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from caffepy import plugins
+from caffepy import permissions, plugins
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, blame, did_you_mean
 from caffepy.net.blob import Blob
@@ -146,6 +146,11 @@ class Python(Layer):
 
 def find_class(module_name: str, class_name: str) -> type[PythonLayer]:
     """The user's class. Raises ConfigError with the nearest name where there is none."""
+    if not permissions.python_layers():
+        raise ConfigError(
+            f"the layer runs Python code, {module_name}.{class_name}, which --no-python-layers refuses",
+            hint="Without it, and CAFFEPY_NO_PYTHON_LAYERS, the code of nets that you trust runs.",
+        )
     for field, value in (("module", module_name), ("layer", class_name)):
         if not value:
             raise ConfigError(f"python_param.{field} is not set")

@@ -125,7 +125,7 @@ def _hdf5(path: str) -> str:
         if "history" in file and "iter" in file:
             group = file["history"]
             history = [(str(i), _shape(group[str(i)].shape)) for i in range(len(group))]
-            title = f"{path}: solver state (HDF5) of iteration {int(file['iter'][0])}"
+            title = f"{path}: solver state (HDF5) of iteration {file['iter'].number()}"
             return _table(title, ("history", "shape"), history)
         found: list[Row] = []
         total = 0

@@ -203,10 +203,10 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
     if path.endswith(".h5"):
         with weights.open_hdf5(path) as file:
             try:
-                state.iter, state.current_step = int(file["iter"][0]), int(file["current_step"][0])
-                state.learned_net = np.asarray(file["learned_net"]).item().decode()
+                state.iter, state.current_step = file["iter"].number(), file["current_step"].number()
+                state.learned_net = file["learned_net"].text()
                 group = file["history"]
-                return state, [group[str(i)][()] for i in range(len(group))]
+                return state, [group[str(i)].numbers() for i in range(len(group))]
             except KeyError as error:
                 raise SnapshotError(f"this is no solver state: {error.args[0]}", where=path) from None
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from caffepy.errors import DataError
 from caffepy.files import near_names
+from caffepy.hdf5 import Dataset, Group, open_hdf5
 
 _WHOLE = "Copy or make the file again; do not write to it during training."
 
@@ -50,8 +53,8 @@ class Hdf5Rows:
             path = self.files[file]
             with self._open(path) as h5:
                 try:
-                    arrays = [np.asarray(h5[name][()], np.float32) for name in self.names]
-                except (OSError, KeyError) as error:
+                    arrays = [np.asarray(h5[name].numbers(), np.float32) for name in self.names]
+                except KeyError as error:
                     raise DataError(f"the file cannot be read: {error}", where=path, hint=_WHOLE) from None
             if any(len(array) != self.starts[file + 1] - self.starts[file] for array in arrays):
                 raise DataError(
@@ -60,17 +63,15 @@ class Hdf5Rows:
             self._loaded = file, arrays
         return self._loaded[1]
 
-    def _open(self, path: str):
-        import h5py
-
+    @contextmanager
+    def _open(self, path: str) -> Iterator[Group]:
         if not Path(path).is_file():
             raise DataError(f"the list names {path}, which does not exist", where=self.list_file, hint=near_names(path))
         try:
-            return h5py.File(path, "r")
+            with open_hdf5(path, DataError, _WHOLE) as file:
+                yield file
         except PermissionError:
             raise DataError("cannot read the file: Permission denied", where=path) from None
-        except OSError:
-            raise DataError("this is no complete HDF5 file", where=path, hint=_WHOLE) from None
 
     def _length(self, path: str) -> int:
         with self._open(path) as h5:
@@ -82,9 +83,10 @@ class Hdf5Rows:
                         where=path,
                         hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
                     )
-                if not getattr(h5[name], "shape", ()) or h5[name].dtype.kind not in "fiu":  # a group has no shape
+                dataset = h5[name]
+                if not isinstance(dataset, Dataset) or not dataset.is_numbers or not dataset.shape:
                     raise DataError(f'dataset "{name}" is no array of numbers', where=path)
-                lengths[name] = h5[name].shape[0]
+                lengths[name] = dataset.shape[0]
         if len(set(lengths.values())) > 1:
             found = ", ".join(f'"{name}" {n}' for name, n in lengths.items())
             raise DataError(

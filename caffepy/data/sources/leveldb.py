@@ -6,7 +6,7 @@ wins. Formats: LevelDB's doc/log_format.md and doc/table_format.md. Checksums ar
 
 from __future__ import annotations
 
-import mmap
+import re
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from caffepy.data.sources.crc32c import masked
 from caffepy.data.sources.datum import where
+from caffepy.data.sources.opened import OpenFile
 from caffepy.data.sources.snappy import decompress, varint
 from caffepy.errors import DataError
 from caffepy.files import near_names
@@ -23,6 +24,7 @@ from caffepy.files import near_names
 _LOG_BLOCK = 32768
 _MAGIC = 0xDB4775248B80FB57
 _COMPARATOR = b"leveldb.BytewiseComparator"
+_MANIFEST = re.compile(r"MANIFEST-\d+")
 _COPY = "Copy or make the database again."
 _MAKE = "Make one with `caffepy convert-imageset --backend leveldb` and its like."
 
@@ -52,7 +54,7 @@ class LevelDbReader:
             found = self._scan()
         except PermissionError:
             raise DataError("cannot read the LevelDB: Permission denied", where=self.path) from None
-        except (IndexError, struct.error, ValueError) as error:
+        except (IndexError, struct.error, ValueError, EOFError) as error:
             raise DataError(f"the LevelDB is damaged: {error}", where=self.path, hint=_COPY) from None
         kept = {key: value for key, (_, value) in found.items() if value is not None}
         self._keys = sorted(kept)
@@ -70,7 +72,7 @@ class LevelDbReader:
         if isinstance(value, Place):
             try:
                 block = self._block(*value[:3])
-            except ValueError as error:
+            except (ValueError, EOFError) as error:
                 raise DataError(
                     f"the record is damaged: {error}", where=where(self.path, self._keys[i]), hint=_COPY
                 ) from None
@@ -80,7 +82,7 @@ class LevelDbReader:
     def _scan(self) -> dict[bytes, tuple[int, bytes | Place | None]]:
         """Sequence number and value (None: deleted) of every key."""
         tables, logs = self._live_files()
-        self._files, self._names = [_map(path) for path in tables], [path.name for path in tables]
+        self._files, self._names = [OpenFile(path) for path in tables], [path.name for path in tables]
         found: dict[bytes, tuple[int, bytes | Place | None]] = {}
 
         def add(key: bytes, sequence: int, value: bytes | Place | None) -> None:
@@ -101,7 +103,10 @@ class LevelDbReader:
     def _live_files(self) -> tuple[list[Path], list[Path]]:
         """The tables and logs that the manifest counts, oldest first."""
         folder = Path(self.path)
-        manifest = folder / (folder / "CURRENT").read_text().strip()
+        name = (folder / "CURRENT").read_text("latin-1").strip()
+        if not _MANIFEST.fullmatch(name):  # nor one of another folder
+            raise ValueError("CURRENT names no manifest")
+        manifest = folder / name
         if not manifest.is_file():
             raise DataError(f"the file {manifest.name} is missing", where=self.path, hint="Copy the folder as a whole.")
         tables: set[int] = set()
@@ -155,10 +160,10 @@ class LevelDbReader:
 
     def _table(self, number: int, path: Path) -> Iterator[tuple[bytes, Place]]:
         """Internal keys of a table, and where their values lie."""
-        data = self._files[number]
-        if len(data) < 48 or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
+        file = self._files[number]
+        footer = file.read(max(file.size - 48, 0), min(file.size, 48))
+        if len(footer) < 48 or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
             raise ValueError(f"{path.name} is truncated or no table")
-        footer = data[-48:]
         _, at = varint(footer, 0)
         _, at = varint(footer, at)
         offset, at = varint(footer, at)
@@ -171,11 +176,13 @@ class LevelDbReader:
                 yield key, Place(number, offset, size, value_start, value_length)
 
     def _read_block(self, file: int, offset: int, size: int, check: bool = False) -> bytes:
-        data, name = self._files[file], self._names[file]
-        if offset + size + 5 > len(data):
-            raise ValueError(f"{name} is truncated")
-        block, kind = data[offset : offset + size], data[offset + size]
-        if check and masked(data[offset : offset + size + 1]) != struct.unpack_from("<I", data, offset + size + 1)[0]:
+        name = self._names[file]
+        try:
+            data = self._files[file].read(offset, size + 5)
+        except EOFError:
+            raise ValueError(f"{name} is truncated") from None
+        block, kind = data[:size], data[size]
+        if check and masked(data[: size + 1]) != struct.unpack_from("<I", data, size + 1)[0]:
             raise ValueError(f"the checksum of a block of {name} is wrong")
         if kind > 1:
             raise ValueError(f"a block is compressed by an unknown method ({kind})")
@@ -186,11 +193,6 @@ def _why_missing(path: Path) -> str:
     if (path / "data.mdb").is_file():
         return "The folder holds an LMDB: set data_param { backend: LMDB }."
     return (not path.exists() and near_names(path)) or _MAKE
-
-
-def _map(path: Path) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _log_records(path: Path) -> Iterator[bytes]:

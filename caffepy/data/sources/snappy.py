@@ -56,3 +56,5 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
+        if shift > 63:  # a number of 64 bits has at most ten bytes: what goes on is none, however long
+            raise ValueError("a number does not end")

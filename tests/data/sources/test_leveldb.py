@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 
+from caffepy.data.sources.crc32c import masked
 from caffepy.data.sources.databases import create_database, guess_backend, open_database
 from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.snappy import decompress
@@ -114,10 +117,42 @@ def test_a_table_that_goes_bad_while_it_is_read(tmp_path):
     db.close()
     reader = LevelDbReader(tmp_path / "db")
     for table in (tmp_path / "db").glob("*.ldb"):
-        with open(table, "r+b") as file:  # in place, so that the reader's mapping of it sees it
+        with open(table, "r+b") as file:  # in place, so that the reader sees it
             file.write(b"\xff" * 300)
     with pytest.raises(DataError, match=r'db, key "0000": the record is damaged: '):
         reader[0]
+
+
+def test_a_table_that_is_cut_while_it_is_read(copy):
+    reader = LevelDbReader(copy)
+    os.truncate(copy / "000005.ldb", 10)
+    with pytest.raises(DataError, match=r"the record is damaged: the file has changed since it was opened"):
+        reader[0]
+
+
+def test_a_number_without_an_end(copy):
+    """A megabyte of it took a minute."""
+    (manifest,) = copy.glob("MANIFEST-*")
+    log_of(manifest, b"\xff" * (1 << 20))
+    with pytest.raises(DataError, match=r"db: the LevelDB is damaged: a number does not end"):
+        LevelDbReader(copy)
+
+
+def log_of(path: Path, record: bytes) -> None:
+    """Write a log of one record, cut into fragments as LevelDB cuts it."""
+    blocks = [record[at : at + 32761] for at in range(0, len(record), 32761)]
+    with open(path, "wb") as file:
+        for i, block in enumerate(blocks):
+            kind = 1 if len(blocks) == 1 else 2 if not i else 4 if i == len(blocks) - 1 else 3
+            file.write(struct.pack("<IHB", masked(bytes([kind]) + block), len(block), kind) + block)
+
+
+@pytest.mark.parametrize("name", ["../MANIFEST-000004", "/etc/passwd", "", "CURRENT"])
+def test_a_manifest_lies_in_the_folder(copy, name):
+    (copy / "CURRENT").write_text(name)
+    (copy.parent / "MANIFEST-000004").write_bytes(next(copy.glob("MANIFEST-*")).read_bytes())
+    with pytest.raises(DataError, match=r"db: the LevelDB is damaged: CURRENT names no manifest"):
+        LevelDbReader(copy)
 
 
 def flip(path, at: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,11 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from caffepy.data.sources import opened
 from caffepy.data.sources.databases import create_database
-from caffepy.data.sources.lmdb import NEAR, LmdbReader, filling, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader, filling, write_lmdb
+from caffepy.data.sources.lmdb_pages import Pages, read_meta
+from caffepy.data.sources.opened import AHEAD, OpenFile
 from caffepy.errors import DataError
 
 MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
@@ -83,16 +88,6 @@ def test_several_readers_of_one_database(db):
     assert second[1] == records()[1]
     del second
     assert LmdbReader(db)[2] == records()[2]
-
-
-def test_a_reader_may_be_dropped_while_another_opens(db, monkeypatch):
-    """As the garbage collector does, at any allocation: it must not wait for the lock that its own thread holds."""
-    readers = [LmdbReader(db)]
-    real = os.path.isdir
-    monkeypatch.setattr(os.path, "isdir", lambda path: readers.clear() or real(path))
-    write_lmdb(db.parent / "other", records())
-    assert LmdbReader(db.parent / "other")[1] == records()[1]
-    assert not readers
 
 
 def test_a_single_file_is_a_database_too(tmp_path):
@@ -177,11 +172,7 @@ def test_a_database_whose_file_ends_before_free_pages(tmp_path):
 
 def test_a_database_that_the_script_itself_has_open(db):
     with lmdb.open(str(db), readonly=True, lock=False):
-        assert refused(db) == (
-            f"{db}: this program has the LMDB open already, and the library opens it once\n"
-            "  Close it first: env.close()."
-        )
-    assert len(LmdbReader(db)) == 5
+        assert list(LmdbReader(db)) == records()
 
 
 def test_a_database_that_may_not_be_read(db, monkeypatch):
@@ -223,22 +214,133 @@ def test_a_kill_leaves_no_database(tmp_path):
     assert write_lmdb(tmp_path / "db", records()) == 5
 
 
-class Damaged:
-    """A cursor as the library's, at a page that it finds damaged (which pages it checks depends on its version)."""
-
-    def __getattr__(self, name):
-        raise lmdb.CorruptedError("Located page was wrong type")
+LARGE = [(b"%08d" % i, bytes([i % 256]) * 3000) for i in range(1000)]
+SMALL = [(b"%08d" % i, bytes([i % 256]) * 700) for i in range(1000)]
 
 
-def test_a_damaged_page_is_named(db):
-    reader = LmdbReader(db)
-    reader._cursor = Damaged()
+def damage(db: Path, at: int, new: bytes) -> None:
+    with open(db / "data.mdb", "rb+") as file:
+        file.seek(at)
+        file.write(new)
+
+
+def leaves(db: Path) -> list[int]:
+    """Where the leaves of a database begin."""
+    file = OpenFile(db / "data.mdb")
+    meta = read_meta(file)
+    return [page.number * meta.page_size for page in Pages(file, meta.page_size).leaves(meta.main)]
+
+
+def damaged_at(reader: LmdbReader, i: int) -> str:
     with pytest.raises(DataError) as caught:
-        reader[3]
-    assert str(caught.value) == (
-        f"{db}: the LMDB is damaged at record 3: Located page was wrong type\n  Copy or make the database again."
+        reader[i]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("sizes", [[0], [1, 700], [3000], [1, 2000, 100_000], [1 << 20]])
+@pytest.mark.parametrize("count", [1, 3, 1500])
+def test_what_the_library_itself_reads(tmp_path, sizes, count):
+    """Also after records were deleted and replaced, whose pages are used again."""
+    count = min(count, (20 << 20) // max(sizes + [1]))  # of the largest values fewer
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 28) as env:
+        for turn in range(3):
+            with env.begin(write=True) as transaction:
+                for i in range(turn, count, turn + 1):
+                    transaction.put(b"%d" % i * (1 + i % 60), bytes([turn]) * sizes[i % len(sizes)])
+                for i in range(turn, count - 1, 3 + turn):
+                    transaction.delete(b"%d" % i * (1 + i % 60))
+        with env.begin() as transaction:
+            expected = list(transaction.cursor())
+    reader = LmdbReader(tmp_path / "db")
+    assert list(reader) == expected
+    order = list(range(len(expected)))
+    random.Random(1).shuffle(order)
+    reader = LmdbReader(tmp_path / "db")
+    assert all(reader[i] == expected[i] for i in order)
+
+
+@pytest.mark.parametrize(("written", "new"), [(LARGE, b"\0" * 16), (SMALL, b"\0" * 4096), (SMALL, b"\xff" * 4096)])
+def test_a_damaged_page_ends_in_an_error(tmp_path, written, new):
+    write_lmdb(tmp_path / "db", written)
+    at = leaves(tmp_path / "db")[len(leaves(tmp_path / "db")) // 2]
+    damage(tmp_path / "db", at, new)
+    for order in (range(1000), [900, *range(1000)]):  # going forward, or with a jump to behind it first
+        reader, read = LmdbReader(tmp_path / "db"), []
+        for i in order:
+            try:
+                assert reader[i] == written[i]
+                read.append(i)
+            except DataError as error:
+                assert str(error) == (
+                    f"{tmp_path}/db: the LMDB is damaged at record {i}: page {at // 4096} is none of the tree\n"
+                    "  Copy or make the database again."
+                )
+        assert 300 < len(read) < 700 and read == list(range(len(read)))
+
+
+def test_a_false_number_of_records_ends_in_an_error(tmp_path):
+    write_lmdb(tmp_path / "db", SMALL)
+    for page in (0, 4096):
+        damage(tmp_path / "db", page + 120, (10**15).to_bytes(8, "little"))
+    reader = LmdbReader(tmp_path / "db")
+    assert [reader[i] for i in range(1000)] == SMALL
+    assert damaged_at(reader, 1000) == (
+        f"{tmp_path}/db: the LMDB is damaged at record 1000: 1000 records are there, its root says {10**15}\n"
+        "  Copy or make the database again."
     )
-    assert reader[4] == records()[4]
+
+
+def test_a_tree_that_leads_back_to_itself_ends_in_an_error(tmp_path):
+    """Each level names one page of the next many times: without a limit 100**16 leaves would be read."""
+    write_lmdb(tmp_path / "db", SMALL)
+    raw = (tmp_path / "db" / "data.mdb").read_bytes()
+    root, leaf = read_meta(OpenFile(tmp_path / "db" / "data.mdb")).main.root, leaves(tmp_path / "db")[0] // 4096
+    for page in (0, 4096):
+        damage(tmp_path / "db", page + 120, (10**15).to_bytes(8, "little"))
+    for i in range(100):
+        (start,) = struct.unpack_from("=H", raw, root * 4096 + 16 + 2 * i)
+        damage(tmp_path / "db", root * 4096 + start, leaf.to_bytes(6, "little"))
+    assert "the LMDB is damaged at record 1000000" in damaged_at(LmdbReader(tmp_path / "db"), 1_000_000)
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "written over", "written to"])
+def test_a_database_that_changes_while_it_is_read(tmp_path, how):
+    written = [(b"%08d" % i, bytes([i % 256]) * 3000) for i in range(2000)]
+    write_lmdb(tmp_path / "db", written)
+    reader = LmdbReader(tmp_path / "db")
+    assert [reader[i] for i in range(50)] == written[:50]
+    file = tmp_path / "db" / "data.mdb"
+    if how == "written to":
+        with lmdb.open(str(tmp_path / "db"), map_size=1 << 28) as env, env.begin(write=True) as transaction:
+            transaction.put(b"new", b"record")
+    elif how == "written over":
+        size = file.stat().st_size
+        file.write_bytes(b"\xff" * size)
+    else:
+        os.truncate(file, 300_000 if how == "cut" else 0)
+    with pytest.raises(DataError) as caught:
+        for i in range(50, 2000):
+            assert reader[i] == written[i]  # what was read ahead before
+    assert str(caught.value) == (
+        f"{tmp_path}/db: the LMDB has changed since it was opened\n  Write to no database that is being read."
+    )
+
+
+def test_a_file_that_is_replaced_is_read_on(db):
+    """Renaming another file to its name leaves the one that was opened as it is."""
+    reader = LmdbReader(db)
+    write_lmdb(db.parent / "other", records(9))
+    os.replace(db.parent / "other" / "data.mdb", db / "data.mdb")
+    assert list(reader) == records()
+
+
+def test_several_values_of_a_key_are_refused(tmp_path):
+    write_lmdb(tmp_path / "db", records())
+    for page in (0, 4096):
+        damage(tmp_path / "db", page + 92, b"\4")
+    assert refused(tmp_path / "db") == (
+        f"{tmp_path}/db: this LMDB has several values of a key, a Caffe database has one\n  {MAKE}"
+    )
 
 
 def test_indices_are_those_of_a_list(db):
@@ -249,51 +351,21 @@ def test_indices_are_those_of_a_list(db):
             reader[i]
 
 
-class ListedInPart:
-    """An environment whose keys can be listed up to a damaged page."""
-
-    def __init__(self, env):
-        self.env, self.times = env, 0
-
-    def begin(self, **options):
-        return self.env.begin(**options) if options else self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def cursor(self):
-        return self
-
-    def iternext(self, **options):
-        self.times += 1
-        yield from (key for key, _ in records(200))
-        raise lmdb.CorruptedError("Located page was wrong type")
-
-
-def test_behind_a_damaged_page_keys_are_listed_once(tmp_path):
-    write_lmdb(tmp_path / "db", records(300))
-    reader = LmdbReader(tmp_path / "db")
-    reader._env = ListedInPart(reader._env)
-    for i in (200, 280):
-        with pytest.raises(DataError) as caught:
-            reader[i]
-        assert str(caught.value) == (
-            f"{tmp_path}/db: the LMDB is damaged at record {i}: only the first 200 keys can be listed\n"
-            "  Copy or make the database again."
-        )
-    assert reader[199] == records(300)[199]
-    assert reader._env.times == 1
-
-
-@pytest.mark.parametrize("step", [2, NEAR, NEAR + 1])
+@pytest.mark.parametrize("step", [2, 64, 299])
 def test_going_forward_by_steps(tmp_path, step):
     write_lmdb(tmp_path / "db", records(300))
     reader = LmdbReader(tmp_path / "db")
     assert [reader[i] for i in range(1, 300, step)] == records(300)[1::step]
-    assert (reader._keys is None) == (step <= NEAR)  # far jumps alone need the list of keys
+
+
+def test_going_forward_reads_large_pieces(tmp_path, monkeypatch):
+    """A call of the system for every record costs more than its copy."""
+    write_lmdb(tmp_path / "db", LARGE)
+    reader = LmdbReader(tmp_path / "db")
+    calls, pread = [], opened._pread
+    monkeypatch.setattr(opened, "_pread", lambda *args: calls.append(args) or pread(*args))
+    assert list(reader) == LARGE
+    assert len(calls) < 20 + 3 * len(LARGE) * 4096 / AHEAD
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

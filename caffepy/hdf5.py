@@ -1,0 +1,145 @@
+"""HDF5 files from anywhere, read without following what leads out of them.
+
+Their format can say that a dataset's bytes lie in any other file (external storage, external links, virtual datasets),
+and that a few bytes are gigabytes (chunks that were never written, or that unpack to them). Both are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffepy import limits
+from caffepy.errors import CaffeError, DataError
+
+if TYPE_CHECKING:
+    import h5py
+
+_HOPS = 16
+"""Soft links that may lead to one another."""
+_OUTSIDE = "A file from elsewhere could read any file of yours so. Store the numbers in the file itself."
+
+
+@contextmanager
+def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") -> Iterator[Group]:
+    """The root group of the file `path`, to be read in the block.
+
+    Whatever is wrong with the file is raised as `error`, the system's own errors (no permission) as they are.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield Group(file, path, error)
+    except (CaffeError, MemoryError):
+        raise
+    except Exception as caught:  # h5py raises nearly anything where a damaged file leads it astray
+        if isinstance(caught, PermissionError):
+            raise
+        message = "this is no complete HDF5 file: truncated, or another kind of file"
+        raise error(message, where=path, hint=hint) from caught
+
+
+class Group(Mapping[str, Any]):
+    """A group: names, and the Group or Dataset that each, or a path of them, leads to inside the file."""
+
+    def __init__(self, group: h5py.Group, path: str, error: type[CaffeError]):
+        self._group, self._path, self._error = group, path, error
+
+    def __getitem__(self, name: str) -> Group | Dataset:
+        """Raises KeyError for what leads nowhere, the file's error for what leads out of it."""
+        import h5py
+
+        found = self._find(self._group, name, _HOPS)
+        if isinstance(found, h5py.Group):
+            return Group(found, self._path, self._error)
+        if isinstance(found, h5py.Dataset):
+            return Dataset(found, name, self._path, self._error)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group)
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def _find(self, group: Any, name: str, hops: int) -> Any:
+        """What the path `name` leads to, link by link: the library would follow external ones by itself."""
+        import h5py
+
+        if name.startswith("/"):
+            group = group.file
+        for part in filter(lambda part: part not in ("", "."), name.split("/")):
+            key = part.encode(errors="surrogateescape")
+            if not isinstance(group, h5py.Group) or b"\0" in key or not group.id.links.exists(key):
+                raise KeyError(name)
+            kind = group.id.links.get_info(key).type
+            if kind == h5py.h5l.TYPE_HARD:
+                group = group[key]
+            elif kind == h5py.h5l.TYPE_SOFT and hops:
+                group = self._find(group, os.fsdecode(group.id.links.get_val(key)), hops - 1)
+            else:
+                reason = "an endless row of links" if kind == h5py.h5l.TYPE_SOFT else "a link to another file"
+                raise self._error(f'"{name}" is {reason}, which is not followed', where=self._path, hint=_OUTSIDE)
+        return group
+
+
+class Dataset:
+    """An array of the file; nothing is read before `numbers` or `text`."""
+
+    def __init__(self, dataset: h5py.Dataset, name: str, path: str, error: type[CaffeError]):
+        self._dataset, self._name, self._path, self._error = dataset, name, path, error
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """None where the file says that there is no array."""
+        return self._dataset.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._dataset.dtype
+
+    @property
+    def is_numbers(self) -> bool:
+        return self.shape is not None and self.dtype.kind in "fiu"
+
+    def numbers(self) -> np.ndarray:
+        """All of it, in its own type."""
+        self._check()
+        if not self.is_numbers:
+            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
+        return self._dataset[()]
+
+    def number(self) -> int:
+        """The first as an integer."""
+        values = self.numbers()
+        if not values.size:
+            raise self._error(f'dataset "{self._name}" is empty', where=self._path)
+        return int(values.flat[0])
+
+    def text(self) -> str:
+        """A single string."""
+        self._check()
+        value = self._dataset[()] if self.shape == () else None
+        if not isinstance(value, bytes):
+            raise self._error(f'dataset "{self._name}" is no text', where=self._path)
+        return os.fsdecode(value)
+
+    def _check(self) -> None:
+        """Raises the file's error if the numbers lie elsewhere, or are more than the file can hold."""
+        if self._dataset.external or self._dataset.is_virtual:
+            raise self._error(
+                f'dataset "{self._name}" lies in another file, which is not read', where=self._path, hint=_OUTSIDE
+            )
+        size = self._dataset.size or 0
+        limits.check_unpacked(
+            size * max(self.dtype.itemsize, 4),
+            os.path.getsize(self._path),
+            f'dataset "{self._name}" of shape {self.shape}',
+            self._error,
+            self._path,
+        )
