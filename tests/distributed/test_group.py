@@ -87,7 +87,7 @@ def write(n: int, more: str = "", layers: str = "", iterations: int = 10) -> Non
 def train(n: int, engine: str, *options: str, start: list[str] | None = None) -> subprocess.CompletedProcess:
     """`caffepy train` in n processes, which `start` starts; by default our own launcher."""
     arguments = ["train", "--solver", f"solver{n}.prototxt", "--engine", engine, *options]
-    ours = f"from caffepy import launch; launch.launch({n}, {arguments!r})"
+    ours = f"from caffepy.distributed import launch; launch.launch({n}, {arguments!r})"
     command = ["-m", "caffepy", *arguments] if n == 1 else ["-c", ours]
     if start is not None:
         command = [*start, f"--nproc-per-node={n}", "-m", "caffepy", *arguments]
@@ -299,7 +299,7 @@ sys.exit(9)
 
 
 def test_a_killed_launcher_leaves_nothing_behind():
-    worker = "from caffepy import launch; launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    worker = "from caffepy.distributed import launch; launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
     program = f"""
 import subprocess, sys
 from caffepy.distributed.launch import launch
