@@ -10,17 +10,14 @@ import logging
 import os
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from caffepy import rng
 from caffepy.distributed.launch import WorkerLostError
 from caffepy.distributed.meeting import exchange, meet
 from caffepy.errors import ConfigError, MissingExtraError
-
-if TYPE_CHECKING:
-    from caffepy.net.blob import Blob
-    from caffepy.solver import Solver
-    from caffepy.solver.solver import Action
+from caffepy.net.blob import Blob
+from caffepy.solver.events import Action, Listener, Requests
+from caffepy.solver.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +42,13 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-class Group:
-    """The processes of one training. `attach` makes a solver one of them."""
+class Group(Listener):
+    """The processes of one training. `attach` makes a solver one of them.
+
+    It is the first of the solver's listeners: the others see gradients and scores that are the same everywhere.
+    """
+
+    name = "processes"
 
     def __init__(self, gpu: bool):
         try:
@@ -61,7 +63,7 @@ class Group:
         self._decisions = dist.new_group(backend="gloo") if gpu else None
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._pending: list[Any] = []
-        self._testing = False
+        self._unsent: list[Blob] = []
         self.seed = 0
         """Of the random numbers of all processes but the first."""
 
@@ -102,16 +104,46 @@ class Group:
         self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
-        solver.callbacks.append((self._part_random_numbers, lambda: None))
-        overlapped = solver.param.layer_wise_reduce and solver.param.iter_size == 1
-        if overlapped:
+        if solver.param.layer_wise_reduce and solver.param.iter_size == 1:
             due = self._due(solver)
             solver.net.hooks["after_backward"].append(lambda i: self._start(due.get(i, ())))
         else:
-            every = [p.blob for p in solver.net.learnable_params if p.lr_mult]
-            solver.callbacks.append((lambda: None, lambda: self._start(every)))
-        solver.callbacks.append((lambda: None, self._finish))
-        self._replace_methods()
+            self._unsent = [p.blob for p in solver.net.learnable_params if p.lr_mult]
+        solver.root = self.rank == 0
+        solver.requests = Agreement(self, solver.requests.take())
+        solver.listeners.insert(0, self)
+
+    # What processes do otherwise than one alone
+
+    def batch(self, solver: Solver) -> None:
+        if solver.testing:
+            self.any(True)
+        elif self.rank:
+            self._part_random_numbers()
+
+    def gradients(self, solver: Solver) -> None:
+        """Replace the gradients by the mean of all processes'."""
+        self._start(self._unsent)
+        for tensor, work in self._pending:
+            self._call(work.wait)
+            tensor.div_(self.size)
+        self._pending.clear()
+
+    def test(self, solver: Solver) -> None:
+        """Wait for the first process's test; its scores are everybody's."""
+        if self.rank:
+            # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
+            while self.any(False):
+                pass
+        else:
+            self.any(False)
+        solver.scores = self.from_first(solver.scores)
+
+    def state(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.seed = state["seed"]
 
     def close(self) -> None:
         """Leave the group, at the end of training."""
@@ -139,45 +171,12 @@ class Group:
             if layer.type == "MemoryData":
                 log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
 
-    def _replace_methods(self) -> None:
-        """What processes do otherwise than one alone: agree on signals, leave tests and snapshots to the first."""
-        solver = self.solver
-        ask, test_all, own_state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
-
-        def action() -> Action:
-            if not self._testing:
-                return self._agree(ask())
-            self.any(True)
-            return ask()
-
-        def tested_by_first() -> None:
-            if self.rank:
-                # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
-                while self.any(False):
-                    pass
-            else:
-                self._testing = True
-                test_all()
-                self._testing = False
-                self.any(False)
-            solver.stopped_early = self.from_first(solver.stopped_early)
-
-        def restored(state: dict[str, Any]) -> None:
-            self.seed = state.get("processes_seed", self.seed)
-            set_state(state)
-
-        solver.action, solver.test_all, solver.set_state = action, tested_by_first, restored  # type: ignore[method-assign]
-        solver.state = lambda: {**own_state(), "processes_seed": self.seed}  # type: ignore[method-assign]
-        if self.rank:
-            solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
-
     def _part_random_numbers(self) -> None:
         """Dropout and the like differ from process to process; rank 0 goes on as if it were alone.
 
         The others start anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
         """
-        if self.rank:
-            rng.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
+        self.solver.random.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
 
     @staticmethod
     def _due(solver: Solver) -> dict[int, list[Any]]:
@@ -199,20 +198,12 @@ class Group:
             tensor = self._tensor(blob.flat("diff"))
             self._pending.append((tensor, self._call(self._dist.all_reduce, tensor, async_op=True)))
 
-    def _finish(self) -> None:
-        for tensor, work in self._pending:
-            self._call(work.wait)
-            tensor.div_(self.size)
-        self._pending.clear()
-
-    def _agree(self, action: Action) -> Action:
-        """What any process was asked to do, all do: the most final of the requests."""
-        from caffepy.solver.solver import Action
-
-        order = [Action.NONE, Action.SNAPSHOT, Action.STOP]
-        most = self._torch.tensor(order.index(action))
-        self._call(self._dist.all_reduce, most, op=self._dist.ReduceOp.MAX, group=self._decisions)
-        return order[int(most)]
+    def all_of(self, action: Action) -> Action:
+        """What any process was asked to do, all do."""
+        single = (Action.SNAPSHOT, Action.STOP)
+        asked = self._torch.tensor([int(one in action) for one in single])
+        self._call(self._dist.all_reduce, asked, op=self._dist.ReduceOp.MAX, group=self._decisions)
+        return Action(sum(one.value for one, wanted in zip(single, asked.tolist()) if wanted))
 
     def any(self, condition: bool) -> bool:
         """Whether it is true in any process."""
@@ -242,6 +233,18 @@ class Group:
                 hint=f"Start again with --resume{f' (the last snapshot is {last})' if last else ''}, "
                 "or under torchrun --max-restarts, which does it by itself.",
             ) from None
+
+
+class Agreement(Requests):
+    """Requests to a solver that is one of several processes: each decision is the same everywhere."""
+
+    def __init__(self, group: Group, asked: Action):
+        super().__init__()
+        self._group = group
+        self.add(asked)
+
+    def decide(self) -> Action:
+        return self._group.all_of(self.take())
 
 
 def _said(error: Exception) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from caffepy import rng
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
 from caffepy.net import wiring
@@ -42,6 +43,8 @@ class Graph:
 
     def __init__(self, definition: text.Definition, engine: Engine | None = None):
         self.engine = engine or default_engine()
+        self.random = rng.current()
+        """Where its layers draw from, whoever runs it."""
         self.param = definition.param
         self.name = self.param.name
         self.phase = self.param.state.phase

@@ -117,7 +117,7 @@ def test_solver_fit_goes_on_where_the_solver_is(tmp_path):
     second = solver.fit({"x": x, "y": y}, epochs=1, batch_size=5)
     assert solver.iter == 11
     assert second["loss"][0] < first["loss"][0]
-    assert not solver.net.hooks["before_forward"] and not solver.on_iteration
+    assert not solver.net.hooks["before_forward"] and len(solver.listeners) == 1
     assert solver.net.blobs["x"].shape == (4, 2)
 
 

@@ -299,7 +299,8 @@ sys.exit(9)
 
 
 def test_a_killed_launcher_leaves_nothing_behind():
-    worker = "from caffepy.distributed import launch; launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    started = "launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    worker = f"from caffepy.distributed import launch; {started}"
     program = f"""
 import subprocess, sys
 from caffepy.distributed.launch import launch

@@ -75,7 +75,7 @@ def test_a_step_fetches_nothing(device, more):
         for _ in range(2):
             trained.net.clear_param_diffs()
             trained.smoothed_loss.add(trained._passes())
-            trained._update(display=False)
+            trained.update()
         assert fetches.count == 0
         assert trained.smoothed_loss.value > 0
     assert fetches.count > 0
