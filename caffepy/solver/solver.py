@@ -219,9 +219,10 @@ class Solver:
 
     def _stop_asked(self, snapshot_due: bool = False) -> bool:
         """Do what was asked for since the last iteration or test; whether to stop."""
+        if snapshot_due:
+            self.snapshot()
         action = self.requests.decide()
-        if snapshot_due or Action.SNAPSHOT in action:
-            self._check_losses()
+        if Action.SNAPSHOT in action and not snapshot_due:
             self.snapshot()
         self.stopped_early = Action.STOP in action
         return self.stopped_early
@@ -290,6 +291,7 @@ class Solver:
 
     def snapshot(self, name: str | None = None) -> str:
         """Write weights and state, by default as `<prefix>_iter_<n>`; the path of the state."""
+        self._check_losses()
         if not self.root:
             return ""
         self.written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
