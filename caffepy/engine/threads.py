@@ -1,4 +1,4 @@
-"""A pool of threads for numpy calls, which release the interpreter lock while they compute."""
+"""A pool of threads for numpy calls, which release the interpreter lock while they compute, and their memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
+from math import prod
 from queue import SimpleQueue
 
+import numpy as np
+
+from caffepy.engine.numpy.blas import one_thread
 from caffepy.errors import ConfigError
 
 
@@ -32,9 +36,27 @@ class ThreadPool:
         self._queues: list[SimpleQueue] = []
         self._owner = 0  # the process that the helper threads live in: a fork does not inherit them
         self._busy = threading.Lock()
+        self._scratch = threading.local()
+
+    def scratch(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialized memory of the calling thread, valid until it asks for the same name again."""
+        buffers = self._scratch.__dict__
+        count = prod(shape)
+        buffer = buffers.get(name)
+        if buffer is None or buffer.size < count:
+            buffer = buffers[name] = np.empty(count, np.float32)
+        return buffer[:count].reshape(shape)
+
+    def forget_scratch(self) -> None:
+        """Let go of the scratch memory of all threads."""
+        self._scratch = threading.local()
 
     def run(self, task: Callable[[int], None], n: int) -> None:
         """Run the tasks; which worker takes which is open, so tasks must not depend on it."""
+        with one_thread:
+            self._run(task, n)
+
+    def _run(self, task: Callable[[int], None], n: int) -> None:
         if n <= 1 or self.threads == 1 or not self._busy.acquire(blocking=False):
             for i in range(n):
                 task(i)

@@ -22,6 +22,7 @@ _REMAP_MAYMOVE, _REMAP_FIXED = 1, 2  # Linux's names for mremap
 _LARGE = 4 << 20
 
 
+@cache
 def keep_freed_memory() -> None:
     """Let the C library reuse large freed blocks instead of handing each back to the system.
 
