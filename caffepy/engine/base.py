@@ -56,10 +56,10 @@ class Engine(ABC):
             task(i)
 
     def computing(self) -> AbstractContextManager[Any]:
-        """Around passes and updates: within it the process's products use as many threads as this engine wants.
+        """Around passes and updates: within it the process has the settings that this engine computes best with.
 
-        Kernels enter it by themselves; entered once around many it costs once. Threads may be within it side by side,
-        and one thread several times; the last to leave restores what was.
+        They say how many threads a product takes. Threads may be within it side by side, and one thread several times;
+        the last to leave restores what was. Numpy's kernels enter it by themselves, and are faster within.
         """
         return nullcontext()
 

@@ -45,12 +45,13 @@ class Flipped:
     """The gradient of the input of a convolution of stride 1: the convolution of dy with flipped kernels."""
 
     def __init__(self, shapes: Shapes):
-        self.group = shapes.group
         self.products = products(shapes.transposed)
+        kernel = shapes.window.kernel
+        self._by_group = (shapes.group, shapes.outputs, *kernel, shapes.channels)
+        self._backwards = (slice(None), slice(None), *[slice(None, None, -1)] * len(kernel), slice(None))
+        self._axes = (0, len(kernel) + 2, *range(2, len(kernel) + 2), 1)
 
     def grad_data(self, dy, w, bias, dx, threads: ThreadPool) -> None:
         """dx = the gradient of the input (+ bias)."""
-        flipped = w.reshape(self.group, w.shape[0] // self.group, *w.shape[1:])
-        flipped = np.flip(np.moveaxis(flipped, (1, -1), (-1, 1)), tuple(range(2, w.ndim)))
-        flipped = np.ascontiguousarray(flipped).reshape(-1, *flipped.shape[2:])
-        self.products.forward(dy, flipped, bias, dx, threads)
+        flipped = np.ascontiguousarray(w.reshape(self._by_group)[self._backwards].transpose(self._axes))
+        self.products.forward(dy, flipped.reshape(-1, *flipped.shape[2:]), bias, dx, threads)

@@ -119,17 +119,19 @@ class NumpyEngine(Engine):
         parts = min(self._shares, max(1, m * n * k // GEMM_SHARE))
         if accumulate:  # the product before it is added is a temporary: keep it in cache
             parts = max(parts, -(-m * n // (1 << 18)))
-
-        def product(left: Array, right: Array, target: Array) -> None:
-            if accumulate:
-                target += np.matmul(left, right, out=self.pool.scratch("gemm", target.shape))
-            else:
-                np.matmul(left, right, out=target)
-
-        if m >= n:
-            self._over(lambda left, target: product(left, b, target), (a, out), parts)
+        if parts == 1:
+            with one_thread:
+                self._product(a, b, out, accumulate)
+        elif m >= n:
+            self._over(lambda left, target: self._product(left, b, target, accumulate), (a, out), parts)
         else:
-            self._over(lambda right, target: product(a, right.T, target.T), (b.T, out.T), parts)
+            self._over(lambda right, target: self._product(a, right.T, target.T, accumulate), (b.T, out.T), parts)
+
+    def _product(self, a: Array, b: Array, out: Array, accumulate: bool) -> None:
+        if accumulate:
+            out += np.matmul(a, b, out=self.pool.scratch("gemm", out.shape))
+        else:
+            np.matmul(a, b, out=out)
 
     def add_sum_over_channels(self, x: Array, out: Array, times: Array | None = None) -> None:
         rows = _rows(x)
@@ -236,6 +238,9 @@ class NumpyEngine(Engine):
 
     def _over(self, fn: Callable, arrays: Sequence[Array], parts: int, **options: Any) -> None:
         """Run `fn`, which writes to some of the arrays, over so many ranges of their first axis, one length."""
+        if parts == 1:
+            self.pool.run(lambda i: fn(*arrays, **options), 1)
+            return
         ranges = cut(len(arrays[0]), parts)
         self.pool.run(lambda i: fn(*(a[ranges[i]] for a in arrays), **options), len(ranges))
 

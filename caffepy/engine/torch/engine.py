@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import array_api_compat.torch as compat
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from caffepy import rng
 from caffepy.engine.base import Engine
+from caffepy.engine.held import Held, Undo
 from caffepy.engine.threads import available_cores
 from caffepy.engine.torch import conv, graph, lrn, pool
 from caffepy.engine.torch.conv import ConvPlan
@@ -46,13 +47,11 @@ class TorchEngine(Engine):
         self.seeds_each = True
         """Whether `generator` is seeded for each array of random numbers, not once for all by who runs the passes."""
         self._copying = None if self.on_host else torch.cuda.Stream(self.device)
-        if self.on_host:
-            torch.set_num_threads(available_cores())
-        else:
+        if self.on_gpu:  # pinned memory and recorded graphs would take memory of the first GPU
             torch.cuda.set_device(self.device)
-            # Of the whole process. So convolutions repeat their bits; some gradients of pooling add in any order.
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+    def computing(self) -> AbstractContextManager[Any]:
+        return _all_cores if self.on_host else super().computing()
 
     def wait(self) -> None:
         if self.on_gpu:
@@ -138,7 +137,7 @@ class TorchEngine(Engine):
         aten.threshold_backward.grad_input(dy, x, 0, grad_input=dx)
 
     def gemm(self, a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
-        self._choose_tf32()
+        self._set_switches()
         if self.precision == "bf16":
             product = self._factor(a) @ self._factor(b)
             out.add_(product) if accumulate else out.copy_(product)
@@ -147,11 +146,16 @@ class TorchEngine(Engine):
         else:
             torch.mm(a, b, out=out)
 
-    def _choose_tf32(self) -> None:
-        """Set PyTorch's switches, which the process has but once, for the next product: engines may differ in them."""
+    def _set_switches(self) -> None:
+        """Set PyTorch's switches, which the process has but once, for the next product: engines may differ in them.
+
+        Convolutions then repeat their bits; some gradients of pooling add in any order.
+        """
         if self.on_gpu:
-            wanted = self.precision == "tf32"
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
+            products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+            products.allow_tf32 = convolutions.allow_tf32 = self.precision == "tf32"
+            products.allow_bf16_reduced_precision_reduction = False
+            convolutions.deterministic = True
 
     def _factor(self, x: Tensor) -> Tensor:
         """A factor of a product in the engine's precision."""
@@ -172,7 +176,7 @@ class TorchEngine(Engine):
         return ConvPlan.of(x, w, window, group)
 
     def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, plan: ConvPlan) -> None:
-        self._choose_tf32()
+        self._set_switches()
         if plan.in_torch:
             bias = None if bias is None else self._factor(bias)
             y.copy_(aten.convolution(self._factor(x), self._factor(w), bias, *plan.options))
@@ -183,7 +187,7 @@ class TorchEngine(Engine):
     def conv_grad_weights(self, x: Tensor, dy: Tensor, dw: Tensor, plan: ConvPlan, db: Tensor | None = None) -> None:
         if db is not None:
             self.add_sum_over_channels(dy, db)
-        self._choose_tf32()
+        self._set_switches()
         if self.on_host and conv.is_wrong_in_torch(plan):  # do the stride first
             x, plan = conv.seen_by_points(x, plan)
         if plan.in_torch:
@@ -193,7 +197,7 @@ class TorchEngine(Engine):
             conv.grad_weights_by_positions(x, dy, dw, plan)
 
     def conv_grad_data(self, dy: Tensor, w: Tensor, dx: Tensor, plan: ConvPlan, bias: Tensor | None = None) -> None:
-        self._choose_tf32()
+        self._set_switches()
         if plan.in_torch:
             factors = self._factor(dy), self._unread(dx), self._factor(w)
             dx.copy_(conv.backward(*factors, plan, (True, False, False))[0])
@@ -280,6 +284,16 @@ class TorchEngine(Engine):
         if self.seeds_each:
             self.generator.manual_seed(rng.draw())
         return torch.rand(shape, device=self.device, generator=self.generator)
+
+
+def _use_all_cores() -> Undo:
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    return lambda: torch.set_num_threads(before)
+
+
+_all_cores = Held(_use_all_cores)
+"""Within it PyTorch's kernels on the CPU use as many threads as ours would."""
 
 
 def namespace(device: torch.device) -> types.ModuleType:

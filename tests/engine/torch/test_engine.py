@@ -236,3 +236,13 @@ def test_precisions_are_torchs():
         get_engine("numpy", precision="bf16")
     with pytest.raises(ConfigError, match='no precision "fp8"'):
         get_engine("torch", precision="fp8")
+
+
+def test_threads_are_set_while_computing(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("CAFFEPY_THREADS", str(before + 1))
+    engine = TorchEngine()
+    assert torch.get_num_threads() == before
+    with engine.computing(), engine.computing():
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
