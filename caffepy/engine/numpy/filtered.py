@@ -21,7 +21,7 @@ class Filtered:
     """The three products of a convolution, for arrays of these shapes. A tile's rows are groups of m output rows."""
 
     def __init__(self, shapes: Shapes, plan: Plan):
-        self.shapes, self.plan = shapes, plan
+        self.shapes, self.groups, self.plan = shapes, shapes.groups(), plan
         row = shapes.group * shapes.channels * plan.stride * prod(shapes.size[1:])
         row += shapes.group * shapes.outputs * prod(shapes.out[1:])
         self.tiles = shapes.tiles(plan.groups_of_rows, 4 * plan.n * row)
@@ -35,13 +35,13 @@ class Filtered:
 
     def forward(self, x, w, bias, y, threads: ThreadPool) -> None:
         """y = x * w + bias (cross-correlation)."""
-        s, plan, scratch, groups = self.shapes, self.plan, threads.scratch, self.shapes.groups()
+        s, plan, scratch = self.shapes, self.plan, threads.scratch
         filters = np.matmul(plan.matrices.weights, _taps(w, plan))  # (O, n, depth)
 
         def task(i: int) -> None:
             tile = self.tiles[i]
             target = y[tile.images, tile.rows.start * plan.m : tile.rows.stop * plan.m]
-            for c, o in groups:
+            for c, o in self.groups:
                 source = _transformed(x[..., c], tile, plan, scratch)
                 products = scratch("outputs", (plan.n, prod(tile.shape) * prod(plan.rest_out), s.outputs))
                 taps = filters[o].transpose(1, 2, 0)
@@ -59,14 +59,14 @@ class Filtered:
 
         The shares add up in their order.
         """
-        plan, scratch, groups = self.plan, threads.scratch, self.shapes.groups()
+        plan, scratch = self.plan, threads.scratch
         depth = plan.stride * prod(dw.shape[2:])
         sums = np.zeros((len(self.shares), plan.n, dw.shape[0], depth), dw.dtype)
         bias_sums = np.zeros((len(self.shares), dw.shape[0]), dw.dtype)
 
         def task(share: int) -> None:
             for tile in self.shares[share]:
-                for c, o in groups:
+                for c, o in self.groups:
                     source = _transformed(x[..., c], tile, plan, scratch)
                     gradient = _spread(dy[..., o], tile, plan, scratch)
                     if db is not None:
@@ -84,7 +84,7 @@ class Filtered:
 
     def grad_data(self, dy, w, bias, dx, threads: ThreadPool) -> None:
         """dx = B [(A dy) * (G w)] + bias: the forward pass transposed, step by step."""
-        s, plan, scratch, groups = self.shapes, self.plan, threads.scratch, self.shapes.groups()
+        s, plan, scratch = self.shapes, self.plan, threads.scratch
         filters = np.matmul(plan.matrices.weights, _taps(w, plan)).swapaxes(0, 1)  # (n, O, depth)
         pad = s.window.pad
         rest = tuple(size + 2 * p for size, p in zip(s.size[1:], pad[1:]))
@@ -95,7 +95,7 @@ class Filtered:
 
         def task(i: int) -> None:
             tile = self.chunks[i]
-            for c, o in groups:
+            for c, o in self.groups:
                 gradient = _spread(dy[..., o], tile, plan, scratch)
                 lowered = scratch("columns", (*gradient.shape[:2], filters.shape[2]))
                 np.matmul(gradient, filters[:, o], out=lowered)

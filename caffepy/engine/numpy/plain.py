@@ -16,7 +16,7 @@ class Plain:
     """The three products of a convolution, for arrays of these shapes."""
 
     def __init__(self, shapes: Shapes):
-        self.shapes = shapes
+        self.shapes, self.groups = shapes, shapes.groups()
         out = shapes.out
         self.tiles = shapes.tiles(out[0] if out else 1, 4 * prod(out[1:]) * shapes.depth)
         self.shares = [self.tiles[some] for some in cut(len(self.tiles), shapes.shares)]
@@ -29,7 +29,7 @@ class Plain:
         """y = x * w + bias (cross-correlation)."""
         s, scratch = self.shapes, threads.scratch
         w = np.ascontiguousarray(w)
-        matrices = [(c, o, w[o].reshape(s.outputs, -1).T) for c, o in s.groups()]
+        matrices = [(c, o, w[o].reshape(s.outputs, -1).T) for c, o in self.groups]
 
         def task(i: int) -> None:
             tile = self.tiles[i]
@@ -49,7 +49,7 @@ class Plain:
 
     def grad_weights(self, x, dy, dw, db, threads: ThreadPool) -> None:
         """dw += the gradient of the weights, db, if any, += that of the bias; the shares add up in their order."""
-        s, scratch, groups = self.shapes, threads.scratch, self.shapes.groups()
+        s, scratch = self.shapes, threads.scratch
         sums = np.zeros((len(self.shares), dw.shape[0], s.depth), dw.dtype)
         bias_sums = np.zeros((len(self.shares), dw.shape[0]), dw.dtype)
 
@@ -60,7 +60,7 @@ class Plain:
                 if db is not None:
                     bias_sums[share] += sum_of_rows(flat)
                 source, shape = self._seen(x, tile, scratch)
-                for c, o in groups:
+                for c, o in self.groups:
                     np.matmul(flat[:, o].T, columns(source[..., c], shape, s.window, scratch), out=product)
                     sums[share, o] += product
 
@@ -72,7 +72,7 @@ class Plain:
 
     def grad_data(self, dy, w, bias, dx, threads: ThreadPool) -> None:
         """dx = the gradient of the input (+ bias) by col2im: columns of gradients, a strided sum a kernel position."""
-        s, scratch, groups = self.shapes, threads.scratch, self.shapes.groups()
+        s, scratch = self.shapes, threads.scratch
         w = np.ascontiguousarray(w)
         padded_size = tuple(n + 2 * p for n, p in zip(s.size, s.window.pad))
         inside = tuple(slice(p, p + n) for n, p in zip(s.size, s.window.pad))
@@ -85,7 +85,7 @@ class Plain:
             for first, last in self.bands:
                 shape = (count, last - first, *s.out[1:]) if s.out else (count,)
                 source = (dy[chunk, first:last] if s.out else dy[chunk]).reshape(-1, dy.shape[-1])
-                for c, o in groups:
+                for c, o in self.groups:
                     cols = scratch("columns", (source.shape[0], s.depth))
                     np.matmul(source[:, o], w[o].reshape(s.outputs, -1), out=cols)
                     cols = cols.reshape(*shape, *s.window.kernel, s.channels)

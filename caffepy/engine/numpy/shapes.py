@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from caffepy.engine.window import Ints, Window
 
@@ -15,8 +15,6 @@ TILE_BYTES = 4 << 20
 TIMES_WEIGHTS, LARGEST_TILE = 4, 16 << 20
 # An image with fewer bytes is not divided for a second thread.
 WORTH_A_THREAD = 1 << 20
-
-T = TypeVar("T")
 
 
 class Shapes(NamedTuple):
