@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import caffepy as caffe
-from caffepy.engine import Engine, get_engine
+from caffepy.engine import get_engine
+from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
 from caffepy.net.blob import take_back
 from caffepy.pycaffe.host import HostBlob
@@ -171,7 +172,7 @@ def test_parameters_are_written_in_caffes_order(deploy, engine):
     np.testing.assert_array_equal(net.params["conv"][0].data, w.ravel()[::-1].reshape(w.shape))
 
 
-class Far(Engine):
+class Far(NumpyEngine):
     """NumPy's engine that, as one on a GPU does, gives copies to the host."""
 
     name = "far"

@@ -7,13 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
+from caffepy.engine.numpy import blas
 from caffepy.engine.numpy.engine import NumpyEngine
 
 
 def blas_threads() -> int:
-    return max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=0)
+    """Of numpy's library; other packages may have brought theirs since that was found."""
+    return max((library.get_num_threads() for library in blas._libraries()), default=0)
 
 
 @pytest.fixture(autouse=True)
