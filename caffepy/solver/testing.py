@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,13 +91,14 @@ def _maker(net: Net, name: str) -> tuple[int, int]:
     return layer, net.names_of_tops[layer].index(name)
 
 
-def test(net: Net, batches: Iterable[float], executor: Callable[[Net], Any] = Passes, single: bool = False) -> Results:
+def test(net: Net, batches: Iterable[float], passes: Passes | None = None, single: bool = False) -> Results:
     """What the net's outputs come to over some batches; with `single` there is no mean of outputs of several values.
 
     `batches` says for each batch how often a mean counts it. Where it is a generator, what it does before it yields
-    comes before the batch's forward pass, for example to fill the inputs, and what it does then behind it.
+    comes before the batch's forward pass, for example to fill the inputs, and what it does then behind it. `passes`
+    runs them, by default layer by layer.
     """
-    passes, meters = executor(net), Meters(net, single)
+    passes, meters = passes or Passes(net), Meters(net, single)
     for weight in batches:
         meters.add(passes.forward(), weight)
     net.settle()

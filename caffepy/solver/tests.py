@@ -37,7 +37,7 @@ def run(solver: Solver, i: int) -> Results | None:
     solver.testing = True
     try:
         with rng.use(solver.random):
-            results = testing.test(net, _batches(solver, count), solver.executor)
+            results = testing.test(net, _batches(solver, count), solver.test_passes[i])
     finally:
         solver.testing = False
     if results.weight < count:

@@ -120,7 +120,8 @@ def test_another_executor_runs_the_passes():
             Counted.count += 1
             return super().forward()
 
-    testing.test(build(), [1, 1], Counted)
+    net = build()
+    testing.test(net, [1, 1], Counted(net))
     assert Counted.count == 2
 
 
