@@ -318,6 +318,7 @@ class Solver:
     def set_state(self, state: dict[str, Any]) -> None:
         self.smoothed_loss.set_state(state["smoothed_loss"])
         self._loss_goes_on = True
+        kept = state.get("listeners", state)  # older snapshots have them beside the rest
         for listener in self.listeners:
-            if listener.name in state["listeners"]:
-                listener.set_state(state["listeners"][listener.name])
+            if listener.name in kept:
+                listener.set_state(kept[listener.name])
