@@ -186,9 +186,11 @@ solver = caffepy.get_solver("solver2.prototxt")
 slow = lambda i: __import__("time").sleep(0.2)
 for net in solver.test_nets:
     net.before_forward(slow)
-attach(Group(gpu=False), solver)
+group = Group(gpu=False)
+attach(group, solver)
 solver.step(1)
 print("done")
+group.close()
 """
 
 
@@ -225,6 +227,7 @@ attach(group, solver)
 solver.listeners.append(Ask())
 solver.solve()
 print("ended", group.rank, solver.iter, solver.stopped_early)
+group.close()
 """
 
 
@@ -249,12 +252,14 @@ import caffepy
 from caffepy.distributed.group import Group
 from caffepy.distributed.member import attach
 solver = caffepy.get_solver("shuffled_solver.prototxt")
-attach(Group(gpu=False), solver)
+group = Group(gpu=False)
+attach(group, solver)
 rows = []
 for _ in range(4):
     solver.net.forward()
     rows += solver.net.blobs["data"].data[:, 0].tolist()
 print("rows", rows)
+group.close()
 """
 
 
