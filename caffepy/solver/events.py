@@ -50,7 +50,7 @@ class Listener:
     ========= ==================================================== ================================================
 
     No listener can keep what it hears of from happening. It may ask for more: `solver.stop()` ends `step` behind the
-    present iteration or test, `solver.request(Action.SNAPSHOT)` writes a snapshot there.
+    present iteration or test, or before the first one, `solver.request(Action.SNAPSHOT)` writes a snapshot there.
 
     The list begins with the solver's own: the group of processes, if any, so that all others see averaged gradients
     and scores that are the same everywhere; Caffe's log; the best snapshot; early stop. Yours follow.
