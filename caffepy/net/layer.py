@@ -11,6 +11,7 @@ from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError
 from caffepy.net import fillers
 from caffepy.net.blob import Array, Blob
+from caffepy.net.parameters import copy_blobs
 from caffepy.plugins import Registry
 from caffepy.proto import caffe_pb2
 
@@ -167,7 +168,7 @@ class Layer:
         self.setup(bottom, top)
         self.param_propagate_down = [True] * len(self.blobs)
         if self.param.blobs:
-            self._load_blobs()
+            copy_blobs(self.param.blobs, self.blobs, "the definition")
         self.reshape(bottom, top)
         self._set_loss_weights(top)
 
@@ -249,11 +250,6 @@ class Layer:
                 f"{self.type} takes {text} {kind} blob(s), {found} given",
                 hint=f'Each line {kind}: "name" of the layer gives one: {change}.',
             )
-
-    def _load_blobs(self) -> None:
-        from caffepy.net.weights import copy_blobs
-
-        copy_blobs(self.param.blobs, self.blobs, "the definition")
 
     def _set_loss_weights(self, top: list[Blob]) -> None:
         given = self.param.loss_weight

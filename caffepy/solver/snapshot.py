@@ -23,8 +23,9 @@ from google.protobuf.message import DecodeError
 
 from caffepy import rng
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
-from caffepy.files import atomic_write, new_hdf5, temporary_name
+from caffepy.files import atomic_write, new_hdf5, read_bytes, temporary_name
 from caffepy.net import weights
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
             except KeyError as error:
                 raise SnapshotError(f"this is no solver state: {error.args[0]}", where=path) from None
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        state.ParseFromString(read_bytes(path))
     except DecodeError:
         raise SnapshotError(
             "this is no complete solver state: truncated, or another kind of file",
@@ -219,7 +220,7 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
         ) from None
     if not state.HasField("iter"):
         raise SnapshotError("this is no solver state", where=path)
-    return state, [weights.proto_to_array(proto) for proto in state.history]
+    return state, [proto_to_array(proto) for proto in state.history]
 
 
 def _find_model(learned_net: str | bytes, state: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.net.weights import proto_to_array
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
 from caffepy.solver import Solver
 from tests.support import ENGINES, GOLDEN, SHARED, assert_close
