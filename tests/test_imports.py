@@ -14,24 +14,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "caffepy"
 ROOT = ("errors", "rng", "files", "plugins")
 ROOMS = [
-    "root",
-    "proto",
-    "engine",
-    "net",
-    "passes",
-    "data",
-    "layers",
-    "solver",
-    "distributed",
-    "arrays",
-    "search",
-    "export",
-    "recommend",
-    "serve",
-    "show",
-    "pycaffe",
-    "cli",
-]
+    "root", "proto", "engine", "net", "passes", "data", "layers", "solver", "distributed", "arrays", "search", "export",
+    "recommend", "serve", "show", "pycaffe", "cli",
+]  # fmt: skip
 FACADE = "caffepy"  # `caffepy/__init__.py` stands above all rooms, and `__main__.py`
 
 
