@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError
-from caffepy.net import fillers
+from caffepy.net import fillers, param_str
 from caffepy.net.blob import Array, Blob
 from caffepy.net.parameters import copy_blobs
 from caffepy.plugins import Registry
@@ -69,6 +69,7 @@ class Layer:
     A subclass checks its parameters in `setup`, derives the tops' shapes in `reshape` and computes in `forward` and
     `backward`, with the array namespace `self.xp` and the kernels of `self.engine`. `backward` overwrites the
     gradients of bottoms and adds to those of parameters. The lists of blobs are the same objects in every call.
+    Outside caffepy its annotations are its parameters, which `param_str` sets: `slope: float = 0.1`.
     """
 
     type: str = ""
@@ -102,6 +103,7 @@ class Layer:
         """Which parameters need a gradient; the net switches off those with a zero `lr_mult`."""
         self.loss_weights: list[float] = []
         self._refused: dict[tuple[int, ...], tuple[Array, Callable[[int, float], CaffeError]]] = {}
+        vars(self).update(param_str.read(type(self), param.param_str, taken=[*vars(self), *vars(Layer)]))
 
     # What a layer defines
 

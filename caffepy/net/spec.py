@@ -21,6 +21,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError, add_note, did_you_mean
+from caffepy.net import param_str
 from caffepy.net.layer import layer_class, layer_types
 from caffepy.proto import caffe_pb2
 from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter
@@ -100,16 +101,24 @@ class Function:
 
     def _from_keywords(self) -> LayerParameter:
         layer = LayerParameter(type=self.type_name)
-        own = layer_class(self.type_name).param_field
+        kind = layer_class(self.type_name)
+        own, declared = kind.param_field, param_str.declared(kind)
         fields = _LAYER_FIELDS[own].message_type.fields_by_name if own else {}
+        if values := {key: value for key, value in self.params.items() if key in declared}:
+            if "param_str" in self.params:
+                raise ConfigError(f"{', '.join(values)} and param_str are given", hint="Give one of the two.")
+            layer.param_str = param_str.write(values)
         for key, value in self.params.items():
+            if key in values:
+                continue
             if own and key in fields and not key.endswith("param"):
                 assign(getattr(layer, own), key, value, f"L.{self.type_name}")
             elif key in _LAYER_FIELDS:
                 assign(layer, key, value, f"L.{self.type_name}")
             else:
-                known = [*fields, *_LAYER_FIELDS, "ntop", "in_place"]
+                known = [*fields, *declared, *_LAYER_FIELDS, "ntop", "in_place"]
                 some = f"Those of {own} are: {', '.join(fields)}." if own else "It has no parameters of its own."
+                some = f"It has: {', '.join(declared)}." if declared else some
                 raise UnknownAttributeError(
                     f'{self.type_name} has no parameter "{key}"',
                     where=f"L.{self.type_name}",
