@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from caffepy.cli import options
+
 
 @click.command(help="Draw the net of a prototxt: OUT ends in .svg, .dot, or with Graphviz .png, .pdf, ...")
 @click.argument("net", metavar="NET")
@@ -13,6 +15,7 @@ import click
     "--phase", type=click.Choice(["TRAIN", "TEST", "ALL"]), default="ALL", show_default=True, help="Of which net."
 )
 @click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
+@options.imports
 def command(net, out, rankdir, phase, display_lrm):
     from caffepy.proto.caffe_pb2 import Phase
     from caffepy.show import draw

@@ -23,6 +23,7 @@ log = logging.getLogger("caffepy.extract_features")
 @click.argument("device", type=click.IntRange(min=0), default=0, required=False)
 @options.engine
 @options.precision
+@options.imports
 def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 

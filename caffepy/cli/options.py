@@ -35,6 +35,26 @@ stage = click.option("--stage", default="", help='Stages of the net\'s state, se
 verbose = click.option("--verbose", is_flag=True, help="Also show how the net is put together.")
 
 
+def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
+    if modules:
+        from caffepy import plugins
+        from caffepy.pycaffe.alias import caffe_is_caffepy
+
+        caffe_is_caffepy()
+        for name in modules:
+            plugins.load(name)
+
+
+imports = click.option(
+    "--import",
+    multiple=True,
+    expose_value=False,
+    callback=_load,
+    metavar="MODULE",
+    help="Import a module of layers, update rules, ... of your own: its name or .py file. May be given again.",
+)
+
+
 def model(required: bool = True) -> Callable:
     return click.option("--model", required=required, help="The net definition (prototxt).")
 

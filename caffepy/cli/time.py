@@ -21,6 +21,7 @@ log = logging.getLogger("caffepy.time")
 @options.gpu
 @options.engine
 @options.precision
+@options.imports
 @options.verbose
 def command(model, weights, iterations, phase, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
