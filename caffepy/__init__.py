@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from caffepy.pycaffe.nccl import NCCL
     from caffepy.pycaffe.python_layer import PythonLayer as Layer
     from caffepy.show import draw
+    from caffepy.show.checks import check_layer
     from caffepy.solver import (
         AdaDeltaSolver,
         AdaGradSolver,
@@ -79,6 +80,7 @@ __all__ = [
     "Sequence",
     "Solver",
     "Timer",
+    "check_layer",
     "classifier",
     "coord_map",
     "detector",
@@ -117,6 +119,7 @@ _HOMES = {
     "caffepy.pycaffe.mode": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
     "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
     "caffepy.pycaffe.nccl": "NCCL",
+    "caffepy.show.checks": "check_layer",
     "caffepy.solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
     "get_solver",
 }

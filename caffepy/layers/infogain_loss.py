@@ -27,7 +27,7 @@ class InfogainLoss(LossLayer):
     num_top = (1, 2)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
-        return bottom_index != 1
+        return bottom_index == 0
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.infogain_loss_param

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError
@@ -63,6 +63,10 @@ def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine
     return layer_class(param.type)(param, phase, engine)
 
 
+class NoGradientError(ConfigError):
+    """A gradient is asked of a layer that has none."""
+
+
 class Layer:
     """Base of all layers.
 
@@ -79,6 +83,8 @@ class Layer:
     """Whether the net adds tops up to the least number where the definition names none."""
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
+    in_place: ClassVar[Literal["right", "forward", "refused"]] = "right"
+    """Whether a top may be its bottom. "forward": only forward is right then, for the gradient needs the bottom."""
     recordable: ClassVar[bool] = True
     """Whether a CUDA graph can hold its passes: not if they run code of Python, or shape tops by values."""
     param_field: ClassVar[str] = ""
@@ -123,7 +129,9 @@ class Layer:
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Set bottom gradients where `propagate_down`, add to the gradients of parameters."""
         if any(propagate_down):
-            raise ConfigError(f"{self.type} has no gradient", hint="Set propagate_down: false or lr_mult: 0 before it.")
+            raise NoGradientError(
+                f"{self.type} has no gradient", hint="Set propagate_down: false or lr_mult: 0 before it."
+            )
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the definition gives none."""
@@ -165,7 +173,7 @@ class Layer:
         """Check blob counts, then setup, reshape and loss weights."""
         self._check_count("bottom", self.num_bottom, len(bottom))
         self._check_count("top", self.num_top, len(top))
-        if self.shares_data and any(t is b for t in top for b in bottom):
+        if (self.shares_data or self.in_place == "refused") and any(t is b for t in top for b in bottom):
             raise ConfigError(f"{self.type} cannot run in place", hint="Give the top a name of its own.")
         self.setup(bottom, top)
         self.param_propagate_down = [True] * len(self.blobs)

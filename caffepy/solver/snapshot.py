@@ -7,8 +7,6 @@ Every file is written under a temporary name, flushed and renamed, the solver st
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import re
@@ -27,6 +25,7 @@ from caffepy.files import atomic_write, new_hdf5, read_bytes, temporary_name
 from caffepy.net import weights
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
+from caffepy.solver.resume import from_json, to_json
 
 if TYPE_CHECKING:
     from caffepy.net.layer import Layer
@@ -88,7 +87,7 @@ def save(solver: Solver, name: str) -> str:
         log.info("Snapshotting solver state to %s file %s", kind, state)
         (_write_hdf5 if hdf5 else _write_binary)(solver, model, new_state)
         remembered = _remember(solver, {model: _digest(new_model), state: _digest(new_state)})
-        Path(new_extra).write_text(json.dumps(remembered, default=_encode))
+        Path(new_extra).write_text(to_json(remembered))
         # An older state of this name would for a moment stand beside weights that are not its own.
         Path(state).unlink(missing_ok=True)
     return state
@@ -254,7 +253,7 @@ def _recall(path: str, model: str) -> dict[str, Any] | None:
     if not os.path.isfile(extra):
         return None
     try:
-        remembered = json.loads(Path(extra).read_text(), object_hook=_decode)
+        remembered = from_json(Path(extra).read_text())
         files = remembered["files"]
     except (ValueError, KeyError):
         raise SnapshotError(
@@ -286,19 +285,3 @@ def _by_name(net: Net) -> Iterator[tuple[str, Layer]]:
     for i, layer in enumerate(net.layers):
         yield f"{layer.name}/{i}" if layer.name in seen else layer.name, layer
         seen.add(layer.name)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
-        return {"array": data, "dtype": str(value.dtype), "shape": value.shape}
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"cannot store {type(value).__name__} in a snapshot")
-
-
-def _decode(value: dict[str, Any]) -> Any:
-    if value.keys() == {"array", "dtype", "shape"}:
-        flat = np.frombuffer(base64.b64decode(value["array"]), value["dtype"])
-        return flat.reshape(value["shape"]).copy()
-    return value
