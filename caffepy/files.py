@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from caffepy.errors import DataError, did_you_mean, nearest
+from caffepy.errors import DataError, SnapshotError, did_you_mean, nearest
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -20,6 +20,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise DataError(f"there is no folder {folder} to write into", where=str(path), hint="Make it first.")
     if not os.access(folder, os.W_OK):
         raise DataError(f"there is no permission to write into {folder.absolute()}", where=str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All of a file of weights or the like. Raises SnapshotError with the nearest name where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
 
 
 def temporary_name(path: str | os.PathLike[str]) -> Path:

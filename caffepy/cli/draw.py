@@ -16,6 +16,7 @@ from caffepy.cli import options
 )
 @click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
 @options.max_memory
+@options.imports
 def command(net, out, rankdir, phase, display_lrm):
     from caffepy.proto.caffe_pb2 import Phase
     from caffepy.show import draw

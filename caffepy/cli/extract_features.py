@@ -26,6 +26,7 @@ log = logging.getLogger("caffepy.extract_features")
 @options.max_memory
 @options.no_python_layers
 @options.force
+@options.imports
 def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 

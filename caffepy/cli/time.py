@@ -21,6 +21,7 @@ log = logging.getLogger("caffepy.time")
 @options.gpu
 @options.engine
 @options.precision
+@options.imports
 @options.verbose
 @options.max_memory
 @options.no_python_layers

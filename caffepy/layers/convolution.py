@@ -112,6 +112,7 @@ class _Windowed(Layer):
 class _Convolving(_Windowed):
     """Weights, bias and gradients; subclasses say which way the window goes."""
 
+    in_place = "forward"
     colour = "#FF5050"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:

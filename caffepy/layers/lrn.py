@@ -37,6 +37,7 @@ class LRN(Layer):
     n = `lrn_param.local_size`, odd. Windows are cut at the border, divisors are not.
     """
 
+    in_place = "forward"
     pixelwise = True
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:

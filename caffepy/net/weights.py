@@ -9,16 +9,16 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffepy import hdf5
 from caffepy.errors import ConfigError, ShapeError, SnapshotError
-from caffepy.files import atomic_write, near_names, new_hdf5
+from caffepy.files import atomic_write, near_names, new_hdf5, read_bytes
 from caffepy.net.blob import Blob
+from caffepy.net.parameters import RENAME, check_blobs, fill_blobs, mismatch
 from caffepy.proto import upgrade
+from caffepy.proto.blobs import array_to_proto
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
-from caffepy.proto.wire import get_floats, set_floats
 
 if TYPE_CHECKING:
     from caffepy.net.net import Net
@@ -30,74 +30,7 @@ Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
     """The blob's shape and values, in C order, as Caffe stores them."""
-    proto = BlobProto()
-    proto.shape.dim.extend(blob.shape)
-    set_floats(proto, "data", blob.engine.to_host(blob.data))
-    if write_diff:
-        set_floats(proto, "diff", blob.host("diff"))
-    return proto
-
-
-def proto_to_array(proto: BlobProto, field: str = "data") -> np.ndarray:
-    """The values with the shape that the message states; legacy dimensions give four axes."""
-    values = get_floats(proto, field)
-    shape = proto_shape(proto)
-    if values.size != np.prod(shape, dtype=np.int64):
-        raise SnapshotError(f"a blob of shape {shape} has {values.size} values in the file")
-    return values.reshape(shape)
-
-
-def proto_shape(proto: BlobProto) -> tuple[int, ...]:
-    if is_legacy(proto):
-        return proto.num, proto.channels, proto.height, proto.width
-    return tuple(proto.shape.dim)
-
-
-def is_legacy(proto: BlobProto) -> bool:
-    return any(proto.HasField(f) for f in ("num", "channels", "height", "width")) and not proto.HasField("shape")
-
-
-def shapes_match(blob: Blob, proto: BlobProto) -> bool:
-    """Equal shapes; legacy dimensions match a shape padded with ones on the left to four."""
-    found = proto_shape(proto)
-    if is_legacy(proto):
-        return len(blob.shape) <= 4 and found == (1,) * (4 - len(blob.shape)) + blob.shape
-    return found == blob.shape
-
-
-def copy_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
-    """Fill `blobs` from a layer's stored parameters; all are checked before anything is changed."""
-    check_blobs(protos, blobs, source)
-    _fill(protos, blobs)
-
-
-def check_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
-    """Raises ShapeError and SnapshotError where a layer's stored parameters are not those of `blobs`."""
-    if len(protos) != len(blobs):
-        raise ShapeError(
-            f"the layer has {len(blobs)} parameter blob(s), in {source} it has {len(protos)}", hint=_RENAME
-        )
-    for i, (proto, blob) in enumerate(zip(protos, blobs)):
-        if not shapes_match(blob, proto):
-            raise _mismatch(i, blob.shape, proto_shape(proto), source)
-        counts = {which: len(getattr(proto, which) or getattr(proto, f"double_{which}")) for which in ("data", "diff")}
-        for which, count in counts.items():
-            if count != blob.count and (count or which == "data"):
-                raise SnapshotError(f"parameter {i} of shape {blob.shape} has {count} values ({which}) in {source}")
-
-
-def _fill(protos: Sequence[BlobProto], blobs: Sequence[Blob]) -> None:
-    for proto, blob in zip(protos, blobs):
-        blob.fill(get_floats(proto, "data").reshape(blob.shape))
-        if proto.diff or proto.double_diff:
-            blob.fill(get_floats(proto, "diff").reshape(blob.shape), "diff")
-
-
-_RENAME = "To train it anew (fine-tuning), give the layer another name; to keep the weights, restore its parameters."
-
-
-def _mismatch(i: int, ours: tuple, theirs: tuple, source: str) -> ShapeError:
-    return ShapeError(f"parameter {i} has shape {ours} here and {theirs} in {source}", hint=_RENAME)
+    return array_to_proto(blob.host(), blob.host("diff") if write_diff else None)
 
 
 def load(net: Net, paths: Paths) -> None:
@@ -145,7 +78,7 @@ def copy_layers(net: Net, layers: Iterable, source: str) -> None:
             raise error.at(f'layer "{stored.name}"') from None
         matched.append((stored.blobs, target.blobs))
     for protos, blobs in matched:
-        _fill(protos, blobs)
+        fill_blobs(protos, blobs)
     _warn_of_strangers(net, [blobs for _, blobs in matched], source)
 
 
@@ -243,21 +176,14 @@ def load_hdf5(net: Net, path: str) -> None:
 
 def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:
     if len(group) > len(blobs):
-        raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=_RENAME)
+        raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=RENAME)
     for i, blob in enumerate(blobs):
         if str(i) not in group:
             if net.owns_param(name, i):
-                raise ShapeError(f"parameter {i} is missing in {path}", hint=_RENAME)
+                raise ShapeError(f"parameter {i} is missing in {path}", hint=RENAME)
             continue  # shared: it comes with its owner
         if (shape := group[str(i)].shape) != blob.shape:
-            raise _mismatch(i, blob.shape, shape, path)
-
-
-def read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise SnapshotError(f"cannot read the file: {error.strerror}", where=path, hint=near_names(path)) from None
+            raise mismatch(i, blob.shape, shape, path)
 
 
 def is_hdf5(path: str) -> bool:

@@ -9,8 +9,10 @@ from os import fsdecode
 from google.protobuf.message import DecodeError
 
 from caffepy.errors import CaffeError, DataError
+from caffepy.files import read_bytes
 from caffepy.net import weights
 from caffepy.proto import text
+from caffepy.proto.blobs import proto_shape, proto_to_array
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
 from caffepy.proto.tools import read_binary_net
 
@@ -33,7 +35,7 @@ def describe(path: str) -> str:
             return reader(path)
         except CaffeError:
             continue
-    weights.read_bytes(path)  # where it cannot be read, that is what is wrong
+    read_bytes(path)  # where it cannot be read, that is what is wrong
     raise DataError("this is no caffemodel, solver state, mean file or definition", where=path)
 
 
@@ -61,7 +63,7 @@ def _model(path: str) -> str:
         param = weights.read_weights(path)
     rows, total = [], 0
     for layer in param.layer:
-        shapes = [weights.proto_shape(blob) for blob in layer.blobs]
+        shapes = [proto_shape(blob) for blob in layer.blobs]
         count = sum(prod(shape) for shape in shapes)
         total += count
         rows.append(
@@ -76,12 +78,12 @@ def _model(path: str) -> str:
 def _state(path: str) -> str:
     state = SolverState()
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        state.ParseFromString(read_bytes(path))
     except DecodeError:
         raise DataError("no solver state", where=path) from None
     if not state.HasField("iter") or not state.HasField("learned_net"):
         raise DataError("no solver state", where=path)
-    shapes = [weights.proto_shape(blob) for blob in state.history]
+    shapes = [proto_shape(blob) for blob in state.history]
     title = (
         f"{path}: solver state of iteration {state.iter}, step {state.current_step}, "
         f'weights "{fsdecode(state.learned_net)}", {_size(sum(map(prod, shapes)))}'
@@ -92,10 +94,10 @@ def _state(path: str) -> str:
 def _mean(path: str) -> str:
     blob = BlobProto()
     try:
-        blob.ParseFromString(weights.read_bytes(path))
+        blob.ParseFromString(read_bytes(path))
     except DecodeError:
         raise DataError("no blob", where=path) from None
-    values = weights.proto_to_array(blob)
+    values = proto_to_array(blob)
     if not values.size:
         raise DataError("no blob", where=path)
     return (

@@ -7,8 +7,6 @@ Every file is written under a temporary name, flushed and renamed, the solver st
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import re
@@ -22,9 +20,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
-from caffepy.files import atomic_write, new_hdf5, temporary_name
+from caffepy.files import atomic_write, new_hdf5, read_bytes, temporary_name
 from caffepy.net import weights
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverParameter, SolverState
+from caffepy.solver.resume import from_json, to_json
 
 if TYPE_CHECKING:
     from caffepy.net.layer import Layer
@@ -86,7 +86,7 @@ def save(solver: Solver, name: str) -> str:
         log.info("Snapshotting solver state to %s file %s", kind, state)
         (_write_hdf5 if hdf5 else _write_binary)(solver, model, new_state)
         remembered = _remember(solver, {model: _digest(new_model), state: _digest(new_state)})
-        Path(new_extra).write_text(json.dumps(remembered, default=_encode))
+        Path(new_extra).write_text(to_json(remembered))
         # An older state of this name would for a moment stand beside weights that are not its own.
         Path(state).unlink(missing_ok=True)
     return state
@@ -209,7 +209,7 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
             except KeyError as error:
                 raise SnapshotError(f"this is no solver state: {error.args[0]}", where=path) from None
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        state.ParseFromString(read_bytes(path))
     except DecodeError:
         raise SnapshotError(
             "this is no complete solver state: truncated, or another kind of file",
@@ -218,7 +218,7 @@ def _read(path: str) -> tuple[SolverState, list[np.ndarray]]:
         ) from None
     if not state.HasField("iter"):
         raise SnapshotError("this is no solver state", where=path)
-    return state, [weights.proto_to_array(proto) for proto in state.history]
+    return state, [proto_to_array(proto) for proto in state.history]
 
 
 def _find_model(learned_net: str | bytes, state: str) -> str:
@@ -252,7 +252,7 @@ def _recall(path: str, model: str) -> dict[str, Any] | None:
     if not os.path.isfile(extra):
         return None
     try:
-        remembered = json.loads(Path(extra).read_text(), object_hook=_decode)
+        remembered = from_json(Path(extra).read_text())
         files = remembered["files"]
     except (ValueError, KeyError):
         raise SnapshotError(
@@ -284,19 +284,3 @@ def _by_name(net: Net) -> Iterator[tuple[str, Layer]]:
     for i, layer in enumerate(net.layers):
         yield f"{layer.name}/{i}" if layer.name in seen else layer.name, layer
         seen.add(layer.name)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
-        return {"array": data, "dtype": str(value.dtype), "shape": value.shape}
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"cannot store {type(value).__name__} in a snapshot")
-
-
-def _decode(value: dict[str, Any]) -> Any:
-    if value.keys() == {"array", "dtype", "shape"}:
-        flat = np.frombuffer(base64.b64decode(value["array"]), value["dtype"])
-        return flat.reshape(value["shape"]).copy()
-    return value

@@ -24,6 +24,7 @@ from caffepy.distributed.launch import WorkerLostError, launch
 from caffepy.distributed.member import Agreement, attach
 from caffepy.errors import CaffeError, ConfigError
 from caffepy.net import weights
+from caffepy.proto.blobs import proto_to_array
 from caffepy.solver import Action
 from tests.support import assert_close
 
@@ -97,7 +98,7 @@ def train(n: int, engine: str, *options: str, start: list[str] | None = None) ->
 
 
 def trained(path: str) -> list[np.ndarray]:
-    return [weights.proto_to_array(blob) for layer in weights.read_weights(path).layer for blob in layer.blobs]
+    return [proto_to_array(blob) for layer in weights.read_weights(path).layer for blob in layer.blobs]
 
 
 def check_as_one_process(folder: Path, n: int, engine: str, more: str = "", start: list[str] | None = None) -> None:

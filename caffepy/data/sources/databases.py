@@ -10,7 +10,7 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
@@ -18,10 +18,13 @@ from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
 from caffepy.files import check_writable
+from caffepy.plugins import Registry
+
+R = TypeVar("R", bound=Callable[..., Any])
 
 
 class Reader(Protocol):
-    """Key and value of record i, in key order."""
+    """Key and value of record i, in key order; `path` is for messages."""
 
     path: str
 
@@ -30,11 +33,31 @@ class Reader(Protocol):
     def __getitem__(self, i: int) -> tuple[bytes, bytes]: ...
 
 
+_readers: Registry[Callable[..., Reader]] = Registry("reader", "readers")
+_readers.register("lmdb", LmdbReader)
+_readers.register("leveldb", LevelDbReader)
+
+
+def register_reader(name: str, replace: bool = False) -> Callable[[R], R]:
+    """Class decorator: `data_param { reader: "name" source: "..." }` reads records with this class.
+
+    It is called with `source` and is a `Reader`, whose values are Datum messages or what a layer of your own makes of
+    them.
+    """
+
+    def decorate(cls: R) -> R:
+        _readers.register(name, cls, replace=replace)
+        return cls
+
+    return decorate
+
+
 def open_database(path: str | PathLike[str], backend: str) -> Reader:
-    """Open a database read-only; `backend` is "lmdb" or "leveldb". Nothing in its folder is touched."""
-    if backend.lower() == "leveldb":
-        return LevelDbReader(path)
-    return LmdbReader(path)
+    """Open a database read-only; `backend` is "lmdb", "leveldb" or a registered name. Its folder is not touched.
+
+    Raises ConfigError for other names.
+    """
+    return _readers.find(backend)(path)
 
 
 def backends_in(path: str | PathLike[str]) -> list[str]:
