@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,9 @@ def proto_to_array(proto: BlobProto, field: str = "data") -> np.ndarray:
     """The values with the shape that the message states; legacy dimensions give four axes."""
     values = get_floats(proto, field)
     shape = proto_shape(proto)
-    if values.size != np.prod(shape, dtype=np.int64):
+    if min(shape, default=0) < 0:
+        raise SnapshotError(f"a blob has the shape {shape} in the file")
+    if values.size != prod(shape):
         raise SnapshotError(f"a blob of shape {shape} has {values.size} values in the file")
     return values.reshape(shape)
 

@@ -339,6 +339,7 @@ class Solver:
 
     def learning_rate(self) -> float:
         """The rate of the current iteration; counts `multistep` on."""
+        policies.check(self.param)
         before = self.current_step
         self.current_step = policies.next_step(self.param, self.iter, self.current_step)
         if self.param.lr_policy == "multistep" and self.current_step != before:
