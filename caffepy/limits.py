@@ -96,12 +96,8 @@ def spend(size: int) -> None:
 
 def readable(size: int) -> str:
     """1536 as 1.5 KB; powers of 1024."""
-    number, unit = float(size), "B"
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if number < 1024:
-            break
-        number /= 1024
-    return f"{number:.3g} {unit}"
+    power = min(max(size.bit_length() - 1, 0) // 10, 4)
+    return f"{size / 1024**power:.3g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
 
 
 @cache

@@ -103,6 +103,9 @@ class HDF5Data(BatchLayer):
         return {**super().state(), "seed": self.seed}
 
     def set_state(self, state) -> None:
+        cursor, _ = state["position"]
+        if cursor[1] >= len(self.rows):
+            raise ValueError(f"it stands at row {cursor[1]} of {len(self.rows)}")
         self.seed = state["seed"]
         super().set_state(state)
 

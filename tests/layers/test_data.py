@@ -17,7 +17,7 @@ from caffepy.data.sources.databases import create_database
 from caffepy.errors import CaffeError, DataError
 from caffepy.proto.caffe_pb2 import TEST, Datum
 from caffepy.show.timing import time_layers
-from caffepy.solver import snapshot
+from caffepy.solver import resume_file
 from tests.data.databases import batches, database, layer, pictures, same
 from tests.support import GOLDEN
 
@@ -43,7 +43,7 @@ def test_resumes_to_the_bit(db, data, transform):
     straight = batches(layer("Data", text), 9)
     net = layer("Data", text)
     batches(net, 4)
-    state = json.loads(json.dumps(net.layers[0].state(), default=snapshot._encode), object_hook=snapshot._decode)
+    state = json.loads(json.dumps(net.layers[0].state(), default=resume_file.encode), object_hook=resume_file.decode)
     other = layer("Data", text, seed=99)  # a state brings its own randomness
     other.layers[0].set_state(state)
     assert same(batches(other, 5), straight[4:])

@@ -50,13 +50,13 @@ def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> 
     (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError with `where` and `hint`.
     """
     if size := jpeg_size(data):
-        _check_size(*size, where, hint)
+        _check_size(size, where, hint)
         if (pixels := _fast_jpeg(data, channels)) is not None:
             return pixels.transpose(2, 0, 1)
     opener = _pillow().open
     try:
         with opener(BytesIO(data), formats=_formats()) as picture:
-            _check_size(*picture.size, where, hint)
+            _check_size(picture.size, where, hint)
             if channels == 1 and picture.format == "JPEG":
                 picture.draft("L", picture.size)
             if channels and picture.format == "JPEG":
@@ -70,7 +70,7 @@ def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> 
     return pixels.transpose(2, 0, 1)
 
 
-_FORMATS = "AVIF BMP DIB GIF JPEG JPEG2000 MPO PCX PNG PPM SGI TGA TIFF WEBP".split()
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
 
 
 @cache
@@ -81,8 +81,9 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in library.OPEN]
 
 
-def _check_size(width: int, height: int, where: str, hint: str) -> None:
+def _check_size(size: tuple[int, int], where: str, hint: str) -> None:
     """Before it is decoded: a file of a few megabytes may hold a picture of many gigabytes."""
+    width, height = size
     if width * height > limits.PIXELS:
         raise DataError(
             f"the picture has {width}x{height} pixels, more than {limits.PIXELS}: it is not decoded",

@@ -13,7 +13,7 @@ import numpy as np
 from caffepy import limits
 from caffepy.errors import DataError
 from caffepy.files import near_names
-from caffepy.hdf5 import Dataset, Group, open_hdf5
+from caffepy.hdf5 import Group, open_hdf5
 
 _WHOLE = "Copy or make the file again; do not write to it during training."
 
@@ -59,7 +59,7 @@ class Hdf5Rows:
             path = self.files[file]
             with self._open(path) as h5:
                 try:
-                    arrays = [np.asarray(h5[name].numbers(), np.float32) for name in self.names]
+                    arrays = [np.asarray(h5.dataset(name).numbers(), np.float32) for name in self.names]
                 except KeyError as error:
                     raise DataError(f"the file cannot be read: {error}", where=path, hint=_WHOLE) from None
             if any(len(array) != self.starts[file + 1] - self.starts[file] for array in arrays):
@@ -103,7 +103,6 @@ class Hdf5Rows:
                 where=path,
                 hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
             )
-        dataset = h5[name]
-        if not isinstance(dataset, Dataset) or not dataset.is_numbers or not dataset.shape:
+        if h5.is_group(name) or not h5.dataset(name).is_numbers or not h5.dataset(name).shape:
             raise DataError(f'dataset "{name}" is no array of numbers', where=path)
-        return dataset.shape
+        return h5.dataset(name).shape

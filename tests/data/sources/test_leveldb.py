@@ -126,7 +126,7 @@ def test_a_table_that_goes_bad_while_it_is_read(tmp_path):
 def test_a_table_that_is_cut_while_it_is_read(copy):
     reader = LevelDbReader(copy)
     os.truncate(copy / "000005.ldb", 10)
-    with pytest.raises(DataError, match=r'the record is damaged: the file has changed since it was opened'):
+    with pytest.raises(DataError, match=r"the record is damaged: the file has changed since it was opened"):
         reader[0]
 
 
