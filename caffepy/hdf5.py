@@ -81,6 +81,9 @@ class Group:
             raise self._error(f'"{name}" is no dataset', where=self._path)
         return Dataset(found, name, self._path, self._error)
 
+    def has_attribute(self, name: str) -> bool:
+        return name in self._group.attrs
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
 

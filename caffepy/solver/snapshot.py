@@ -13,14 +13,16 @@ import re
 import zlib
 from collections.abc import Iterator
 from os import PathLike
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caffepy import files
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
 from caffepy.files import atomic_write, temporary_name
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
-from caffepy.solver import resume, resume_file, solverstate
+from caffepy.solver import resume, resume_file, solverstate, written
 
 if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
@@ -44,6 +46,8 @@ def prefix(param: SolverParameter, solver_file: str) -> str:
 def check(solver: Solver) -> None:
     """Find out at the start, not after hours, that the solver's snapshots cannot be written."""
     check_writable(solver.snapshot_prefix)
+    for path in written.found(solver.snapshot_prefix):
+        written.check_replaceable(path)
     if solver.param.snapshot_format == SolverParameter.HDF5:
         weights.check_hdf5_names(solver.net)
 
@@ -69,11 +73,15 @@ def save(solver: Solver, name: str) -> str:
 
     All are complete before the first takes its name: a full disk leaves an older snapshot of this name as it was.
     """
+    for part in ("iter_", "best"):
+        files.sweep(f"{solver.snapshot_prefix}_{part}")
     hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)
     if hdf5:
         weights.check_hdf5_names(solver.net)
+    for path in (model, state, extra):
+        written.check_replaceable(path)
     with atomic_write(state) as new_state, atomic_write(extra) as new_extra, atomic_write(model) as new_model:
         log.info("Snapshotting to %s file %s", kind, model)
         (weights.write_hdf5 if hdf5 else weights.write)(solver.net, new_model, solver.param.snapshot_diff)
@@ -154,7 +162,9 @@ def prune(name: str, keep: int, iteration: int) -> None:
     """
     for path in snapshots(name, iteration)[keep:]:
         for file in _files_of(path):
-            Path(file).unlink(missing_ok=True)
+            with suppress(SnapshotError):  # a file of another kind is not ours to remove
+                written.check_replaceable(file)
+                Path(file).unlink(missing_ok=True)
 
 
 def _files_of(state: str) -> Iterator[str]:

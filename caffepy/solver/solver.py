@@ -73,6 +73,7 @@ class Solver:
         """Runs the passes instead of the net, as a CUDA graph."""
         self.stopped_early = False
         self.last_snapshot = ""
+        self._unsaved = False  # the last snapshot that was due could not be written
         self._loss_goes_on = False
         self._timer, self._timed_iter = time.perf_counter(), 0
         log.info("Initializing solver from parameters: \n%s", text.to_text(self.param))
@@ -229,7 +230,7 @@ class Solver:
             self.restore(resume_file)
         self.stopped_early = False
         self.step(max(0, p.max_iter - self.iter))
-        if p.snapshot_after_train and not (p.snapshot and self.iter % p.snapshot == 0):
+        if p.snapshot_after_train and (self._unsaved or not (p.snapshot and self.iter % p.snapshot == 0)):
             self.snapshot()
         if self.stopped_early:
             log.info("Optimization stopped early.")
@@ -279,7 +280,7 @@ class Solver:
             action = self.action()
             if (p.snapshot and self.iter % p.snapshot == 0) or action is Action.SNAPSHOT:
                 self._look()
-                self.snapshot()
+                self._snapshot_if_possible()
             if action is Action.STOP:
                 self.stopped_early = True
                 break
@@ -409,7 +410,7 @@ class Solver:
         if self.stopped_early or not self.test_nets:
             return
         if self.best and self.best.improved(scores):
-            self.snapshot(f"{self.snapshot_prefix}_best")
+            self._snapshot_if_possible(f"{self.snapshot_prefix}_best")
         if self.early_stop and not self.early_stop.improved(scores) and self.early_stop.exhausted:
             log.info("Early stop: %s", self.early_stop)
             self.stopped_early = True
@@ -424,7 +425,7 @@ class Solver:
         for _ in range(count):
             action = self.action()
             if action is Action.SNAPSHOT:
-                self.snapshot()
+                self._snapshot_if_possible()
             elif action is Action.STOP:
                 self.stopped_early = True
                 log.info("Test interrupted.")
@@ -450,6 +451,15 @@ class Solver:
             if self.param.snapshot_keep > 0:
                 snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep, self.iter)
         return path
+
+    def _snapshot_if_possible(self, name: str | None = None) -> None:
+        """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
+        try:
+            self.snapshot(name)
+            self._unsaved = False
+        except (OSError, CaffeError, MemoryError) as error:
+            self._unsaved = True
+            log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
 
     def restore(self, path: str | PathLike[str]) -> None:
         """Continue from a solver state, ours or Caffe's."""
