@@ -11,6 +11,7 @@ import sys
 import click
 
 import caffepy
+from caffepy.cli.terminal import echo
 from caffepy.errors import CaffeError
 
 _SHARED = {"options", "terminal"}
@@ -102,5 +103,5 @@ def with_help(error: click.ClickException) -> str:
 
 
 def fail(message: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     sys.exit(1)

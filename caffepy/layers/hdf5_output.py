@@ -11,7 +11,6 @@ from caffepy.hdf5 import open_hdf5
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 
-
 _MARK = "written_by_caffepy"
 
 

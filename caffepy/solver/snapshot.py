@@ -12,8 +12,8 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from os import PathLike
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

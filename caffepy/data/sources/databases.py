@@ -66,6 +66,10 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
             with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
                 yield put
             temporary.rename(path)
+    except lmdb.MapFullError:
+        raise DataError(
+            "the LMDB becomes larger than the address space that this process may use (ulimit -v)", where=str(path)
+        ) from None
     except lmdb.Error as error:  # a full disk, a key that is too long
         raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
 
