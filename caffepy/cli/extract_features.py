@@ -34,6 +34,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     of the GPU, where the mode is GPU.
     """
     from contextlib import ExitStack
+    from math import prod
 
     import numpy as np
 
@@ -72,7 +73,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
             net.settle()
             for name, path, put in zip(names, paths, puts):
                 blob = net.engine_blobs[name]
-                values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)
+                values = np.asarray(blob.host(), np.float32).reshape(blob.num, prod(blob.shape[1:]))
                 shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
                 for item in values:
                     datum = Datum(**shape)

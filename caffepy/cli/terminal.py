@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from caffepy.show.logs import Lines, progress, start_logging
+import click
+
+from caffepy.show.logs import Lines, printable, progress, start_logging
 
 if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
 
-__all__ = ["progress", "start_logging", "training"]
+__all__ = ["echo", "progress", "start_logging", "training"]
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a line of a command's result or, with `err`, of its complaints."""
+    click.echo(printable(text), err=err)
 
 
 @contextmanager

@@ -124,6 +124,8 @@ class _Convolving(_Windowed):
             raise ConfigError(
                 f"group {p.group} must divide both the {self.channels} input channels and num_output {p.num_output}"
             )
+        if not self.channels:
+            raise ShapeError(f"{self.bottom_name(0)} has shape {bottom[0].shape}: it has no channels")
         first, second = (self.channels, p.num_output) if self.transposed else (p.num_output, self.channels)
         self.add_blob((first, second // p.group, *self.window.kernel), p.weight_filler)
         if p.bias_term:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
@@ -157,11 +157,13 @@ def load_hdf5(net: Net, path: str) -> None:
     with open_hdf5(path) as file:
         if "data" not in file:
             raise SnapshotError('the HDF5 file has no group "data", so it holds no weights', where=path)
-        for name, group in file["data"].items():
+        data = file.group("data")
+        for name in data:
             target = net.layer_dict.get(name)
             if target is None:
                 log.info("Ignoring source layer %s", name)
                 continue
+            group = data.group(name)
             try:
                 _check_group(net, name, target.blobs, group, path)
             except ShapeError as error:
@@ -170,11 +172,11 @@ def load_hdf5(net: Net, path: str) -> None:
         for group, blobs in matched:
             for i, blob in enumerate(blobs):
                 if str(i) in group:
-                    blob.fill(group[str(i)].numbers())
+                    blob.fill(group.dataset(str(i)).numbers())
         _warn_of_strangers(net, [blobs for _, blobs in matched], path)
 
 
-def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:
+def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str) -> None:
     if len(group) > len(blobs):
         raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=RENAME)
     for i, blob in enumerate(blobs):
@@ -182,8 +184,10 @@ def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, pat
             if net.owns_param(name, i):
                 raise ShapeError(f"parameter {i} is missing in {path}", hint=RENAME)
             continue  # shared: it comes with its owner
-        if (shape := group[str(i)].shape) != blob.shape:
-            raise mismatch(i, blob.shape, shape, path)
+        stored = group.dataset(str(i))
+        stored.check()
+        if stored.shape != blob.shape:
+            raise mismatch(i, blob.shape, stored.shape, path)
 
 
 def is_hdf5(path: str) -> bool:

@@ -99,7 +99,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
 
 def _shaped(data: np.ndarray, shape: Iterable[int], kind: str) -> np.ndarray:
     shape = tuple(shape)
-    if data.size != prod(shape):
+    if data.size != prod(shape) or min(shape, default=0) < 0:
         raise ArraySizeError(f"the {kind} says that its shape is {shape}, but holds {data.size} values")
     return data.reshape(shape)
 

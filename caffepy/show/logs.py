@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer the terminal shown instead: names in files may hold anything."""
+    return _STEERING.sub(_shown, text)
+
+
+# Control characters but for tab and newline, marks that turn the direction of writing, bytes that are no UTF-8.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _shown(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # as Python keeps a byte that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 class GlogFormatter(logging.Formatter):
@@ -18,7 +35,7 @@ class GlogFormatter(logging.Formatter):
         micros = int(record.created % 1 * 1e6)
         thread = threading.get_native_id()
         place = f"{record.filename}:{record.lineno}"
-        return f"{record.levelname[0]}{stamp}.{micros:06d} {thread} {place}] {super().format(record)}"
+        return printable(f"{record.levelname[0]}{stamp}.{micros:06d} {thread} {place}] {super().format(record)}")
 
 
 class Lines(logging.Handler):

@@ -55,6 +55,7 @@ class Solver:
         """The learning rate of the last update."""
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self._loss_goes_on = False
+        self._unsaved = False  # the last snapshot that was due could not be written
         self.listeners: list[Listener] = []
         self.requests = Requests()
         self.root = True
@@ -166,7 +167,7 @@ class Solver:
         if resume_file:
             self.restore(resume_file)
         self.step(max(0, p.max_iter - self.iter))
-        if p.snapshot_after_train and not (p.snapshot and self.iter % p.snapshot == 0):
+        if p.snapshot_after_train and (self._unsaved or not (p.snapshot and self.iter % p.snapshot == 0)):
             self.snapshot()
         if self.stopped_early:
             log.info("Optimization stopped early.")
@@ -220,10 +221,10 @@ class Solver:
     def _obey(self, snapshot_due: bool = False) -> None:
         """Do what was asked for since the last call."""
         if snapshot_due:
-            self.snapshot()
+            self.snapshot_if_possible()
         action = self.requests.decide()
         if Action.SNAPSHOT in action and not snapshot_due:
-            self.snapshot()
+            self.snapshot_if_possible()
         self.stopped_early = Action.STOP in action
 
     def _passes(self) -> Any:
@@ -298,6 +299,16 @@ class Solver:
                 snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep, self.iter)
         self.announce("snapshot")
         return self.written
+
+    def snapshot_if_possible(self, name: str | None = None) -> None:
+        """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
+        self._check_losses()
+        try:
+            self.snapshot(name)
+            self._unsaved = False
+        except (OSError, CaffeError, MemoryError) as error:
+            self._unsaved = True
+            log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
 
     def restore(self, path: str | PathLike[str]) -> None:
         """Continue from a solver state, ours or Caffe's."""

@@ -56,7 +56,7 @@ def _batches(solver: Solver, count: int) -> Iterator[float]:
         solver.announce("batch")
         asked = solver.requests.take()
         if Action.SNAPSHOT in asked:
-            solver.snapshot()
+            solver.snapshot_if_possible()
         if Action.STOP in asked:
             solver.stop()
             return

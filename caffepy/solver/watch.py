@@ -70,7 +70,7 @@ class BestSnapshot(Watch):
 
     def test(self, solver: Solver) -> None:
         if solver.scores and self.improved(solver.scores):
-            solver.snapshot(f"{solver.snapshot_prefix}_best")
+            solver.snapshot_if_possible(f"{solver.snapshot_prefix}_best")
 
 
 class EarlyStop(Watch):

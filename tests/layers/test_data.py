@@ -19,7 +19,7 @@ from caffepy.errors import CaffeError, DataError
 from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import TEST, Datum
 from caffepy.show.timing import time_layers
-from caffepy.solver.resume import from_json, to_json
+from caffepy.solver.resume_file import from_json, to_json
 from tests.data.databases import batches, database, layer, pictures, same
 from tests.support import GOLDEN
 

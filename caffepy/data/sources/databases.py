@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib import import_module
@@ -17,7 +16,7 @@ import lmdb
 from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
-from caffepy.files import check_writable
+from caffepy.files import check_writable, sweep, temporary_folder
 from caffepy.plugins import Registry
 
 R = TypeVar("R", bound=Callable[..., Any])
@@ -84,15 +83,18 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
         _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
     check_writable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path)
     try:
-        with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
-            yield put
-        temporary.rename(path)
+        with temporary_folder(path) as temporary:
+            with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
+                yield put
+            temporary.rename(path)
+    except lmdb.MapFullError:
+        raise DataError(
+            "the LMDB becomes larger than the address space that this process may use (ulimit -v)", where=str(path)
+        ) from None
     except lmdb.Error as error:  # a full disk, a key that is too long
         raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

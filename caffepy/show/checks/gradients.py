@@ -6,7 +6,7 @@ import numpy as np
 
 from caffepy.net.gradient import Differences, differences
 from caffepy.show.checks.subject import FLOOR, Fails, Skipped, Subject, check_same, weights
-from caffepy.solver.resume import from_json, to_json
+from caffepy.solver.resume_file import from_json, to_json
 
 TOLERANCE = 1e-2
 POINTS = 200

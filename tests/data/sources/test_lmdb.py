@@ -241,7 +241,7 @@ def damaged_at(reader: LmdbReader, i: int) -> str:
 @pytest.mark.parametrize("count", [1, 3, 1500])
 def test_what_the_library_itself_reads(tmp_path, sizes, count):
     """Also after records were deleted and replaced, whose pages are used again."""
-    count = min(count, (20 << 20) // max(sizes + [1]))  # of the largest values fewer
+    count = min(count, (20 << 20) // max([*sizes, 1]))  # of the largest values fewer
     with lmdb.open(str(tmp_path / "db"), map_size=1 << 28) as env:
         for turn in range(3):
             with env.begin(write=True) as transaction:
