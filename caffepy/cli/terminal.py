@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from caffepy.show.logs import Lines, printable, progress, start_logging
+from caffepy.solver.training import Training
 
 if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
@@ -27,7 +28,7 @@ def training(handler: Lines, solver: Solver) -> Iterator[None]:
     from caffepy.solver.events import Listener, listening
 
     class Bar(Listener):
-        def update(self, solver: Solver) -> None:
+        def update(self, solver: Training) -> None:
             advance(solver.iter)
 
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):

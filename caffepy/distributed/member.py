@@ -17,6 +17,7 @@ from caffepy.net.net import Net
 from caffepy.net.rows import Rows
 from caffepy.solver.events import Action, Listener, Requests
 from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Member(Listener):
         else:
             self._rest = [param.blob for param in solver.net.learnable_params if param.lr_mult]
 
-    def batch(self, solver: Solver) -> None:
+    def batch(self, solver: Training) -> None:
         if solver.testing:
             # No test is so long that the patience of torch.distributed (30 minutes) ends.
             self.group.any(True)
@@ -63,7 +64,7 @@ class Member(Listener):
             # anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
             solver.random.seed(zlib.crc32(f"{self.seed} {self.group.rank} {solver.iter}".encode()))
 
-    def gradients(self, solver: Solver) -> None:
+    def gradients(self, solver: Training) -> None:
         self._send(self._rest)
         for finish in self._travelling:
             finish()
@@ -72,7 +73,7 @@ class Member(Listener):
             if param.blob.rows is not None and param.lr_mult:
                 average_rows(self.group, param.blob.rows, solver.engine)
 
-    def test(self, solver: Solver) -> None:
+    def test(self, solver: Training) -> None:
         """Wait for rank 0, which says a word a batch; its scores are everybody's."""
         while self.group.any(False):
             pass

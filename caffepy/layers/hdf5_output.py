@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from caffepy import __version__
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.files import atomic_write, check_replaceable, new_hdf5
 from caffepy.hdf5 import open_hdf5
@@ -60,7 +59,7 @@ class HDF5Output(Layer):
         try:
             self._check_replaceable()
             with atomic_write(self.file) as temporary, new_hdf5(temporary) as h5:
-                h5.attrs[_MARK] = __version__
+                h5.attrs[_MARK] = True
                 for name, blob in zip(("data", "label"), bottom):
                     shape = (*blob.shape, 1, 1, 1, 1)[:4]
                     h5[name] = self.engine.to_host(blob.data).reshape(shape)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -15,17 +15,30 @@ from caffepy import hdf5
 from caffepy.errors import ConfigError, ShapeError, SnapshotError
 from caffepy.files import atomic_write, near_names, new_hdf5, read_bytes
 from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer
 from caffepy.net.parameters import RENAME, check_blobs, fill_blobs, mismatch
 from caffepy.proto import upgrade
 from caffepy.proto.blobs import array_to_proto
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
 
-if TYPE_CHECKING:
-    from caffepy.net.net import Net
-
 log = logging.getLogger(__name__)
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+
+class Layers(Protocol):
+    """What of a net its weights are stored by: its layers, by name."""
+
+    name: str
+    layer_dict: dict[str, Layer]
+
+    @property
+    def layers(self) -> Sequence[Layer]: ...
+
+    @property
+    def layer_names(self) -> list[str]: ...
+
+    def owns_param(self, layer: str, i: int) -> bool: ...
 
 
 def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
@@ -33,7 +46,7 @@ def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
     return array_to_proto(blob.host(), blob.host("diff") if write_diff else None)
 
 
-def load(net: Net, paths: Paths) -> None:
+def load(net: Layers, paths: Paths) -> None:
     """Copy trained layers by name from one or several files (a list, or separated by commas), binary or HDF5."""
     if isinstance(paths, (str, PathLike)):
         paths = fspath(paths).split(",")
@@ -61,7 +74,7 @@ def read_weights(path: str) -> NetParameter:
     return param
 
 
-def copy_layers(net: Net, layers: Iterable, source: str) -> None:
+def copy_layers(net: Layers, layers: Iterable, source: str) -> None:
     """Copy parameters from LayerParameter messages; layers that the net does not have are skipped with a note.
 
     A layer that does not fit is refused before any is copied.
@@ -82,13 +95,13 @@ def copy_layers(net: Net, layers: Iterable, source: str) -> None:
     _warn_of_strangers(net, [blobs for _, blobs in matched], source)
 
 
-def _warn_of_strangers(net: Net, matched: Iterable[Sequence[Blob]], source: str) -> None:
+def _warn_of_strangers(net: Layers, matched: Iterable[Sequence[Blob]], source: str) -> None:
     """Caffe says nothing, and the net works on with random weights."""
-    if net.learnable_params and not any(matched):
+    if any(layer.blobs for layer in net.layers) and not any(matched):
         log.warning("%s: no layer with parameters has a name that the net has: nothing was copied", source)
 
 
-def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
+def to_proto(net: Layers, write_diff: bool = False) -> NetParameter:
     """The net as Caffe stores it: every layer as built, with its blobs."""
     param = NetParameter(name=net.name)
     for layer in net.layers:
@@ -99,13 +112,13 @@ def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
     return param
 
 
-def save(net: Net, path: str, write_diff: bool = False) -> None:
+def save(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all."""
     with atomic_write(path) as temporary:
         write(net, temporary, write_diff)
 
 
-def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+def save_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write weights as HDF5, whole or not at all."""
     try:
         check_hdf5_names(net)
@@ -115,7 +128,7 @@ def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
         write_hdf5(net, temporary, write_diff)
 
 
-def check_hdf5_names(net: Net) -> None:
+def check_hdf5_names(net: Layers) -> None:
     """Raises SnapshotError for a net that has no HDF5 form."""
     names = net.layer_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -131,12 +144,12 @@ def check_hdf5_names(net: Net) -> None:
             )
 
 
-def write(net: Net, path: str, write_diff: bool = False) -> None:
+def write(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write the bytes of a caffemodel to `path` itself."""
     Path(path).write_bytes(to_proto(net, write_diff).SerializeToString())
 
 
-def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+def write_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
     """`data/<layer>/<i>`, a shared blob only with its owner; `diff/` likewise, all blobs."""
     with new_hdf5(path) as file:
         data = file.create_group("data")
@@ -151,7 +164,7 @@ def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
                     diff_group[str(i)] = blob.host("diff")
 
 
-def load_hdf5(net: Net, path: str) -> None:
+def load_hdf5(net: Layers, path: str) -> None:
     """Copy trained layers by name from an HDF5 weight file."""
     matched = []
     with open_hdf5(path) as file:
@@ -176,7 +189,7 @@ def load_hdf5(net: Net, path: str) -> None:
         _warn_of_strangers(net, [blobs for _, blobs in matched], path)
 
 
-def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str) -> None:
+def _check_group(net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str) -> None:
     if len(group) > len(blobs):
         raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=RENAME)
     for i, blob in enumerate(blobs):

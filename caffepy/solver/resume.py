@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from caffepy.errors import SnapshotError
 from caffepy.solver.fields import Malformed, like
 from caffepy.solver.resume_file import AS_CAFFE
+from caffepy.solver.training import Training
 
 if TYPE_CHECKING:
     from caffepy.net.layer import Layer
     from caffepy.net.net import Net
-    from caffepy.solver.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _FOREIGN = LookupError, TypeError, ValueError, AttributeError
 """What setting the state of another layer or solver raises."""
 
 
-def remember(solver: Solver, files: dict[str, list[int]]) -> dict[str, Any]:
+def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
     """What a snapshot holds beyond Caffe's two files, whose sizes and checksums are `files`."""
     nets = [solver.net, *solver.test_nets]
     return {
@@ -34,7 +34,7 @@ def remember(solver: Solver, files: dict[str, list[int]]) -> dict[str, Any]:
     }
 
 
-def check(solver: Solver, remembered: dict[str, Any], where: str) -> None:
+def check(solver: Training, remembered: dict[str, Any], where: str) -> None:
     """Raises SnapshotError where the state of one of our layers is not built as it is now."""
     for net, states in zip([solver.net, *solver.test_nets], remembered["layers"]):
         for name, layer in _by_name(net):
@@ -45,7 +45,7 @@ def check(solver: Solver, remembered: dict[str, Any], where: str) -> None:
                     raise _not_its_state(layer, error, where) from None
 
 
-def restore(solver: Solver, remembered: dict[str, Any], where: str) -> None:
+def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
     """Set the generator, the layers' states and the solver's."""
     nets = [solver.net, *solver.test_nets]
     if len(nets) != len(remembered["layers"]):

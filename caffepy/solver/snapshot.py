@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffepy import files
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
@@ -23,9 +23,7 @@ from caffepy.files import atomic_write, temporary_name
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.solver import resume, resume_file, solverstate, written
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ def prefix(param: SolverParameter, solver_file: str) -> str:
     return param.snapshot_prefix
 
 
-def check(solver: Solver) -> None:
+def check(solver: Training) -> None:
     """Find out at the start, not after hours, that the solver's snapshots cannot be written."""
     check_writable(solver.snapshot_prefix)
     for path in written.found(solver.snapshot_prefix):
@@ -68,7 +66,7 @@ def check_writable(path: str) -> None:
         ) from None
 
 
-def save(solver: Solver, name: str) -> str:
+def save(solver: Training, name: str) -> str:
     """Write the files `name`.caffemodel ... and return the path of the solver state.
 
     All are complete before the first takes its name: a full disk leaves an older snapshot of this name as it was.
@@ -97,7 +95,7 @@ def resume_path(name: str) -> str:
     return f"{name}.resume"
 
 
-def restore(solver: Solver, path: str | PathLike[str]) -> None:
+def restore(solver: Training, path: str | PathLike[str]) -> None:
     """Continue from a solver state: weights, history, iteration, and what `.resume` holds if it is there.
 
     All files are checked before anything is changed, but for the weights.
@@ -118,7 +116,7 @@ def restore(solver: Solver, path: str | PathLike[str]) -> None:
         resume.restore(solver, remembered, extra)
 
 
-def _check_history(solver: Solver, state: solverstate.State, path: str) -> None:
+def _check_history(solver: Training, state: solverstate.State, path: str) -> None:
     if len(state.history) != len(solver.history):
         raise SnapshotError(
             f"the state has {len(state.history)} history blob(s), this solver has {len(solver.history)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,9 +13,7 @@ from caffepy.files import new_hdf5, read_bytes
 from caffepy.net import weights
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverState
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 
 class State(NamedTuple):
@@ -26,13 +24,13 @@ class State(NamedTuple):
     history: list[np.ndarray]
 
 
-def write_binary(solver: Solver, model: str, path: str) -> None:
+def write_binary(solver: Training, model: str, path: str) -> None:
     state = SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(weights.blob_to_proto(blob) for blob in solver.history)
     Path(path).write_bytes(state.SerializeToString())
 
 
-def write_hdf5(solver: Solver, model: str, path: str) -> None:
+def write_hdf5(solver: Training, model: str, path: str) -> None:
     with new_hdf5(path) as file:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)

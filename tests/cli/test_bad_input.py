@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from caffepy.cli import main
+from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader
 
 NET = """name: "n"
 layer {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib import import_module
 from os import PathLike
@@ -68,6 +68,16 @@ def backends_in(path: str | PathLike[str]) -> list[str]:
 def guess_backend(path: str | PathLike[str]) -> str:
     """The kind that lies in the folder; "lmdb" where neither does, so that its reader says what is missing."""
     return next(iter(backends_in(path)), "lmdb")
+
+
+def write_lmdb(path: str | PathLike[str], records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write a new database; the number of records. Refuses to touch one that exists."""
+    count = 0
+    with create_database(path, "lmdb") as put:
+        for key, value in records:
+            put(key, value)
+            count += 1
+    return count
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import lmdb
 import pytest
 
 from caffepy.data.sources import opened
-from caffepy.data.sources.databases import create_database
-from caffepy.data.sources.lmdb import LmdbReader, filling, write_lmdb
+from caffepy.data.sources.databases import create_database, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.data.sources.lmdb_pages import Pages, read_meta
 from caffepy.data.sources.opened import AHEAD, OpenFile
 from caffepy.errors import DataError
@@ -23,7 +23,7 @@ from caffepy.errors import DataError
 MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
 KILLED = """
 import os, signal, sys
-from caffepy.data.sources.lmdb import write_lmdb
+from caffepy.data.sources.databases import write_lmdb
 def records():
     yield from ((b"%08d" % i, b"value") for i in range(2500))
     os.kill(os.getpid(), signal.SIGKILL)
