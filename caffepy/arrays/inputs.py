@@ -110,7 +110,7 @@ def inference_net(net: Net) -> Net:
         param.CopyFrom(net.param)
         param.state.phase = TEST
         net.inference = Net(param, engine=net.engine)
-    net.inference.share_with(net)
+    net.inference.share_trained_layers_with(net)
     for name in net.inputs:
         if name in net.inference.inputs:
             net.inference.engine_blobs[name].reshape(net.engine_blobs[name].shape)
