@@ -8,10 +8,16 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
+from caffepy.cli import terminal
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.show import logs
+from caffepy.solver import Solver
+from tests.solver.test_features import NET
 
 # As in Caffe's tools/extra: parse_log.py takes the time from the line, extract_seconds.py the words before "]".
 GLOG = re.compile(r"([IWEF])(\d{2})(\d{2}) (\d{2}):(\d{2}):(\d{2})\.(\d{6}) +(\d+) ([\w.]+):(\d+)\] (.*)")
@@ -58,6 +64,23 @@ def test_a_file_sees_no_bar(handler, monkeypatch):
         advance(5)
         logging.getLogger("caffepy").info("a line")
     assert GLOG.fullmatch(stream.getvalue().rstrip("\n"))
+
+
+def test_the_bar_of_a_training_follows_its_iterations(handler, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def progress(*arguments):
+        shown.append(arguments)
+        yield shown.append
+
+    monkeypatch.setattr(terminal, "progress", progress)
+    solver = Solver(text.parse(f'{NET % ""} base_lr: 0.1 lr_policy: "fixed" max_iter: 9', SolverParameter()))
+    solver.step(2)
+    with terminal.training(handler, solver):
+        solver.step(2)
+    solver.step(1)
+    assert shown == [(handler, "training", 9, 2), 3, 4]
 
 
 BAR = """
