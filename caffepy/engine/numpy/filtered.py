@@ -61,11 +61,11 @@ class Filtered:
         """
         plan, scratch = self.plan, threads.scratch
         depth = plan.stride * prod(dw.shape[2:])
-        sums = np.zeros((len(self.shares), plan.n, dw.shape[0], depth), dw.dtype)
+        sums = np.empty((len(self.shares), plan.n, dw.shape[0], depth), dw.dtype)
         bias_sums = np.zeros((len(self.shares), dw.shape[0]), dw.dtype)
 
         def task(share: int) -> None:
-            for tile in self.shares[share]:
+            for number, tile in enumerate(self.shares[share]):
                 for c, o in self.groups:
                     source = _transformed(x[..., c], tile, plan, scratch)
                     gradient = _spread(dy[..., o], tile, plan, scratch)
@@ -73,7 +73,11 @@ class Filtered:
                         # At the point 1, A dy is the sum of each m rows.
                         bias_sums[share, o] += sum_of_rows(gradient[POINTS.index(1)])
                     for some, lowered in _lowered(source, plan, scratch):
-                        sums[share, some, o] += _products(gradient[some], lowered, scratch)
+                        product = _products(gradient[some], lowered, scratch)
+                        if number:
+                            sums[share, some, o] += product
+                        else:
+                            sums[share, some, o] = product
 
         threads.run(task, len(self.shares))
         total = sums.sum(axis=0) if len(sums) != 1 else sums[0]

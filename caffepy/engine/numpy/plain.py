@@ -50,19 +50,21 @@ class Plain:
     def grad_weights(self, x, dy, dw, db, threads: ThreadPool) -> None:
         """dw += the gradient of the weights, db, if any, += that of the bias; the shares add up in their order."""
         s, scratch = self.shapes, threads.scratch
-        sums = np.zeros((len(self.shares), dw.shape[0], s.depth), dw.dtype)
+        sums = np.empty((len(self.shares), dw.shape[0], s.depth), dw.dtype)
         bias_sums = np.zeros((len(self.shares), dw.shape[0]), dw.dtype)
 
         def task(share: int) -> None:
             product = scratch("dw", (s.outputs, s.depth))
-            for tile in self.shares[share]:
+            for number, tile in enumerate(self.shares[share]):
                 flat = (dy[tile.images, tile.rows] if s.out else dy[tile.images]).reshape(-1, dy.shape[-1])
                 if db is not None:
                     bias_sums[share] += sum_of_rows(flat)
                 source, shape = self._seen(x, tile, scratch)
                 for c, o in self.groups:
-                    np.matmul(flat[:, o].T, columns(source[..., c], shape, s.window, scratch), out=product)
-                    sums[share, o] += product
+                    lowered = columns(source[..., c], shape, s.window, scratch)
+                    np.matmul(flat[:, o].T, lowered, out=product if number else sums[share, o])
+                    if number:
+                        sums[share, o] += product
 
         threads.run(task, len(self.shares))
         for part in sums:

@@ -74,14 +74,16 @@ class Tile(NamedTuple):
 
 
 def tiles(n: int, rows: int, row_bytes: int, weight_bytes: int, shares: int) -> list[Tile]:
-    """Cut `n` images of `rows` rows, each of so many bytes, into tiles, at least `shares` if it goes and pays."""
+    """Cut `n` images of `rows` rows, each of so many bytes, into tiles: as many for each share, if it goes and pays."""
     tile_bytes = max(TILE_BYTES, min(TIMES_WEIGHTS * weight_bytes, LARGEST_TILE))
     per_image = max(1, rows * row_bytes)
+    if 2 * n * per_image < shares * tile_bytes:  # else tiles would be less than half as large
+        shares = -(-shares // 2)
     bands = -(-per_image // tile_bytes)
     if bands == 1 and n < shares and per_image > WORTH_A_THREAD:
         bands = -(-shares // max(1, n))
     if bands == 1:
-        rounds = -(-n * per_image // (tile_bytes * shares))  # of all threads
+        rounds = -(-n * per_image // (tile_bytes * shares))
         images = max(1, -(-n // (rounds * shares))) if n else 1
         return [Tile(slice(i, min(n, i + images)), slice(0, rows)) for i in range(0, n, images)]
     step = -(-rows // bands)
