@@ -28,7 +28,7 @@ def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
             what = f"the array of shape {shape} that its header announces"
             if zipped:
                 limits.check_unpacked(prod(shape), len(raw), what, where=where)
-            values = file.read(prod(shape))
+            values = file.read(prod(shape) if zipped else min(prod(shape), len(raw)))
             file.read(1)  # the checksum stands behind the last
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"the gzipped file is damaged: {error}", where=where) from None
