@@ -24,8 +24,11 @@ def command(context):
 @click.option(
     "--images", type=click.IntRange(min=1), default=64, show_default=True, help="How many pictures the sheet shows."
 )
+@click.option(
+    "--rgb/--bgr", default=None, help="Order of the channels (default: RGB in what convert-cifar made, else BGR)."
+)
 @options.max_memory
-def inspect(db, backend, sheet, images):
+def inspect(db, backend, sheet, images, rgb):
     """Read every record of DB: count, shapes and a histogram of labels; report what is damaged."""
     from caffepy.cli import terminal
     from caffepy.data import inspect as inspection
@@ -43,7 +46,7 @@ def inspect(db, backend, sheet, images):
             raise unknown.at(sheet) from None
     reader, backend = options.open_db(db, backend)
     with terminal.progress(handler, "reading", len(reader)) as advance:
-        found = inspection.look(reader, images if sheet else 0, advance)
+        found = inspection.look(reader, images if sheet else 0, advance, rgb)
     terminal.echo(f"{db}: {found.count} records ({backend})")
     terminal.echo(f"kinds: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common())}")
     for shape, count in found.shapes.most_common(10):

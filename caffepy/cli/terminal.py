@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
-from caffepy.show.logs import Lines, printable, progress, start_logging
+from caffepy.show.logs import Deaf, Lines, printable, progress, start_logging
 from caffepy.solver.training import Training
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ __all__ = ["echo", "progress", "start_logging", "training"]
 
 def echo(text: str, err: bool = False) -> None:
     """Print a line of a command's result or, with `err`, of its complaints."""
-    click.echo(printable(text), err=err)
+    stream = Deaf(sys.stderr if err else sys.stdout)
+    click.echo(printable(text), file=cast(IO[str], stream))
 
 
 @contextmanager

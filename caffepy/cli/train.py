@@ -24,6 +24,7 @@ log = logging.getLogger("caffepy.train")
 @click.option("--snapshot", default="", help="The solver state to resume from.")
 @click.option("--resume", is_flag=True, help="Resume from the newest complete snapshot, or start where there is none.")
 @click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="What Ctrl-C does.")
+@click.option("--sigterm-effect", type=EFFECTS, default="stop", show_default=True, help="What SIGTERM does.")
 @click.option("--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="What a hang-up does.")
 @options.level
 @options.stage
@@ -42,6 +43,7 @@ def command(
     snapshot,
     resume,
     sigint_effect,
+    sigterm_effect,
     sighup_effect,
     level,
     stage,
@@ -80,12 +82,18 @@ def command(
     if cuda_graph:
         built.net.executor = Recorded(built.net)
     log.info("Starting Optimization")
-    with heard(built, sigint_effect, sighup_effect), terminal.training(handler, built):
-        if group:
-            attach(group, built)
-        built.solve(snapshot or None)
-        if group:
-            group.close()
+    effects = {"SIGINT": sigint_effect, "SIGTERM": sigterm_effect, "SIGHUP": sighup_effect}
+    try:
+        with heard(built, effects), terminal.training(handler, built):
+            if group:
+                attach(group, built)
+            built.solve(snapshot or None)
+            if group:
+                group.close()
+    except KeyboardInterrupt:
+        kept = f"the last one is {built.last_snapshot}" if built.last_snapshot else "there is none"
+        log.warning("Stopped at iteration %d without a snapshot: %s", built.iter, kept)
+        raise
     log.info("Optimization Done.")
 
 

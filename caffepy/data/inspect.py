@@ -11,9 +11,11 @@ import numpy as np
 
 from caffepy.data.pictures.image import encode
 from caffepy.data.pictures.mean import pixels
+from caffepy.data.sources import cifar
 from caffepy.data.sources import datum as datums
 from caffepy.data.sources.databases import Reader
 from caffepy.errors import DataError
+from caffepy.proto.caffe_pb2 import Datum
 
 
 @dataclass
@@ -28,8 +30,16 @@ class Contents:
     damaged: list[DataError] = field(default_factory=list)
 
 
-def look(reader: Reader, keep: int = 0, advance: Callable[[int], None] = lambda done: None) -> Contents:
-    """Read and decode every record, keeping the first `keep` pictures."""
+def look(
+    reader: Reader,
+    keep: int = 0,
+    advance: Callable[[int], None] = lambda done: None,
+    rgb: bool | None = None,
+) -> Contents:
+    """Read and decode every record, keeping the first `keep` pictures, as BGR.
+
+    `rgb` says whether they are stored as RGB; None: as convert-cifar leaves them, else as Caffe's tools do, BGR.
+    """
     found = Contents(len(reader))
     for i in range(len(reader)):
         try:
@@ -43,9 +53,15 @@ def look(reader: Reader, keep: int = 0, advance: Callable[[int], None] = lambda 
             found.kinds["encoded" if datum.encoded else "raw" if datum.data else "float_data"] += 1
             found.labels[datum.label if datum.HasField("label") else None] += 1
             if len(found.pictures) < keep:
-                found.pictures.append(picture)
+                turned = is_cifar(key, datum) if rgb is None else rgb
+                found.pictures.append(picture[::-1] if turned and len(picture) == 3 else picture)
         advance(i + 1)
     return found
+
+
+def is_cifar(key: bytes, datum: Datum) -> bool:
+    """Whether convert-cifar has made the record: its keys are five digits, its channels red, green and blue."""
+    return (datum.channels, datum.height, datum.width) == cifar.SHAPE and len(key) == 5 and key.isdigit()
 
 
 def sheet(pictures: list[np.ndarray], kind: str = "png", gap: int = 2) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from math import prod
 from os import fsdecode
@@ -25,6 +27,8 @@ def describe(path: str) -> str:
 
     Raises DataError for a file that is nothing of Caffe's.
     """
+    if not os.path.isfile(path) and os.path.exists(path) and not os.path.isdir(path):
+        return _of_pipe(path)
     if weights.is_hdf5(path):
         return _hdf5(path)
     if path.endswith((".prototxt", ".txt", ".pbtxt")):
@@ -38,6 +42,19 @@ def describe(path: str) -> str:
             continue
     read_bytes(path)  # where it cannot be read, that is what is wrong
     raise DataError("this is no caffemodel, solver state, mean file or definition", where=path)
+
+
+def _of_pipe(path: str) -> str:
+    """What comes from a pipe, which can be read but once."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "pipe")
+        with open(copy, "wb") as file:
+            file.write(read_bytes(path))
+        try:
+            return describe(copy).replace(copy, path)
+        except CaffeError as error:
+            error.where = error.where.replace(copy, path)
+            raise
 
 
 def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

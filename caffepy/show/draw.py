@@ -193,6 +193,10 @@ def draw_net(
     graph = graph_of(caffe_net, phase, label_edges, display_lrm)
     written = dot(graph, rankdir=rankdir)
     ext = ext.lower().lstrip(".")
+    if not ext:
+        raise ConfigError(
+            "a picture's file needs a suffix that says its type", hint="Choose .svg or .dot, or with Graphviz .png."
+        )
     if ext in ("dot", "gv"):
         return written.encode()
     program = shutil.which("dot")
@@ -200,7 +204,7 @@ def draw_net(
         if ext == "svg":
             return svg(graph).encode()
         raise ConfigError(
-            f"a file {f'of type {ext}' if ext else 'without a suffix'} needs Graphviz, whose dot is not on the path",
+            f"a file of type {ext} needs Graphviz, whose dot is not on the path",
             hint="Install it (apt install graphviz), or choose a file that ends in .svg.",
         )
     done = subprocess.run([program, f"-T{ext}"], input=written.encode(), capture_output=True, check=False)

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
 
 
 def printable(text: str) -> str:
@@ -27,6 +28,30 @@ def _shown(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
+class Deaf:
+    """A stream whose readers may be gone, or that was never open: what cannot be written is lost, and nothing else."""
+
+    def __init__(self, stream: IO[str] | None):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)  # type: ignore[union-attr]
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()  # type: ignore[union-attr]
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return self._stream.isatty()  # type: ignore[union-attr]
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class GlogFormatter(logging.Formatter):
     """`I1121 03:20:52.917130 11923 solver.py:239] text`: people's log parsers read it."""
 
@@ -41,7 +66,7 @@ class GlogFormatter(logging.Formatter):
 class Lines(logging.Handler):
     """Writes lines above the progress bar, if there is one."""
 
-    write: Callable[[str], object] = staticmethod(lambda line: print(line, file=sys.stderr, flush=True))
+    write: Callable[[str], object] = staticmethod(lambda line: print(line, file=Deaf(sys.stderr), flush=True))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.write(self.format(record))
@@ -64,13 +89,14 @@ def start_logging(verbose: bool = False) -> Lines:
 @contextmanager
 def progress(handler: Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
-    if not sys.stderr.isatty():
+    stream = Deaf(sys.stderr)
+    if not stream.isatty():
         yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], stream))
     start, first = time.perf_counter(), done
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f}/s"),

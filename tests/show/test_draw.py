@@ -186,9 +186,15 @@ def test_these_need_no_graphviz(net, ext, no_graphviz):
     assert out.startswith(b"<svg" if "svg" in ext.lower() else b"digraph")
 
 
-@pytest.mark.parametrize(("name", "what"), [("net.png", "a file of type png"), ("net", "a file without a suffix")])
-def test_the_others_say_that_they_do(net, name, what, tmp_path, no_graphviz):
-    with pytest.raises(ConfigError, match=rf"^{what} needs Graphviz, whose dot is not on the path\n.*\.svg"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.png", r"^a file of type png needs Graphviz, whose dot is not on the path\n.*\.svg"),
+        ("net", r"^a picture's file needs a suffix that says its type\n  Choose .svg or .dot"),
+    ],
+)
+def test_the_others_say_that_they_do(net, name, message, tmp_path, no_graphviz):
+    with pytest.raises(ConfigError, match=message):
         caffe.draw.draw_net_to_file(net, tmp_path / name)
     assert not list(tmp_path.iterdir())
 

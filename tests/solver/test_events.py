@@ -196,19 +196,28 @@ def test_requests_add_up():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
-def test_signals_are_requests():
-    built = solver()
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
-    with heard(built):
+def test_signals_are_requests(capfd):
+    built, effects = solver(), {"SIGINT": "stop", "SIGHUP": "snapshot", "SIGTERM": "stop"}
+    numbers = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
+    before = [signal.getsignal(number) for number in numbers]
+    with heard(built, effects):
         signal.raise_signal(signal.SIGHUP)
         assert Action.SNAPSHOT in built.requests and Action.STOP not in built.requests
         signal.raise_signal(signal.SIGINT)
         assert Action.STOP in built.requests
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        with heard(built, sigint="none"):
+        built.requests.take()
+        signal.raise_signal(signal.SIGTERM)
+        assert Action.STOP in built.requests
+        with heard(built, {"SIGINT": "none"}):
             pass
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)] == before
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert capfd.readouterr().err.splitlines() == [
+        "a snapshot follows after this iteration",
+        "stopping after this iteration, then a snapshot; again = stop now without one",
+        "stopping after this iteration, then a snapshot; again = stop now without one",
+    ]
 
 
 class Counter(Listener):

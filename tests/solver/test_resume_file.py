@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffepy.solver.resume import from_json, to_json
+from caffepy.solver.resume_file import from_json, to_json
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?", "u1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from os import PathLike
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from caffepy.errors import DataError
 from caffepy.files import near_names
+
+log = logging.getLogger(__name__)
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _LINE = "Each line is a path, a blank and an integer label."
@@ -48,10 +51,19 @@ def read_list(path: str | PathLike[str]) -> list[Entry]:
                 where=f"{source}:{number}",
                 hint=_LINE,
             )
-        entries.append(Entry(name, int(found[0]), number))
+        entries.append(Entry(name, _whole(label, int(found[0]), f"{source}:{number}"), number))
     if not entries:
         raise DataError("the list of images is empty", where=source, hint=_LINE)
     return entries
+
+
+def _whole(text: str, label: int, where: str) -> int:
+    """The label, if a record can hold it; what follows its digits is ignored, as Caffe does, with a warning."""
+    if not -(2**31) <= label < 2**31:
+        raise DataError(f"the label {label} has more than 32 bits", where=where, hint=_LINE)
+    if text.lstrip("+-").lstrip("0123456789"):
+        log.warning('%s: the label "%s" counts as %d: labels are integers', where, text, label)
+    return label
 
 
 def missing_slash(root: str, name: str) -> str:
