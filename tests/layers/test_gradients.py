@@ -244,7 +244,7 @@ CASES = {
 # Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
 WITHOUT_GRADIENT = {
     "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
-    "Threshold", "WindowData",
+    "TableData", "Threshold", "WindowData",
 }  # fmt: skip
 
 
