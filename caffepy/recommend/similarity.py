@@ -65,11 +65,21 @@ def nearest(
         alike = similarity(p, _common(p, given[users], ratings[users], tile))
         alike[_common_count_below(p, given[users], tile)] = 0
         alike[np.arange(tile.stop - a), np.arange(a, tile.stop)] = 0  # itself
-        best = np.argpartition(-alike, most - 1, axis=1)[:, :most]
-        found = np.take_along_axis(alike, best, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        best, found = (np.take_along_axis(array, order, axis=1) for array in (best, found))
-        yield items[tile], items[best], np.maximum(found, 0)
+        best, found = np.zeros((len(alike), most), np.int64), np.zeros((len(alike), most), np.float32)
+        for row, to, weights in zip(alike, best, found):
+            chosen = _largest(row, most)
+            to[: len(chosen)], weights[: len(chosen)] = chosen, row[chosen]
+        yield items[tile], items[best], found
+
+
+def _largest(row: np.ndarray, most: int) -> np.ndarray:
+    """Where the positive entries are, the largest first, at most so many."""
+    where = np.flatnonzero(row > 0)
+    values = -row[where]
+    if len(where) > most:
+        kept = np.argpartition(values, most - 1)[:most]
+        where, values = where[kept], values[kept]
+    return where[np.argsort(values, kind="stable")]
 
 
 def _compared(p: NeighborsParameter, history: History) -> np.ndarray:
