@@ -1586,7 +1586,7 @@ class FactorsParameter(_message.Message):
     def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., batch_size: _Optional[int] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class RatingRBMParameter(_message.Message):
-    __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std")
+    __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std", "learning_rate", "learning_rate_bias", "learning_rate_d", "momentum", "decay", "slow_down")
     class Cases(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         USER: _ClassVar[RatingRBMParameter.Cases]
@@ -1615,6 +1615,12 @@ class RatingRBMParameter(_message.Message):
     AVERAGE_FROM_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     INIT_STD_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_BIAS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_D_FIELD_NUMBER: _ClassVar[int]
+    MOMENTUM_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    SLOW_DOWN_FIELD_NUMBER: _ClassVar[int]
     cases: RatingRBMParameter.Cases
     units: RatingRBMParameter.Units
     num_hidden: int
@@ -1625,7 +1631,13 @@ class RatingRBMParameter(_message.Message):
     average_from: int
     batch_size: int
     init_std: float
-    def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., units: _Optional[_Union[RatingRBMParameter.Units, str]] = ..., num_hidden: _Optional[int] = ..., cd: _Optional[int] = ..., conditional: bool = ..., prediction: _Optional[_Union[RatingRBMParameter.Prediction, str]] = ..., pseudo_counts: _Optional[float] = ..., average_from: _Optional[int] = ..., batch_size: _Optional[int] = ..., init_std: _Optional[float] = ...) -> None: ...
+    learning_rate: float
+    learning_rate_bias: float
+    learning_rate_d: float
+    momentum: float
+    decay: float
+    slow_down: float
+    def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., units: _Optional[_Union[RatingRBMParameter.Units, str]] = ..., num_hidden: _Optional[int] = ..., cd: _Optional[int] = ..., conditional: bool = ..., prediction: _Optional[_Union[RatingRBMParameter.Prediction, str]] = ..., pseudo_counts: _Optional[float] = ..., average_from: _Optional[int] = ..., batch_size: _Optional[int] = ..., init_std: _Optional[float] = ..., learning_rate: _Optional[float] = ..., learning_rate_bias: _Optional[float] = ..., learning_rate_d: _Optional[float] = ..., momentum: _Optional[float] = ..., decay: _Optional[float] = ..., slow_down: _Optional[float] = ...) -> None: ...
 
 class RankingParameter(_message.Message):
     __slots__ = ("k", "relevant", "exclude_seen")

@@ -39,8 +39,13 @@ class Factors(NamedTuple):
     def learn(self, p: FactorsParameter, history: History, epoch: int, random: np.random.Generator) -> None:
         """One pass, whose batches' errors are taken before anything moves."""
         r = rates(p, epoch)
-        for rows in mixed(history, p.batch_size, PIECE, random):
+        for rows in mixed(history, p.batch_size, self._piece(r), random):
             self._step(r, p.biased, history, rows)
+
+    def _piece(self, r: Rates) -> int:
+        """How many ratings may move a user at once, without a step beyond where they pull."""
+        longest = float(np.einsum("nk,nk->n", self.q, self.q).max(initial=0))
+        return max(1, min(PIECE, int(1 / max(r.rate * longest, 1e-9))))
 
     def _step(self, r: Rates, biased: bool, history: History, rows: np.ndarray) -> None:
         user, item = history.user[rows], history.item[rows]
@@ -48,6 +53,9 @@ class Factors(NamedTuple):
         error = history.rating[rows] - np.einsum("nk,nk->n", p, q)
         if biased:
             error -= np.float32(history.mean) + self.b_user[user] + self.b_item[item]
+        # A prediction outside the scale is wrong by no more than the scale: without it one bad step can begin a flight.
+        error = np.clip(error, history.low - history.high, history.high - history.low)
+        if biased:
             np.add.at(self.b_user, user, r.rate * (error - r.biases * self.b_user[user]))
             np.add.at(self.b_item, item, r.rate * (error - r.biases * self.b_item[item]))
         step, decay = r.rate * error, r.rate * r.factors

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from caffepy import rng
-from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.errors import ConfigError, DataError, NotFiniteError, ShapeError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, Layer
 from caffepy.proto.caffe_pb2 import TRAIN
@@ -79,6 +79,11 @@ class RatingModel(Layer):
         if self.phase == TRAIN:
             self.learn(values, self.epochs, np.random.default_rng([self.seed, self.epochs]))
             self.epochs += 1
+            if not all(np.isfinite(value).all() for value in values):
+                raise NotFiniteError(
+                    f"pass {self.epochs} over the ratings left parameters that are no numbers",
+                    hint="Lower learning_rate.",
+                )
             for blob, value in zip(self.blobs, values):
                 blob.data[...] = self.engine.asarray(value)
         ids = [np.broadcast_to(blob.host(), top[0].shape).reshape(-1).astype(np.int64) for blob in bottom]
