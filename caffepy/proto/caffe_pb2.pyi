@@ -1552,7 +1552,7 @@ class NeighborsParameter(_message.Message):
     def __init__(self, by: _Optional[_Union[NeighborsParameter.By, str]] = ..., similarity: _Optional[_Union[NeighborsParameter.Similarity, str]] = ..., centre: _Optional[_Union[NeighborsParameter.Centre, str]] = ..., k: _Optional[int] = ..., min_k: _Optional[int] = ..., min_support: _Optional[int] = ..., shrinkage: _Optional[float] = ..., neighbors: _Optional[int] = ..., baseline: _Optional[_Union[BaselineParameter, _Mapping]] = ..., baseline_passes: _Optional[int] = ...) -> None: ...
 
 class FactorsParameter(_message.Message):
-    __slots__ = ("num_factors", "biased", "implicit", "temporal", "learning_rate", "gamma", "reg", "reg_bias", "init_std", "batch_size", "bins", "drift_power", "drift_learning_rate", "reg_implicit", "alpha")
+    __slots__ = ("num_factors", "biased", "implicit", "temporal", "learning_rate", "gamma", "reg", "reg_bias", "init_std", "batch_size", "bins", "drift_power", "drift_learning_rate", "reg_implicit", "reg_bins", "reg_days", "alpha")
     NUM_FACTORS_FIELD_NUMBER: _ClassVar[int]
     BIASED_FIELD_NUMBER: _ClassVar[int]
     IMPLICIT_FIELD_NUMBER: _ClassVar[int]
@@ -1567,6 +1567,8 @@ class FactorsParameter(_message.Message):
     DRIFT_POWER_FIELD_NUMBER: _ClassVar[int]
     DRIFT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     REG_IMPLICIT_FIELD_NUMBER: _ClassVar[int]
+    REG_BINS_FIELD_NUMBER: _ClassVar[int]
+    REG_DAYS_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     num_factors: int
     biased: bool
@@ -1582,8 +1584,10 @@ class FactorsParameter(_message.Message):
     drift_power: float
     drift_learning_rate: float
     reg_implicit: float
+    reg_bins: float
+    reg_days: float
     alpha: float
-    def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., batch_size: _Optional[int] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+    def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., batch_size: _Optional[int] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., reg_bins: _Optional[float] = ..., reg_days: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class RatingRBMParameter(_message.Message):
     __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std", "learning_rate", "learning_rate_bias", "learning_rate_d", "momentum", "decay", "slow_down")

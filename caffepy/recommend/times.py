@@ -59,8 +59,8 @@ class Times:
         """Move towards the ratings of one user, which are of different items."""
         clock = self.clock
         at, day, drift = clock.bin_of_row[rows], clock.day_of_row[rows], clock.drift_of_row[rows]
-        self.bins[at] += r.rate * (error - r.biases * self.bins[at])
-        np.add.at(self.days, day, r.rate * (error - r.biases * self.days[day]))
+        self.bins[at] += r.rate * (error - np.float32(p.reg_bins) * self.bins[at])
+        np.add.at(self.days, day, r.rate * (error - np.float32(p.reg_days) * self.days[day]))
         user, rate = self.user_of_day[day[0]], np.float32(p.drift_learning_rate)
         self.slopes[user] += rate * (error @ drift - len(rows) * r.biases * self.slopes[user])
 
