@@ -288,13 +288,13 @@ def test_convert_mnist(folder, capsys):
 
 
 def test_environment_variables(monkeypatch, capsys):
-    from caffepy.engine import get_engine
+    from caffepy import engine
 
     monkeypatch.setenv("CAFFEPY_ENGINE", "nunpy")
     assert failure("time --model net.prototxt", capsys) == 'no engine "nunpy"\n  Known engines: numpy, torch.'
     monkeypatch.setenv("CAFFEPY_ENGINE", "numpy")
     monkeypatch.setenv("CAFFEPY_THREADS", "many")
-    get_engine.cache_clear()
+    engine._engine.cache_clear()
     assert failure("time --model net.prototxt", capsys) == (
         'the environment variable CAFFEPY_THREADS is "many", not a number of threads'
     )
