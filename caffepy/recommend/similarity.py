@@ -91,7 +91,7 @@ def _compared(p: NeighborsParameter, history: History) -> np.ndarray:
     return order[history.item_counts[order] >= least]
 
 
-def _common(p: NeighborsParameter, given: np.ndarray, ratings: np.ndarray, tile: slice) -> Common:
+def _common(p: NeighborsParameter, given: np.ndarray, ratings: np.ndarray, tile: slice | np.ndarray) -> Common:
     squares = ratings * ratings
     g, r, s = given[:, tile].T, ratings[:, tile].T, squares[:, tile].T
     sums = Common(g @ given, r @ ratings, s @ given, g @ squares)
@@ -101,3 +101,13 @@ def _common(p: NeighborsParameter, given: np.ndarray, ratings: np.ndarray, tile:
 def _common_count_below(p: NeighborsParameter, given: np.ndarray, tile: slice) -> np.ndarray | slice:
     """Where two items have fewer than `min_support` ratings in common."""
     return given[:, tile].T @ given < p.min_support if p.min_support > 1 else slice(0)
+
+
+def pair_similarity(p: NeighborsParameter, history: History, values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """How similar all items are to these (n,): (n, I)."""
+    shape = history.num_users, history.num_items
+    given, ratings = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    at = history.user, history.item
+    given[at], ratings[at] = 1, values
+    users = np.flatnonzero(given[:, items].any(axis=1))
+    return similarity(p, _common(p, given[users], ratings[users], items))

@@ -25,7 +25,7 @@ class RatingFactors(RatingModel):
     bins (I, B), slopes (U,), days (D,) of all days on which a user has rated.
     """
 
-    num_bottom = (2, 3)
+    num_bottom = (1, 3)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.factors_param
@@ -33,7 +33,7 @@ class RatingFactors(RatingModel):
             raise ConfigError(f"batch_size and bins must be at least 1, got {p.batch_size} and {p.bins}")
         if p.temporal and not p.implicit:
             raise ConfigError("temporal is for SVD++", hint="Set implicit: true, too.")
-        if p.temporal != (len(bottom) == 3):
+        if len(bottom) > 1 and p.temporal != (len(bottom) == 3):
             raise ConfigError(
                 f"a model {'with' if p.temporal else 'without'} time takes {2 + p.temporal} bottoms, user, item"
                 f"{' and day' if p.temporal else ''}"
@@ -66,6 +66,22 @@ class RatingFactors(RatingModel):
         if isinstance(model, ImplicitFactors):
             return model.predict(self.history, user, item, *more[:1] or (None,))
         return model.predict(self.param.factors_param, self.history, user, item)
+
+    def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """With the p that fits the ratings best, by least squares as `reg` shrinks them; q stays."""
+        p, h, (b_item, q) = self.param.factors_param, self.history, (values[1], values[3])
+        b_item, mean = (b_item, h.mean) if p.biased else (np.zeros_like(b_item), 0.0)
+        rest = ratings - mean - b_item[items]
+        known = np.concatenate([np.ones((len(items), 1)), q[items]], axis=1) if p.biased else q[items]
+        square = known.T @ known + p.reg * len(items) * np.eye(known.shape[1]) + 1e-6 * np.eye(known.shape[1])
+        solved = np.linalg.solve(square, known.T @ rest)
+        bias, taste = (solved[0], solved[1:]) if p.biased else (0.0, solved)
+        return mean + bias + b_item + q @ taste
+
+    def alike(self, values: Values, item: np.ndarray) -> np.ndarray:
+        """The cosines of q."""
+        q = values[3] / np.maximum(np.linalg.norm(values[3], axis=1, keepdims=True), 1e-9)
+        return (q[item] @ q.T) * (self.history.item_counts > 0)
 
     def _model(self, values: Values) -> Factors | ImplicitFactors:
         explicit = Factors(*values[:4])

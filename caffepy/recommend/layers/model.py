@@ -22,13 +22,13 @@ class RatingModel(Layer):
 
     In TRAIN every forward pass is first one pass over the ratings of `ratings_param.source`, which fills or moves the
     parameters: an iteration of the solver is an epoch, the solver's own rate is not asked. Bottoms are ids of any
-    shapes that broadcast. Predictions stay in the range of the ratings; a user or item without ratings has what the
+    shapes that broadcast; of a user alone, (N,), the top is the ratings of all items, (N, I). Predictions stay in the range of the ratings; a user or item without ratings has what the
     model says of nobody in particular. The layer passes no gradient on.
     """
 
-    num_bottom: ClassVar[Count] = 2
+    num_bottom: ClassVar[Count] = (1, 2)
     recordable = False
-    clips: ClassVar[bool] = True
+    clips: bool = True
     """Whether predictions are ratings, and stay in their range."""
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -45,6 +45,14 @@ class RatingModel(Layer):
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         """Of pairs (N,), the rating (N,)."""
         raise NotImplementedError
+
+    def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray | None:
+        """The ratings of all items (I,) by somebody new, who has given these; None where the model cannot say."""
+        return None
+
+    def alike(self, values: Values, item: np.ndarray) -> np.ndarray | None:
+        """How similar all items are to some (n,), (n, I); None where the model does not say."""
+        return None
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.history = open_history(self.param.ratings_param)
@@ -68,6 +76,9 @@ class RatingModel(Layer):
             spec.lr_mult = spec.decay_mult = 0
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if len(bottom) == 1:
+            top[0].reshape((bottom[0].count, self.history.num_items))
+            return
         try:
             top[0].reshape(np.broadcast_shapes(*(blob.shape for blob in bottom)))
         except ValueError:
@@ -86,11 +97,14 @@ class RatingModel(Layer):
                 )
             for blob, value in zip(self.blobs, values):
                 blob.data[...] = self.engine.asarray(value)
-        ids = [np.broadcast_to(blob.host(), top[0].shape).reshape(-1).astype(np.int64) for blob in bottom]
+        given = [blob.host() for blob in bottom]
+        if len(bottom) == 1:
+            given = [given[0].reshape(-1, 1), np.arange(self.history.num_items)]
+        ids = [np.broadcast_to(array, top[0].shape).reshape(-1).astype(np.int64) for array in given]
         for i, size in enumerate((self.history.num_users, self.history.num_items)):
             self._check_ids(i, ids[i], size)
         found = self.predict(values, *ids)
-        if self.clips:
+        if self.clips and len(bottom) > 1:  # for a ranking, clipping would make ties
             found = np.clip(found, self.history.low, self.history.high)
         top[0].data[...] = self.engine.asarray(found.reshape(top[0].shape).astype(np.float32))
 

@@ -91,6 +91,24 @@ class Neighbors(RatingModel):
         del p
         return out
 
+    def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray | None:
+        p, h = self.param.neighbors_param, self.history
+        if p.by != p.ITEM:
+            return None
+        rest, is_known = np.zeros(h.num_items, np.float32), np.zeros(h.num_items, bool)
+        b_item = h.mean + values[3] if p.centre == p.BASELINE else self._centres(values)(0, np.arange(h.num_items))
+        bias = (ratings - b_item[items]).sum() / (len(items) + p.baseline.reg_user) if p.centre == p.BASELINE else 0.0
+        rest[items], is_known[items] = ratings - b_item[items] - bias, True
+        found, enough = self._weighted(values, np.arange(h.num_items), rest, is_known)
+        return np.where(enough, b_item + bias + found, h.mean + values[3] + bias)
+
+    def alike(self, values: Values, item: np.ndarray) -> np.ndarray | None:
+        if self.param.neighbors_param.by != self.param.neighbors_param.ITEM:
+            return None
+        out = np.zeros((len(item), self.history.num_items), np.float32)
+        np.put_along_axis(out, values[0][item].astype(np.int64)[:, ::-1], values[1][item][:, ::-1], axis=1)
+        return out
+
     def _weighted(
         self, values: Values, item: np.ndarray, rest: np.ndarray, is_known: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

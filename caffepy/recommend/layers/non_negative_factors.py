@@ -27,26 +27,22 @@ class NonNegativeFactors(RatingModel):
             value[...] = random.random(value.shape, np.float32)
 
     def learn(self, values: Values, epoch: int, random: np.random.Generator) -> None:
-        p, q = values
-        h = self.history
+        h, (p, q) = self.history, values
+        self._multiply(p, q, h.user, h.item, h.rating)
         order = sorted_by(h.item)
-        guess = product(p, h.user, q, h.item)
-        up, down = (_sums(h.user, x[:, None] * q[h.item]) for x in (h.rating, guess))
-        up_q, down_q = (_sums(h.item[order], (x[:, None] * p[h.user])[order]) for x in (h.rating, guess))
+        self._multiply(q, p, h.item[order], h.user[order], h.rating[order])
+
+    def _multiply(self, p: np.ndarray, q: np.ndarray, user: np.ndarray, item: np.ndarray, rating: np.ndarray) -> None:
+        """Move p, whose index `user` is sorted, towards the ratings."""
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1])
+        guess, other = product(p, user, q, item), q[item]
+        above, below = (np.add.reduceat(x[:, None] * other, starts, axis=0) for x in (rating, guess))
+        rows, counts = user[starts], np.diff(np.append(starts, len(user)))
         reg = np.float32(self.param.factors_param.reg)
-        for value, (rows, above), (_, below), counts in (
-            (p, up, down, h.user_counts),
-            (q, up_q, down_q, h.item_counts),
-        ):
-            value[rows] *= above / (below + reg * counts[rows, None] * value[rows] + np.float32(1e-9))
+        p[rows] *= above / (below + reg * counts[:, None] * p[rows] + np.float32(1e-9))
 
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         h = self.history
         known = (h.user_counts[user] > 0) & (h.item_counts[item] > 0)
         return np.where(known, product(values[0], user, values[1], item), np.float32(h.mean))
 
-
-def _sums(index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of rows (n, K) by a sorted index: which there are, and theirs."""
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
-    return index[starts], np.add.reduceat(rows, starts, axis=0)
