@@ -13,7 +13,7 @@ from caffepy.data.order import Cursor
 from caffepy.data.tables import lookup, negatives
 from caffepy.data.tables.groups import Groups
 from caffepy.data.tables.order import RowOrder
-from caffepy.data.tables.table import open_table
+from caffepy.data.tables.table import held_out, open_table
 from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import Batch, BatchLayer, Position
 from caffepy.net.blob import Blob
@@ -98,7 +98,7 @@ class TableData(BatchLayer):
         if self.param.table_data_param.group_by:
             values = self._grouped(chosen)
         else:
-            values = self._rows(chosen)
+            values = self._rows(chosen if self.held is None else self.held[chosen])
         if self.param.table_data_param.negatives:
             self._add_negatives(values, position.cursor)
         return [self._values(name, values) for name in self.names], Position(cursor)
@@ -142,8 +142,21 @@ class TableData(BatchLayer):
         )
         return needed - {p.group_by}
 
+    @cached_property
+    def held(self) -> np.ndarray | None:
+        """The rows of `held_out`, where these alone are served."""
+        share = self.param.table_data_param.held_out
+        if not share:
+            return None
+        rows = np.flatnonzero(held_out(self.table["user"], self.table["item"], share))
+        if not len(rows):
+            raise DataError("no row falls into held_out", where=self.table.path, hint="Make the share larger.")
+        return rows
+
     def _length(self) -> int:
-        return len(self.groups) if self.param.table_data_param.group_by else len(self.table)
+        if self.param.table_data_param.group_by:
+            return len(self.groups)
+        return len(self.table) if self.held is None else len(self.held)
 
     def _check_special(self) -> None:
         p = self.param.table_data_param

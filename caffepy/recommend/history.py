@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from caffepy.data.tables.table import Table, open_table
+from caffepy.data.tables.table import Table, held_out, open_table
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import RatingsParameter
 
@@ -19,6 +19,8 @@ class History:
 
     def __init__(self, table: Table, p: RatingsParameter):
         order = np.argsort(table[p.user], kind="stable")
+        if p.hold_out:
+            order = order[~held_out(table[p.user], table[p.item], p.hold_out)[order]]
         self.path = table.path
         self.user, self.item = (table[name][order].astype(np.int64) for name in (p.user, p.item))
         self.rating = table[p.rating][order].astype(np.float32)
@@ -69,7 +71,10 @@ def open_history(p: RatingsParameter) -> History:
     table = open_table(p.source)
     if not len(table):
         raise DataError("the table has no rows", where=p.source)
-    return _history(table, p.SerializeToString())
+    named = RatingsParameter()
+    named.CopyFrom(p)
+    named.ClearField("epochs")
+    return _history(table, named.SerializeToString())
 
 
 @lru_cache(4)

@@ -87,7 +87,8 @@ class RatingModel(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         values = [self.engine.to_host(blob.data) for blob in self.blobs]
-        if self.phase == TRAIN:
+        p = self.param.ratings_param
+        if self.phase == TRAIN and (not p.epochs or self.epochs < p.epochs):
             self.learn(values, self.epochs, np.random.default_rng([self.seed, self.epochs]))
             self.epochs += 1
             if not all(np.isfinite(value).all() for value in values):
