@@ -57,7 +57,9 @@ def command(
         click.echo(f"{output}: lists of {lists.write(output, titles)} users")
         return
     given = parse_ratings(ratings) if ratings else {}
-    entries, note = lists.similar(similar_to) if similar_to else lists.for_ratings(given) if given else lists.for_user(user)
+    entries, note = (
+        lists.similar(similar_to) if similar_to else lists.for_ratings(given) if given else lists.for_user(user)
+    )
     if note:
         click.echo(note)
     for rank, entry in enumerate(entries, 1):

@@ -111,9 +111,7 @@ def means(p: RatingRBMParameter, cases: Cases, weights: Weights, case: np.ndarra
     return out
 
 
-def _expected(
-    p: RatingRBMParameter, cases: Cases, weights: Weights, drive: np.ndarray, unit: np.ndarray
-) -> np.ndarray:
+def _expected(p: RatingRBMParameter, cases: Cases, weights: Weights, drive: np.ndarray, unit: np.ndarray) -> np.ndarray:
     w, b = weights.w[unit], weights.b_visible[unit]
     if p.prediction == p.MEAN_FIELD:
         score = np.einsum("nrh,nh->nr", w, sigmoid(drive)) + b

@@ -77,7 +77,9 @@ def _of(figures: trial.Figures) -> list[float]:
 def _shown(key: str, value: float) -> str:
     if np.isnan(value):
         return "-"
-    return readable(int(value)) if key == "memory" else f"{value:.2f}" if key in ("train", "predict") else f"{value:.4f}"
+    return (
+        readable(int(value)) if key == "memory" else f"{value:.2f}" if key in ("train", "predict") else f"{value:.4f}"
+    )
 
 
 def plot(found: Mapping[str, trial.Figures], path: str) -> None:
@@ -97,4 +99,3 @@ def plot(found: Mapping[str, trial.Figures], path: str) -> None:
     axes.set(xscale="log", xlabel="seconds to train", ylabel="RMSE")
     figure.savefig(path, bbox_inches="tight")
     pyplot.close(figure)
-

@@ -1,7 +1,8 @@
-"""Matrix factorisation by stochastic gradient descent: mean + b[u] + b[i] + p[u] q[i] (Koren, Bell and Volinsky 2009)."""
+"""SVD by stochastic gradient descent: mean + b[u] + b[i] + p[u] q[i] (Koren, Bell and Volinsky 2009)."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class Factors(NamedTuple):
     def _piece(self, r: Rates) -> int:
         """How many ratings may move a user at once, without a step beyond where they pull."""
         longest = float(np.einsum("nk,nk->n", self.q, self.q).max(initial=0))
-        return max(1, min(PIECE, int(1 / max(r.rate * longest, 1e-9))))
+        return max(1, min(PIECE, int(1 / max(float(r.rate) * longest, 1e-9))))
 
     def _step(self, r: Rates, biased: bool, history: History, rows: np.ndarray) -> None:
         user, item = history.user[rows], history.item[rows]
@@ -60,7 +61,7 @@ class Factors(NamedTuple):
             np.add.at(self.b_item, item, r.rate * (error - r.biases * self.b_item[item]))
         step, decay = r.rate * error, r.rate * r.factors
         cuts = pieces(user).tolist()
-        for a, b in zip(cuts[:-1], cuts[1:]):
+        for a, b in pairwise(cuts):
             row = self.p[user[a]]
             row *= 1 - decay * (b - a)
             row += step[a:b] @ q[a:b]

@@ -11,10 +11,27 @@ from caffepy.data.tables.writer import encode, encode_lists
 from caffepy.errors import DataError
 from caffepy.recommend.files import read_records
 
-GENRES = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
-    "Mystery Romance Sci-Fi Thriller War Western"
-).split()
+GENRES = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 _LAYOUTS = {
     24: ["id", "title", "released", "", "", *GENRES],  # u.item
     3: ["id", "title", "genres"],  # movies.dat

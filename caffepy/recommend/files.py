@@ -13,7 +13,7 @@ from caffepy.files import near_names
 
 
 class Records(NamedTuple):
-    """Fields of each record with the number of its line, and the columns' names; none where the file has no such line."""
+    """Fields of each record with the number of its line, and the names of columns, if the file has a line of them."""
 
     path: str
     names: list[str]
@@ -27,10 +27,11 @@ def read_records(path: str) -> Records:
     lines = _text(path).splitlines()
     delimiter = _delimiter(lines[0]) if lines else ","
     if delimiter == "::":
-        split = ([*line.split("::")] for line in lines)
+        split: Iterator[list[str]] = (line.split("::") for line in lines)
+    elif delimiter == ",":
+        split = csv.reader(lines)
     else:
-        quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-        split = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+        split = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     rows = ((number, row) for number, row in enumerate(split, 1) if row and row != [""])
     first = next(rows, None)
     if first is None:

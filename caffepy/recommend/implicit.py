@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class ImplicitFactors(NamedTuple):
         for rows in mixed(history, _BATCH, PIECE, random):
             users = history.user[rows]
             cuts = pieces(users).tolist()
-            for a, b in zip(cuts[:-1], cuts[1:]):
+            for a, b in pairwise(cuts):
                 self._step(p, r, history, int(users[a]), rows[a:b])
 
     def _step(self, p: FactorsParameter, r: Rates, history: History, user: int, rows: np.ndarray) -> None:

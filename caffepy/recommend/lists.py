@@ -74,7 +74,9 @@ class Lists:
         """Items like one."""
         item = self.item(word)
         if not self.scorer.history.item_counts[item]:
-            return self.best(self.scorer.baseline()[0], np.array([item])), f'item "{word}" has no ratings: the baseline ranks'
+            return self.best(
+                self.scorer.baseline()[0], np.array([item])
+            ), f'item "{word}" has no ratings: the baseline ranks'
         return self.best(self.scorer.alike(np.array([item]))[0], np.array([item]), are_ratings=False), ""
 
     def why(self, user: str, item: str) -> list[str]:

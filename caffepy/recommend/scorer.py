@@ -12,8 +12,8 @@ from caffepy import passes
 from caffepy.errors import ConfigError
 from caffepy.layers.table_data import TableData
 from caffepy.net.net import Net
+from caffepy.proto.caffe_pb2 import BaselineParameter, NeighborsParameter, RatingsParameter
 from caffepy.recommend import baselines
-from caffepy.proto.caffe_pb2 import BaselineParameter, NeighborsParameter
 from caffepy.recommend.history import History, open_history
 from caffepy.recommend.layers.model import RatingModel
 from caffepy.recommend.similarity import pair_similarity
@@ -31,27 +31,26 @@ class Reason(NamedTuple):
     weight: float
 
 
+def _data_of(net: Net) -> TableData:
+    """Raises ConfigError where the net has no such layer."""
+    for layer in net.layers:
+        if isinstance(layer, TableData) and {"user", "item"} <= set(layer.names):
+            return layer
+    raise ConfigError("the net has no TableData with the tops user and item", hint="Give the model's deploy.prototxt.")
+
+
 class Scorer:
     """Scores of pairs by a net of the TEST phase with a TableData whose tops are user and item."""
 
     def __init__(self, net: Net):
         self.net = net
-        self.data = next((layer for layer in net.layers if isinstance(layer, TableData)), None)  # type: ignore[assignment]
-        if self.data is None or not {"user", "item"} <= set(self.data.names):
-            raise ConfigError(
-                "the net has no TableData with the tops user and item", hint="Give the model's deploy.prototxt."
-            )
-        self.data: TableData
+        self.data = _data_of(net)
         self.model = next((layer for layer in net.layers if isinstance(layer, RatingModel)), None)
-        self.history: History = self.model.history if self.model else self._history()
+        source = RatingsParameter(source=self.data.param.table_data_param.source)
+        self.history: History = self.model.history if self.model else open_history(source)
         self.table = self.data.table
         self.output = next((name for name in _OUTPUTS if name in net.engine_blobs), net.outputs[-1])
         self._baseline: tuple[np.ndarray, np.ndarray] | None = None
-
-    def _history(self) -> History:
-        from caffepy.proto.caffe_pb2 import RatingsParameter
-
-        return open_history(RatingsParameter(source=self.data.param.table_data_param.source))
 
     @property
     def values(self) -> list[np.ndarray]:
@@ -71,7 +70,7 @@ class Scorer:
         return out
 
     def of_all_items(self, users: np.ndarray) -> np.ndarray:
-        """(B, I), beyond the ends of the scale too, so that few are alike; by the baseline for users without ratings."""
+        """(B, I), beyond the ends of the scale too, so that few are alike; the baseline's for users without ratings."""
         count = self.history.num_items
         with self._unclipped():
             found = self.scores(np.repeat(users, count), np.tile(np.arange(count), len(users))).reshape(-1, count)

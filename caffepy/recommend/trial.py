@@ -1,4 +1,4 @@
-"""One model of the zoo, trained and tested in a folder, in a process of its own: `python -m caffepy.recommend.trial`."""
+"""One model of the zoo, trained and tested in a process of its own: `python -m caffepy.recommend.trial`."""
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ class Table:
 
 def held_out(user: np.ndarray, item: np.ndarray, share: float) -> np.ndarray:
     """Which pairs belong to a share that is kept apart: always the same ones, whoever asks."""
-    mixed = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ item.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ item.astype(np.uint64) * np.uint64(
+        0xC2B2AE3D27D4EB4F
+    )
     mixed = (mixed ^ mixed >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
     return (mixed >> np.uint64(40)).astype(np.int64) < int(share * (1 << 24))
 
@@ -116,19 +118,24 @@ def open_table(path: str) -> Table:
 def _read(path: str, changed: int, size: int) -> Table:
     hint = "caffepy convert-ratings writes such files."
     with open_hdf5(path, hint=hint) as file:
-        names = [name for name in file if isinstance(file[name], Dataset)]
-        columns = {name: _column(file[name]) for name in names}
+        columns = _columns(file)
         if not columns:
             raise DataError("this is no table: it holds no columns", where=path, hint=hint)
-        kinds = {k: g for k, g in _groups(file, FEATURES).items() if isinstance(g, Group)}
-        features = {k: {name: _column(g[name]) for name in g} for k, g in kinds.items()}
-        table = Table(path, columns, features)
-        table.vocabularies = {name: data.texts() for name, data in _groups(file, VOCABULARIES).items()}
+        inner = _group(file, FEATURES)
+        table = Table(path, columns, {kind: _columns(_group(inner, kind)) for kind in inner or ()})
+        for name, column in _columns(_group(file, VOCABULARIES)).items():
+            table.vocabularies[name] = column.values.tolist()
     return table
 
 
-def _groups(file: Group, name: str) -> dict:
-    return {key: file[name][key] for key in file[name]} if name in file else {}
+def _group(file: Group | None, name: str) -> Group | None:
+    found = file[name] if file is not None and name in file else None
+    return found if isinstance(found, Group) else None
+
+
+def _columns(group: Group | None) -> dict[str, Column]:
+    found = {name: group[name] for name in group} if group is not None else {}
+    return {name: _column(data) for name, data in found.items() if isinstance(data, Dataset)}
 
 
 def _column(data: Dataset) -> Column:

@@ -35,7 +35,9 @@ class Blend(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for i, other in enumerate(bottom[1:], 1):
             if other.count != bottom[0].count:
-                raise ShapeError(f"{self.bottom_name(i)} has {other.count} values, {self.bottom_name(0)} {bottom[0].count}")
+                raise ShapeError(
+                    f"{self.bottom_name(i)} has {other.count} values, {self.bottom_name(0)} {bottom[0].count}"
+                )
         top[0].reshape_like(bottom[0])
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:

@@ -22,8 +22,9 @@ class RatingModel(Layer):
 
     In TRAIN every forward pass is first one pass over the ratings of `ratings_param.source`, which fills or moves the
     parameters: an iteration of the solver is an epoch, the solver's own rate is not asked. Bottoms are ids of any
-    shapes that broadcast; of a user alone, (N,), the top is the ratings of all items, (N, I). Predictions stay in the range of the ratings; a user or item without ratings has what the
-    model says of nobody in particular. The layer passes no gradient on.
+    shapes that broadcast; of a user alone, (N,), the top is the ratings of all items, (N, I). Predictions of pairs
+    stay in the range of the ratings; a user or item without ratings has what the model says of nobody in particular.
+    The layer passes no gradient on.
     """
 
     num_bottom: ClassVar[Count] = (1, 2)
@@ -110,7 +111,7 @@ class RatingModel(Layer):
         top[0].data[...] = self.engine.asarray(found.reshape(top[0].shape).astype(np.float32))
 
     def _check_ids(self, i: int, ids: np.ndarray, size: int) -> None:
-        if ids.size and not (0 <= ids.min() and ids.max() < size):
+        if ids.size and (ids.min() < 0 or ids.max() >= size):
             wrong = ids[(ids < 0) | (ids >= size)][0]
             raise DataError(
                 f"id {wrong} of {self.bottom_name(i)} is outside 0 .. {size - 1}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -69,26 +71,21 @@ class Neighbors(RatingModel):
         return np.float32(self.history.mean) + values[2][user] + values[3][item]
 
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
-        seen, p = self.seen, self.param.neighbors_param
         out = self._otherwise(values, user, item)
-        user, item = self._as_pair(user, item)
-        order = np.argsort(user, kind="stable")
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(user[order])) + 1, [len(user)]]).tolist()
-        rest, is_known = np.zeros(seen.num_items, np.float32), np.zeros(seen.num_items, bool)
-        centres = self._centres(values)
-        for a, b in zip(cuts[:-1], cuts[1:]):
-            if a == b:
-                continue
-            pairs, rows = order[a:b], slice(*seen.starts[user[order[a]] : user[order[a]] + 2])
-            rated = seen.item[rows]
-            rest[rated] = seen.rating[rows] - centres(user[order[a]], rated)
-            is_known[rated] = True
-            found, enough = self._weighted(values, item[pairs], rest, is_known)
-            known = enough & (seen.item_counts[item[pairs]] > 0)
-            middle = centres(user[order[a]], item[pairs])
-            out[pairs] = np.where(known, middle + found, out[pairs])
-            is_known[rated] = False
-        del p
+        centres, rest = self._centres(values), np.zeros(self.seen.num_items, np.float32)
+        is_known = np.zeros(self.seen.num_items, bool)
+        users, items = self._as_pair(user, item)
+        order = np.argsort(users, kind="stable")
+        for pairs in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
+            if len(pairs):
+                one, asked = users[pairs[0]], items[pairs]
+                rows = slice(*self.seen.starts[one : one + 2])
+                rated = self.seen.item[rows]
+                rest[rated], is_known[rated] = self.seen.rating[rows] - centres(one, rated), True
+                found, enough = self._weighted(values, asked, rest, is_known)
+                known = enough & (self.seen.item_counts[asked] > 0)
+                out[pairs] = np.where(known, centres(one, asked) + found, out[pairs])
+                is_known[rated] = False
         return out
 
     def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray | None:
@@ -122,7 +119,7 @@ class Neighbors(RatingModel):
         enough = (known.sum(axis=1) >= p.min_k) & (total > 0)
         return np.einsum("nk,nk->n", weights, rest[indices]) / np.where(total > 0, total, 1), enough
 
-    def _centres(self, values: Values):
+    def _centres(self, values: Values) -> Callable[[Any, np.ndarray], np.ndarray]:
         """A function of a user of `seen` and items of it: what their ratings are centred on."""
         p, seen = self.param.neighbors_param, self.seen
         if p.centre == p.BASELINE:

@@ -45,4 +45,3 @@ class NonNegativeFactors(RatingModel):
         h = self.history
         known = (h.user_counts[user] > 0) & (h.item_counts[item] > 0)
         return np.where(known, product(values[0], user, values[1], item), np.float32(h.mean))
-

@@ -20,8 +20,8 @@ class RatingRBM(RatingModel):
     """A conditional RBM, trained by contrastive divergence; y is the rating that it expects.
 
     `cases: ITEM`: a case is an item, its visible units are the users who have rated it; USER the other way round.
-    Parameters of I units, R grades and H hidden units: w (I, R, H), d (I, H), b (I, R) and (H,); then their momenta,
-    then their means over the epochs from `average_from` on, which TEST uses as soon as there are any; their number (1,).
+    Parameters of I units, R grades and H hidden units: w (I, R, H), d (I, H), b (I, R) and (H,); their momenta;
+    their means over the epochs from `average_from` on, which predict as soon as there are any; their number (1,).
     """
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
