@@ -245,6 +245,8 @@ CASES = {
 WITHOUT_GRADIENT = {
     "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
     "TableData", "Threshold", "WindowData",
+    "AutoRec", "Baseline", "Blend", "Factors", "ImplicitFactors", "MAE", "Neighbors", "NonNegativeFactors", "RMSE",
+    "Ranking", "RatingRBM", "SlopeOne",
 }  # fmt: skip
 
 
