@@ -7,7 +7,7 @@ and that a few bytes are gigabytes (chunks that were never written, or that unpa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,20 @@ class Dataset:
         if not isinstance(value, bytes):
             raise self._error(f'dataset "{self._name}" is no text', where=self._path)
         return os.fsdecode(value)
+
+    def texts(self) -> list[str]:
+        """A list of strings."""
+        import h5py
+
+        self._check_place()
+        if h5py.check_string_dtype(self.dtype) is None or len(self.shape or ()) != 1:
+            raise self._error(f'dataset "{self._name}" is no list of texts', where=self._path)
+        return [os.fsdecode(value) for value in self._dataset[()].tolist()]
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the file says of it in numbers and words."""
+        return self._dataset.attrs
 
     def check(self) -> None:
         """Raises the file's error if this is no array of numbers in the file, of a size that the file can hold."""

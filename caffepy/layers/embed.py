@@ -14,13 +14,15 @@ class Embed(Layer):
 
     A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
     one outside 0 .. input_dim - 1. With `param { sparse: true }` the gradient of W is rows, and a step of the solver
-    touches those that the batch has touched.
+    touches those that the batch has touched. Without an `input_dim` W has a row for each id that the bottom may hold,
+    where that comes from TableData.
     """
 
     sparse_params = (0,)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.embed_param
+        p.input_dim = p.input_dim or bottom[0].num_ids
         if p.num_output <= 0 or p.input_dim <= 0:
             raise ConfigError(f"num_output and input_dim must be at least 1, got {p.num_output} and {p.input_dim}")
         self.add_blob((p.input_dim, p.num_output), p.weight_filler)

@@ -30,7 +30,7 @@ _FIELDS: dict[str, str] = {
 """Field of LayerParameter by the type that its message is called after: "pooling_param" of "Pooling"."""
 
 _registry: Registry[type[Layer]] = Registry(
-    "layer type", "layers", own=("caffepy.layers", "caffepy.pycaffe.python_layer")
+    "layer type", "layers", own=("caffepy.layers", "caffepy.recommend.layers", "caffepy.pycaffe.python_layer")
 )
 
 

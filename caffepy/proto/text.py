@@ -86,7 +86,19 @@ def read_solver(path: str | PathLike[str]) -> caffe_pb2.SolverParameter:
         upgrade.upgrade_solver(param)
     except ConfigError as error:
         raise error.at(str(path)) from None
+    _look_beside(param, Path(path).parent)
     return param
+
+
+def _look_beside(param: caffe_pb2.SolverParameter, folder: Path) -> None:
+    """Where the nets that a solver names are not in the working folder, as in Caffe, but beside it, take these."""
+    for field in ("net", "train_net"):
+        name = getattr(param, field)
+        if name and not Path(name).exists() and (folder / name).is_file():
+            setattr(param, field, str(folder / name))
+    for i, name in enumerate(param.test_net):
+        if not Path(name).exists() and (folder / name).is_file():
+            param.test_net[i] = str(folder / name)
 
 
 def to_text(message: Message) -> str:

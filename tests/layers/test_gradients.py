@@ -245,7 +245,9 @@ CASES = {
 # Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
 WITHOUT_GRADIENT = {
     "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
-    "Threshold", "WindowData",
+    "TableData", "Threshold", "WindowData",
+    "AutoRec", "Baseline", "Blend", "Factors", "ImplicitFactors", "MAE", "Neighbors", "NonNegativeFactors", "RMSE",
+    "Ranking", "RatingRBM", "SlopeOne",
 }  # fmt: skip
 
 

@@ -1,0 +1,37 @@
+"""caffepy compare-recommenders: models of the zoo side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+ZOO = str(Path(__file__).parents[2] / "models" / "recommend")
+MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--folds", default=0, help="Cross-validate: fold1, fold2, ... in FOLDER, or so many made of its ratings.")
+@click.option("--models", default=MODELS, show_default=True, help='Which, separated by ",".')
+@click.option("--seed", default=0, show_default=True, help="Of folds that are made.")
+@click.option("--zoo", default=ZOO, help="The folder of the models.")
+@click.option("--plot", default="", help="Also draw them to this file: seconds to train, RMSE.")
+def command(folder, folds, models, seed, zoo, plot):
+    """Train and test recommenders on the train.h5 and test.h5 in FOLDER, each in a process of its own."""
+    import tempfile
+
+    from caffepy.recommend import comparison
+
+    with tempfile.TemporaryDirectory() as place:
+        folders = comparison.folders_of(folder, folds, seed, place)
+        names = [name for name in models.split(",") if name]
+        found = comparison.compare(
+            zoo, names, folders, lambda model, i: click.echo(f"{model}, {i + 1} of {len(folders)}", err=True)
+        )
+    rows = comparison.rows_of(found)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths))))
+    if plot:
+        comparison.plot(found, plot)

@@ -1,0 +1,63 @@
+"""One model of the zoo, trained and tested in a process of its own: `python -m caffepy.recommend.trial`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from caffepy.errors import ConfigError, DataError
+
+Figures = dict[str, float]
+"""rmse and mae (where the model predicts ratings), ndcg@10, train and predict in seconds, memory in bytes."""
+
+
+def run(zoo: str, model: str, folder: str) -> Figures:
+    """Train and test in another process, so that its memory is that of this model alone."""
+    solver = Path(zoo, model, "solver.prototxt")
+    if not solver.is_file():
+        known = ", ".join(sorted(path.parent.name for path in Path(zoo).glob("*/solver.prototxt")))
+        raise ConfigError(f'there is no model "{model}" in {zoo}', hint=f"Known: {known}." if known else "Set --zoo.")
+    command = [sys.executable, "-m", "caffepy.recommend.trial", str(solver.absolute())]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if ended.returncode:
+        raise DataError(f'the model "{model}" failed: {ended.stderr.strip()}', where=folder)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def measure(solver_file: str) -> Figures:
+    """Train what the solver says in the working folder, then ask for the test's ratings and all users' rankings."""
+    from caffepy.net.net import Net
+    from caffepy.proto import text
+    from caffepy.proto.caffe_pb2 import TEST
+    from caffepy.recommend import evaluation
+    from caffepy.recommend.scorer import Scorer
+    from caffepy.solver import Solver
+
+    param = text.read_solver(solver_file)
+    param.snapshot_after_train, param.snapshot, param.test_interval = False, 0, 0
+    del param.test_iter[:]
+    solver = Solver(param, file=solver_file)
+    begin = time.perf_counter()
+    solver.solve()
+    trained = time.perf_counter()
+    net = Net(str(Path(solver_file).with_name("deploy.prototxt")), TEST)
+    net.share_trained_layers_with(solver.net)
+    scorer = Scorer(net)
+    errors = evaluation.rating_errors(scorer, "test.h5") if scorer.output == "prediction" else {}
+    predicted = time.perf_counter()
+    ranked = evaluation.ranking_metrics(scorer, "test.h5", 10, 0)
+    return {
+        **errors,
+        "ndcg@10": ranked["ndcg@10"],
+        "train": trained - begin,
+        "predict": predicted - trained,
+        "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))

@@ -1,0 +1,198 @@
+"""Every model of ratings against its formula, written out for one pair at a time."""
+
+import numpy as np
+import pytest
+
+from caffepy.data.tables.table import open_table
+from caffepy.errors import ConfigError, DataError
+from tests.recommend import small
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small.write(tmp_path)
+    return tmp_path
+
+
+def matrix(folder):
+    table = open_table(str(folder / "train.h5"))
+    out = np.full((small.USERS, small.ITEMS), np.nan)
+    out[table["user"], table["item"]] = table["rating"]
+    return out
+
+
+def predictions(test):
+    found = small.run(test)
+    return found["user"].astype(int), found["item"].astype(int), found["prediction"], float(found["rmse"])
+
+
+def trained(folder, layer, epochs, bottoms="user item"):
+    train, test = small.nets(folder, layer, bottoms)
+    for _ in range(epochs):
+        small.run(train)
+    return predictions(test)
+
+
+def als(ratings, passes=10, reg_user=15, reg_item=10):
+    mean, known = np.nanmean(ratings), ~np.isnan(ratings)
+    b_user, b_item = np.zeros(small.USERS), np.zeros(small.ITEMS)
+    for _ in range(passes):
+        for i in range(small.ITEMS):
+            rows = known[:, i]
+            b_item[i] = (ratings[rows, i] - mean - b_user[rows]).sum() / (reg_item + rows.sum())
+        for u in range(small.USERS):
+            rows = known[u]
+            b_user[u] = (ratings[u, rows] - mean - b_item[rows]).sum() / (reg_user + rows.sum())
+    return mean + b_user[:, None] + b_item
+
+
+def test_mean(folder):
+    _, _, found, _ = trained(folder, 'type: "Baseline" baseline_param { method: MEAN }', 1)
+    assert np.allclose(found, np.nanmean(matrix(folder)), atol=1e-5)
+
+
+def test_baseline_by_least_squares(folder):
+    user, item, found, _ = trained(folder, 'type: "Baseline"', 10)
+    assert np.allclose(found, np.clip(als(matrix(folder))[user, item], 1, 5), atol=1e-4)
+
+
+def test_baseline_by_gradient_ends_where_nothing_pulls(folder):
+    train, _ = small.nets(folder, 'type: "Baseline" baseline_param { method: SGD learning_rate: 0.01 reg: 0.05 }')
+    for _ in range(300):
+        small.run(train)
+    b_user, b_item, mean = (np.array(blob.data, float) for blob in train.layer_dict["m"].blobs)
+    r = matrix(folder)
+    error = r - mean - b_user[:, None] - b_item
+    counts = (~np.isnan(r)).sum(axis=1)
+    assert np.abs(np.nansum(error, axis=1) - 0.05 * counts * b_user).max() < 0.15
+    assert np.nanmean(error**2) < 0.8 * np.nanvar(r)
+
+
+def similarity(kind, x, y):
+    common = ~np.isnan(x) & ~np.isnan(y)
+    x, y, n = x[common], y[common], common.sum()
+    if not n:
+        return 0
+    if kind == "MSD":
+        return 1 / (1 + np.mean((x - y) ** 2))
+    if kind == "PEARSON":
+        if n < 2 or x.std() == 0 or y.std() == 0:
+            return 0
+        return np.corrcoef(x, y)[0, 1]
+    below = np.sqrt((x * x).sum() * (y * y).sum())
+    cosine = (x * y).sum() / below if below else 0
+    return cosine if kind == "COSINE" else cosine * (n - 1) / (n - 1 + 100)
+
+
+@pytest.mark.parametrize("by", ["ITEM", "USER"])
+@pytest.mark.parametrize("kind", ["COSINE", "MSD", "PEARSON", "PEARSON_BASELINE"])
+@pytest.mark.parametrize("centre", ["NONE", "MEANS", "BASELINE"])
+def test_neighbors(folder, by, kind, centre):
+    k = 4
+    fields = f"by: {by} similarity: {kind} centre: {centre} k: {k} neighbors: 0"
+    user, item, found, _ = trained(folder, f'type: "Neighbors" neighbors_param {{ {fields} }}', 1)
+    r, base = matrix(folder), als(matrix(folder))
+    rows, deviations = (r.T, (r - base).T) if by == "ITEM" else (r, r - base)
+    base = base.T if by == "ITEM" else base
+    compared = deviations if kind == "PEARSON_BASELINE" else rows
+    counts = (~np.isnan(rows)).sum(axis=1)
+    means = np.nansum(rows, axis=1) / np.maximum(counts, 1)
+    checked = 0
+    for u, i, y in zip(user, item, found):
+        a, b = (i, u) if by == "ITEM" else (u, i)
+        centres = {"NONE": np.zeros(len(rows)), "MEANS": means, "BASELINE": base[:, b]}[centre]
+        near = [(similarity(kind, compared[a], compared[c]), c) for c in range(len(rows)) if c != a and rows[c, b] > 0]
+        near = [(s, c) for s, c in sorted(near, reverse=True) if s > 1e-6]
+        if len(near) > k and near[k - 1][0] - near[k][0] < 1e-4:
+            continue  # either may be taken
+        checked += 1
+        near = near[:k]
+        is_known = counts[a] > 0 and (rows[:, b] > 0).any()
+        if near and is_known:
+            expected = centres[a] + sum(s * (rows[c, b] - centres[c]) for s, c in near) / sum(s for s, _ in near)
+        elif centre == "BASELINE" or (centre == "MEANS" and is_known):
+            expected = centres[a]
+        else:
+            expected = np.nanmean(r)
+        assert abs(y - np.clip(expected, 1, 5)) < 2e-3
+    assert checked > 20
+
+
+def test_slope_one(folder):
+    user, item, found, _ = trained(folder, 'type: "SlopeOne"', 1)
+    r = matrix(folder)
+    for u, i, y in zip(user, item, found):
+        both = [(r[:, i] - r[:, j])[~np.isnan(r[:, i] - r[:, j])] for j in np.flatnonzero(~np.isnan(r[u]))]
+        shifts = [d.mean() for d in both if len(d)]
+        known = not np.isnan(r[u]).all() and not np.isnan(r[:, i]).all()
+        expected = np.nanmean(r[u]) + np.mean(shifts) if known else np.nanmean(r)
+        assert abs(y - np.clip(expected, 1, 5)) < 1e-3
+
+
+LEARNERS = {
+    "svd": ('type: "Factors" factors_param { num_factors: 4 learning_rate: 0.03 batch_size: 50 }', 60),
+    "svdpp": ('type: "Factors" factors_param { num_factors: 4 learning_rate: 0.03 implicit: true }', 60),
+    "nmf": ('type: "NonNegativeFactors" factors_param { num_factors: 4 reg: 0.1 }', 60),
+    "rbm": ('type: "RatingRBM" rating_rbm_param { num_hidden: 10 batch_size: 5 average_from: 30 }', 60),
+    "exact": ('type: "RatingRBM" rating_rbm_param { num_hidden: 10 batch_size: 5 prediction: EXACT cases: USER }', 60),
+    "gaussian": (
+        'type: "RatingRBM" rating_rbm_param { num_hidden: 10 batch_size: 5 units: GAUSSIAN learning_rate: 0.02 }',
+        60,
+    ),
+    "autorec": ('type: "AutoRec" autorec_param { num_hidden: 10 learning_rate: 0.01 batch_size: 5 }', 40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_beat_the_mean(folder, name):
+    layer, epochs = LEARNERS[name]
+    *_, mean = trained(folder, 'type: "Baseline" baseline_param { method: MEAN }', 1)
+    _, _, found, error = trained(folder, layer, epochs)
+    assert error < 0.9 * mean
+    assert found.min() >= 1
+    assert found.max() <= 5
+
+
+def test_time_needs_a_day(folder):
+    layer = 'type: "Factors" factors_param { num_factors: 4 implicit: true temporal: true bins: 3 learning_rate: 0.03 }'
+    *_, mean = trained(folder, 'type: "Baseline" baseline_param { method: MEAN }', 1)
+    *_, error = trained(folder, layer, 40, "user item day")
+    assert error < mean
+    with pytest.raises(ConfigError, match="takes 3 bottoms, user, item and day"):
+        small.nets(folder, layer)
+
+
+def test_least_squares_of_clicks(folder):
+    layer = 'type: "ImplicitFactors" factors_param { num_factors: 3 reg: 0.5 alpha: 2 init_std: 0.5 }'
+    train, _ = small.nets(folder, layer)
+    small.run(train)
+    p, q = (np.array(blob.data, float) for blob in train.layer_dict["m"].blobs)
+    r = np.nan_to_num(matrix(folder))
+    for i in np.flatnonzero(r.sum(axis=0)):
+        weights = 1 + 2 * r[:, i]
+        square = (p * weights[:, None]).T @ p + 0.5 * np.eye(3)
+        assert np.allclose(q[i], np.linalg.solve(square, p.T @ (weights * (r[:, i] > 0))), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_resume_is_exact(folder, name):
+    layer, _ = LEARNERS[name]
+    one, _ = small.nets(folder, layer)
+    for _ in range(5):
+        small.run(one)
+    other, _ = small.nets(folder, layer, seed=99)
+    first, second = one.layer_dict["m"], other.layer_dict["m"]
+    for mine, theirs in zip(second.blobs, first.blobs):
+        mine.data[...] = theirs.data
+    second.set_state(first.state())
+    small.run(one), small.run(other)
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(first.blobs, second.blobs))
+
+
+def test_refusals(folder):
+    with pytest.raises(ConfigError, match="learns by itself, but an lr_mult is given"):
+        small.nets(folder, 'type: "Baseline" param { lr_mult: 1 }')
+    with pytest.raises(ConfigError, match='has no column "stars"'):
+        small.nets(folder, 'type: "Baseline"', "user item stars")
+    with pytest.raises(DataError, match="cannot read the table"):
+        small.nets(folder / "absent", 'type: "Baseline"')

@@ -1,0 +1,135 @@
+"""Files of ratings: every layout, bad lines with their numbers, duplicates, splits; and what convert-ratings writes."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from caffepy.cli import cli
+from caffepy.data.tables.table import open_table
+from caffepy.errors import CaffeError, ConfigError, DataError
+from caffepy.recommend.ratings import read_ratings
+from caffepy.recommend.split import folds, split
+
+TABS = "7\t10\t4\t100\n7\t9\t3.5\t200\n8\t10\t1\t86500\n"
+LINES = [("7", "10", 4.0, 100), ("7", "9", 3.5, 200), ("8", "10", 1.0, 86500)]
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("u.data", "".join("\t".join(map(str, line)) + "\n" for line in LINES)),
+        ("ratings.dat", "".join("::".join(map(str, line)) + "\n" for line in LINES)),
+        ("r.csv", "userId,movieId,rating,timestamp\n" + "".join(",".join(map(str, line)) + "\n" for line in LINES)),
+        ("r.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + TABS),
+        ("other.csv", "timestamp,item,user,rating\n100,10,7,4\n200,9,7,3.5\n86500,10,8,1\n"),
+    ],
+)  # fmt: skip
+def test_layouts(tmp_path, name, text):
+    found = read_ratings(write(tmp_path / name, text)).ratings
+    rows = list(zip(found.user.tolist(), found.item.tolist(), found.rating.tolist(), found.timestamp.tolist()))
+    assert rows == LINES
+
+
+def test_clicks_and_named_columns(tmp_path):
+    path = write(tmp_path / "c.csv", "who,what\na,x\nb,y\n")
+    found = read_ratings(path, {"user": "who", "item": "what"}).ratings
+    assert found.rating.tolist() == [1, 1]
+    assert found.timestamp is None
+
+
+def test_the_last_duplicate_counts(tmp_path):
+    reading = read_ratings(write(tmp_path / "r.csv", "user,item,rating\na,x,1\nb,x,2\na,x,5\n"))
+    assert reading.duplicates == 1
+    assert list(zip(reading.ratings.user.tolist(), reading.ratings.rating.tolist())) == [("b", 2), ("a", 5)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,x,good", 'the rating "good" is no number'),
+        ("a,x,nan", "the rating is nan"),
+        ("a,x", r"the line has 2 field\(s\), none for the rating"),
+        (",x,3", "the user is empty"),
+        ("a,x,9", r"the rating 9 is outside the scale 1 \.\. 5"),
+    ],
+)
+def test_bad_lines(tmp_path, line, message):
+    path = write(tmp_path / "r.csv", f"user,item,rating\na,y,3\n{line}\n")
+    with pytest.raises(DataError, match=rf"r\.csv:3: {message}"):
+        read_ratings(path, scale=(1, 5))
+    reading = read_ratings(path, scale=(1, 5), skip_bad=True)
+    assert (len(reading.ratings), reading.bad) == (1, 1)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(DataError, match="cannot read the file"):
+        read_ratings(str(tmp_path / "absent.csv"))
+    with pytest.raises(DataError, match="empty"):
+        read_ratings(write(tmp_path / "e.csv", ""))
+    with pytest.raises(DataError, match="no ratings"):
+        read_ratings(write(tmp_path / "h.csv", "user,item,rating\n"))
+    with pytest.raises(DataError, match='no column "item" for the item'):
+        read_ratings(write(tmp_path / "n.csv", "user,thing\na,b\n"))
+
+
+@pytest.fixture
+def ratings(tmp_path):
+    random = np.random.default_rng(0)
+    pairs = [(u, i) for u in range(9) for i in random.permutation(30)[:10]]
+    rows = {pair: (random.integers(1, 6), random.integers(10**6)) for pair in pairs}
+    text = "user,item,rating,timestamp\n" + "".join(f"u{u},{i},{r},{t}\n" for (u, i), (r, t) in rows.items())
+    return write(tmp_path / "ratings.csv", text)
+
+
+def test_splits(ratings):
+    found = read_ratings(ratings).ratings
+    assert split(found, "random:0.2", 1).sum() == 18
+    late = split(found, "time:0.2", 0)
+    assert found.timestamp[late].min() >= found.timestamp[~late].max()
+    last = split(found, "leave-last:1", 0)
+    for user in np.unique(found.user):
+        mine = found.user == user
+        assert found.timestamp[mine & last].tolist() == [found.timestamp[mine].max()]
+    assert np.sum(list(folds(len(found), 5, 0)), axis=0).tolist() == [1] * len(found)
+    with pytest.raises(ConfigError, match="is no way to split"):
+        split(found, "half", 0)
+
+
+def run(*args):
+    result = CliRunner().invoke(cli, ["convert-ratings", *map(str, args)])
+    if result.exception and isinstance(result.exception, CaffeError):
+        raise result.exception
+    return result
+
+
+def test_tables_share_their_ids(tmp_path):
+    train = write(tmp_path / "a.csv", "user,item,rating,timestamp\n1,10,4,86400\n2,9,3,0\n")
+    test = write(tmp_path / "b.csv", "user,item,rating,timestamp\n3,11,4,172800\n1,9,3,86400\n")
+    items = write(tmp_path / "i.csv", "movieId,title,genres\n9,Nine,a|b\n10,Ten,b\n")
+    run(train, test, "--output", tmp_path / "out", "--items", items)
+    first, second = (open_table(str(tmp_path / "out" / name)) for name in ("train.h5", "test.h5"))
+    assert first.vocabulary("item") == second.vocabulary("item") == ["9", "10", "11"]
+    assert first["item"].tolist() == [1, 0]
+    assert second["user"].tolist() == [2, 0]
+    assert first["day"].tolist() == [1, 0]
+    assert second["day"].tolist() == [2, 1]
+    assert first.feature("title")[1].values.tolist() == ["Nine", "Ten", ""]
+    assert first.feature("genres")[1].values.tolist() == [[0, 1], [1, -1], [-1, -1]]
+
+
+def test_folds_are_folders(ratings, tmp_path):
+    run(ratings, "--output", tmp_path / "out", "--folds", 3)
+    sizes = [len(open_table(str(tmp_path / "out" / f"fold{i}" / "test.h5"))) for i in (1, 2, 3)]
+    assert sizes == [30, 30, 30]
+
+
+def test_nothing_half_written(tmp_path):
+    train = write(tmp_path / "a.csv", "user,item,rating\n1,10,4\n1,9,x\n")
+    result = CliRunner().invoke(cli, ["convert-ratings", train, "--output", str(tmp_path / "out")])
+    assert result.exit_code
+    assert not (tmp_path / "out").exists()
