@@ -129,6 +129,20 @@ class Dataset:
             raise self._error(f'dataset "{self._name}" is no text', where=self._path)
         return os.fsdecode(value)
 
+    def texts(self) -> list[str]:
+        """A list of strings."""
+        import h5py
+
+        self._check()
+        if h5py.check_string_dtype(self.dtype) is None or len(self.shape or ()) != 1:
+            raise self._error(f'dataset "{self._name}" is no list of texts', where=self._path)
+        return [os.fsdecode(value) for value in self._dataset[()].tolist()]
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the file says of it in numbers and words."""
+        return self._dataset.attrs
+
     def _check(self) -> None:
         """Raises the file's error if the numbers lie elsewhere, or are more than the file can hold."""
         if self._dataset.external or self._dataset.is_virtual:

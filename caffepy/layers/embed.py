@@ -16,17 +16,21 @@ class Embed(Layer):
     """y[i] = W[x[i]] + b: indices of any shape (...), W (input_dim, num_output), y (..., num_output).
 
     With `combine: SUM` or `MEAN` the last axis of x is a list, whose rows are added up or averaged, y (..., num_output)
-    without that axis; negative indices fill lists up and count for nothing, the mean of none is 0.
+    without that axis; negative indices fill lists up and count for nothing, nor do those that are 0 in a second bottom,
+    the mask of x (`NAME_mask` of TableData). The mean of none is 0.
 
     A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
     one outside 0 .. input_dim - 1. With `param { sparse: true }` the gradient of W is rows, and a step of the solver
-    touches those that the batch has touched.
+    touches those that the batch has touched. Without an `input_dim` W has a row for each id that the bottom may hold,
+    where that comes from TableData.
     """
 
+    num_bottom = (1, 2)
     sparse_params = (0,)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.embed_param
+        p.input_dim = p.input_dim or bottom[0].num_ids
         if p.num_output <= 0 or p.input_dim <= 0:
             raise ConfigError(f"num_output and input_dim must be at least 1, got {p.num_output} and {p.input_dim}")
         self.add_blob((p.input_dim, p.num_output), p.weight_filler)
@@ -35,11 +39,14 @@ class Embed(Layer):
         self.combine = p.combine
         if self.combine and not bottom[0].shape:
             raise ShapeError(f"combine needs lists of indices (..., L), {self.bottom_name(0)} has no axis")
+        if len(bottom) > 1 and not self.combine:
+            raise ConfigError("Embed has a mask, but no lists", hint="Set embed_param { combine: SUM } or MEAN.")
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         return True  # and then refused, as in Caffe
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.check_same_shape(bottom)
         shape = bottom[0].shape[:-1] if self.combine else bottom[0].shape
         top[0].reshape((*shape, self.param.embed_param.num_output))
 
@@ -54,7 +61,7 @@ class Embed(Layer):
                 y += self.blobs[1].data
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
+        if any(propagate_down):
             raise ConfigError("Embed cannot pass a gradient to its indices", hint="Set propagate_down: false.")
         dy = top[0].diff.reshape((prod(top[0].shape[:-1]), self.param.embed_param.num_output))
         if self.param_propagate_down[0]:
@@ -88,7 +95,8 @@ class Embed(Layer):
     def _shares(self, bottom: list[Blob]) -> Array:
         """The factor of each row in its list (n, L)."""
         x = bottom[0].data
-        listed = self.xp.astype(x.reshape((prod(x.shape[:-1]), x.shape[-1])) >= 0, x.dtype)
+        listed = x >= 0 if len(bottom) == 1 else (x >= 0) & (bottom[1].data != 0)
+        listed = self.xp.astype(listed.reshape((prod(x.shape[:-1]), x.shape[-1])), x.dtype)
         if self.combine == Combine.MEAN:
             return listed / self.xp.maximum(self.xp.sum(listed, axis=1, keepdims=True), 1.0)
         return listed

@@ -27,6 +27,7 @@ class Split(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
             blob.reshape_like(bottom[0])
+            blob.num_ids = bottom[0].num_ids
 
     def divisible(self) -> bool:
         return True

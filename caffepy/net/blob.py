@@ -89,6 +89,8 @@ class Blob:
         self._lenders: dict[str, Array] = {}  # whose memory `_flat` is, if another blob's
         self._view: dict[str, Array] = {}
         self._deferred: dict[str, Callable[[Array], None]] = {}
+        self.num_ids = 0
+        """How many ids its values are of, where the layer that makes it knows: the rows that a table of them has."""
         self.rows: Rows | None = None
         """The gradient of a table of which a batch touches a few rows, in the place of `diff`."""
 

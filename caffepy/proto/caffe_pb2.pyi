@@ -324,7 +324,7 @@ class ParamSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., sparse: bool = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
+    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
@@ -385,6 +385,13 @@ class LayerParameter(_message.Message):
     RECURRENT_PARAM_FIELD_NUMBER: _ClassVar[int]
     SWISH_PARAM_FIELD_NUMBER: _ClassVar[int]
     CLIP_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TABLE_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RATINGS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBORS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    FACTORS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RATING_RBM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RANKING_PARAM_FIELD_NUMBER: _ClassVar[int]
     EXPERTS_PARAM_FIELD_NUMBER: _ClassVar[int]
     GATE_PARAM_FIELD_NUMBER: _ClassVar[int]
     SNR_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -453,6 +460,13 @@ class LayerParameter(_message.Message):
     recurrent_param: RecurrentParameter
     swish_param: SwishParameter
     clip_param: ClipParameter
+    table_data_param: TableDataParameter
+    ratings_param: RatingsParameter
+    baseline_param: BaselineParameter
+    neighbors_param: NeighborsParameter
+    factors_param: FactorsParameter
+    rating_rbm_param: RatingRBMParameter
+    ranking_param: RankingParameter
     experts_param: ExpertsParameter
     gate_param: GateParameter
     snr_param: SNRParameter
@@ -461,7 +475,7 @@ class LayerParameter(_message.Message):
     cross_param: CrossParameter
     dice_param: DiceParameter
     binary_cross_entropy_param: BinaryCrossEntropyParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., experts_param: _Optional[_Union[ExpertsParameter, _Mapping]] = ..., gate_param: _Optional[_Union[GateParameter, _Mapping]] = ..., snr_param: _Optional[_Union[SNRParameter, _Mapping]] = ..., bucketize_param: _Optional[_Union[BucketizeParameter, _Mapping]] = ..., hash_ids_param: _Optional[_Union[HashIdsParameter, _Mapping]] = ..., cross_param: _Optional[_Union[CrossParameter, _Mapping]] = ..., dice_param: _Optional[_Union[DiceParameter, _Mapping]] = ..., binary_cross_entropy_param: _Optional[_Union[BinaryCrossEntropyParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., table_data_param: _Optional[_Union[TableDataParameter, _Mapping]] = ..., ratings_param: _Optional[_Union[RatingsParameter, _Mapping]] = ..., baseline_param: _Optional[_Union[BaselineParameter, _Mapping]] = ..., neighbors_param: _Optional[_Union[NeighborsParameter, _Mapping]] = ..., factors_param: _Optional[_Union[FactorsParameter, _Mapping]] = ..., rating_rbm_param: _Optional[_Union[RatingRBMParameter, _Mapping]] = ..., ranking_param: _Optional[_Union[RankingParameter, _Mapping]] = ..., experts_param: _Optional[_Union[ExpertsParameter, _Mapping]] = ..., gate_param: _Optional[_Union[GateParameter, _Mapping]] = ..., snr_param: _Optional[_Union[SNRParameter, _Mapping]] = ..., bucketize_param: _Optional[_Union[BucketizeParameter, _Mapping]] = ..., hash_ids_param: _Optional[_Union[HashIdsParameter, _Mapping]] = ..., cross_param: _Optional[_Union[CrossParameter, _Mapping]] = ..., dice_param: _Optional[_Union[DiceParameter, _Mapping]] = ..., binary_cross_entropy_param: _Optional[_Union[BinaryCrossEntropyParameter, _Mapping]] = ...) -> None: ...
 
 class TransformationParameter(_message.Message):
     __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "brightness", "contrast", "saturation", "min_crop_area", "erase")
@@ -1452,6 +1466,196 @@ class PReLUParameter(_message.Message):
     filler: FillerParameter
     channel_shared: bool
     def __init__(self, filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ...) -> None: ...
+
+class TableDataParameter(_message.Message):
+    __slots__ = ("source", "batch_size", "shuffle", "columns", "group_by", "negatives", "negative_column", "prefetch")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVES_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    batch_size: int
+    shuffle: bool
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    group_by: str
+    negatives: int
+    negative_column: str
+    prefetch: int
+    def __init__(self, source: _Optional[str] = ..., batch_size: _Optional[int] = ..., shuffle: bool = ..., columns: _Optional[_Iterable[str]] = ..., group_by: _Optional[str] = ..., negatives: _Optional[int] = ..., negative_column: _Optional[str] = ..., prefetch: _Optional[int] = ...) -> None: ...
+
+class RatingsParameter(_message.Message):
+    __slots__ = ("source", "user", "item", "rating", "day")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    RATING_FIELD_NUMBER: _ClassVar[int]
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    user: str
+    item: str
+    rating: str
+    day: str
+    def __init__(self, source: _Optional[str] = ..., user: _Optional[str] = ..., item: _Optional[str] = ..., rating: _Optional[str] = ..., day: _Optional[str] = ...) -> None: ...
+
+class BaselineParameter(_message.Message):
+    __slots__ = ("method", "reg_user", "reg_item", "learning_rate", "reg")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ALS: _ClassVar[BaselineParameter.Method]
+        SGD: _ClassVar[BaselineParameter.Method]
+        MEAN: _ClassVar[BaselineParameter.Method]
+    ALS: BaselineParameter.Method
+    SGD: BaselineParameter.Method
+    MEAN: BaselineParameter.Method
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    REG_USER_FIELD_NUMBER: _ClassVar[int]
+    REG_ITEM_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    REG_FIELD_NUMBER: _ClassVar[int]
+    method: BaselineParameter.Method
+    reg_user: float
+    reg_item: float
+    learning_rate: float
+    reg: float
+    def __init__(self, method: _Optional[_Union[BaselineParameter.Method, str]] = ..., reg_user: _Optional[float] = ..., reg_item: _Optional[float] = ..., learning_rate: _Optional[float] = ..., reg: _Optional[float] = ...) -> None: ...
+
+class NeighborsParameter(_message.Message):
+    __slots__ = ("by", "similarity", "centre", "k", "min_k", "min_support", "shrinkage", "neighbors", "baseline", "baseline_passes")
+    class By(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ITEM: _ClassVar[NeighborsParameter.By]
+        USER: _ClassVar[NeighborsParameter.By]
+    ITEM: NeighborsParameter.By
+    USER: NeighborsParameter.By
+    class Similarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        COSINE: _ClassVar[NeighborsParameter.Similarity]
+        MSD: _ClassVar[NeighborsParameter.Similarity]
+        PEARSON: _ClassVar[NeighborsParameter.Similarity]
+        PEARSON_BASELINE: _ClassVar[NeighborsParameter.Similarity]
+    COSINE: NeighborsParameter.Similarity
+    MSD: NeighborsParameter.Similarity
+    PEARSON: NeighborsParameter.Similarity
+    PEARSON_BASELINE: NeighborsParameter.Similarity
+    class Centre(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NONE: _ClassVar[NeighborsParameter.Centre]
+        MEANS: _ClassVar[NeighborsParameter.Centre]
+        BASELINE: _ClassVar[NeighborsParameter.Centre]
+    NONE: NeighborsParameter.Centre
+    MEANS: NeighborsParameter.Centre
+    BASELINE: NeighborsParameter.Centre
+    BY_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    CENTRE_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    MIN_K_FIELD_NUMBER: _ClassVar[int]
+    MIN_SUPPORT_FIELD_NUMBER: _ClassVar[int]
+    SHRINKAGE_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_PASSES_FIELD_NUMBER: _ClassVar[int]
+    by: NeighborsParameter.By
+    similarity: NeighborsParameter.Similarity
+    centre: NeighborsParameter.Centre
+    k: int
+    min_k: int
+    min_support: int
+    shrinkage: float
+    neighbors: int
+    baseline: BaselineParameter
+    baseline_passes: int
+    def __init__(self, by: _Optional[_Union[NeighborsParameter.By, str]] = ..., similarity: _Optional[_Union[NeighborsParameter.Similarity, str]] = ..., centre: _Optional[_Union[NeighborsParameter.Centre, str]] = ..., k: _Optional[int] = ..., min_k: _Optional[int] = ..., min_support: _Optional[int] = ..., shrinkage: _Optional[float] = ..., neighbors: _Optional[int] = ..., baseline: _Optional[_Union[BaselineParameter, _Mapping]] = ..., baseline_passes: _Optional[int] = ...) -> None: ...
+
+class FactorsParameter(_message.Message):
+    __slots__ = ("num_factors", "biased", "implicit", "temporal", "learning_rate", "gamma", "reg", "reg_bias", "init_std", "batch_size", "bins", "drift_power", "drift_learning_rate", "reg_implicit", "alpha")
+    NUM_FACTORS_FIELD_NUMBER: _ClassVar[int]
+    BIASED_FIELD_NUMBER: _ClassVar[int]
+    IMPLICIT_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    REG_FIELD_NUMBER: _ClassVar[int]
+    REG_BIAS_FIELD_NUMBER: _ClassVar[int]
+    INIT_STD_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BINS_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_POWER_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    REG_IMPLICIT_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    num_factors: int
+    biased: bool
+    implicit: bool
+    temporal: bool
+    learning_rate: float
+    gamma: float
+    reg: float
+    reg_bias: float
+    init_std: float
+    batch_size: int
+    bins: int
+    drift_power: float
+    drift_learning_rate: float
+    reg_implicit: float
+    alpha: float
+    def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., batch_size: _Optional[int] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+
+class RatingRBMParameter(_message.Message):
+    __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std")
+    class Cases(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        USER: _ClassVar[RatingRBMParameter.Cases]
+        ITEM: _ClassVar[RatingRBMParameter.Cases]
+    USER: RatingRBMParameter.Cases
+    ITEM: RatingRBMParameter.Cases
+    class Units(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SOFTMAX: _ClassVar[RatingRBMParameter.Units]
+        GAUSSIAN: _ClassVar[RatingRBMParameter.Units]
+    SOFTMAX: RatingRBMParameter.Units
+    GAUSSIAN: RatingRBMParameter.Units
+    class Prediction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MEAN_FIELD: _ClassVar[RatingRBMParameter.Prediction]
+        EXACT: _ClassVar[RatingRBMParameter.Prediction]
+    MEAN_FIELD: RatingRBMParameter.Prediction
+    EXACT: RatingRBMParameter.Prediction
+    CASES_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    NUM_HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    CD_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONAL_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    PSEUDO_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_FROM_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INIT_STD_FIELD_NUMBER: _ClassVar[int]
+    cases: RatingRBMParameter.Cases
+    units: RatingRBMParameter.Units
+    num_hidden: int
+    cd: int
+    conditional: bool
+    prediction: RatingRBMParameter.Prediction
+    pseudo_counts: float
+    average_from: int
+    batch_size: int
+    init_std: float
+    def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., units: _Optional[_Union[RatingRBMParameter.Units, str]] = ..., num_hidden: _Optional[int] = ..., cd: _Optional[int] = ..., conditional: bool = ..., prediction: _Optional[_Union[RatingRBMParameter.Prediction, str]] = ..., pseudo_counts: _Optional[float] = ..., average_from: _Optional[int] = ..., batch_size: _Optional[int] = ..., init_std: _Optional[float] = ...) -> None: ...
+
+class RankingParameter(_message.Message):
+    __slots__ = ("k", "relevant", "exclude_seen")
+    K_FIELD_NUMBER: _ClassVar[int]
+    RELEVANT_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
+    k: int
+    relevant: float
+    exclude_seen: bool
+    def __init__(self, k: _Optional[int] = ..., relevant: _Optional[float] = ..., exclude_seen: bool = ...) -> None: ...
 
 class Combine(_message.Message):
     __slots__ = ()

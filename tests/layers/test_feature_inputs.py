@@ -65,6 +65,16 @@ def test_embed_combines_lists(combine, engine):
     assert_close(built.forward()[0], sums if combine == "SUM" else sums / [[2], [3], [1]])
 
 
+def test_a_mask_says_what_is_in_the_list(engine):
+    fields = 'num_output: 2 input_dim: 4 combine: MEAN bias_term: false weight_filler { type: "gaussian" }'
+    text = f'type: "Embed" embed_param {{ {fields} }}'
+    built = Built(text, [[1, 2, 0], [3, 0, 0]], [[1, 1, 0], [1, 0, 0]], engine=engine)
+    table = built.host(built.layer.blobs[0].data)
+    assert_close(built.forward()[0], np.array([(table[1] + table[2]) / 2, table[3]]))
+    with pytest.raises(ConfigError, match="has a mask, but no lists"):
+        Built('type: "Embed" embed_param { num_output: 2 input_dim: 4 }', [[1]], [[1]], engine=engine)
+
+
 def test_rows_of_no_list_are_not_touched(engine):
     built = Built('type: "Embed" embed_param { num_output: 2 input_dim: 4 combine: SUM }', [[2, -1]], engine=engine)
     from caffepy.net.rows import Rows

@@ -282,7 +282,7 @@ CASES = {
 # Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
 WITHOUT_GRADIENT = {
     "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "HDF5Data", "HDF5Output", "HashIds", "ImageData",
-    "Input", "MemoryData", "Python", "Threshold", "WindowData",
+    "Input", "MemoryData", "Python", "TableData", "Threshold", "WindowData",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Tables: files of columns, of which TableData makes batches."""

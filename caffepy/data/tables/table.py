@@ -1,0 +1,131 @@
+"""A table: an HDF5 file of columns of one length, with the vocabularies of its ids.
+
+    user, item        (N,) integers, ids 0 .. size - 1; attribute `size`, and `vocabulary` where they stand for words
+    rating            (N,) floats, or (N, K)
+    genre             (N, L) integers with a `size`: lists of ids, padded with -1
+    vocabularies/item (size,) words: what id i stands for
+    features/item/x   (size, ...) a column for every item instead of every row: numbers, lists or words
+
+`caffepy convert-ratings` writes such files; `caffepy.data.tables.writer` does it for others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from caffepy.errors import ConfigError, DataError, did_you_mean
+from caffepy.files import near_names
+from caffepy.hdf5 import Dataset, Group, open_hdf5
+
+VOCABULARIES, FEATURES = "vocabularies", "features"
+PAD = -1
+"""Fills lists of ids."""
+
+
+class Column:
+    """Values of all rows (N, ...), and for ids how many there are and the name of their vocabulary."""
+
+    def __init__(self, values: np.ndarray, size: int = 0, vocabulary: str = ""):
+        self.values, self.size, self.vocabulary = values, size, vocabulary
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a row is a list of ids, padded."""
+        return self.size > 0 and self.values.ndim == 2
+
+    @property
+    def is_text(self) -> bool:
+        return self.values.dtype.kind == "O"
+
+
+class Table:
+    """The columns of a file, which are read whole. Raises DataError that names the file for what it lacks."""
+
+    def __init__(self, path: str, columns: Mapping[str, Column], features: Mapping[str, Mapping[str, Column]]):
+        self.path, self.columns, self.features = path, columns, features
+        lengths = {name: len(column.values) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"its columns have different lengths: {lengths}", where=path)
+        self._length = next(iter(lengths.values()), 0)
+        self.vocabularies: dict[str, list[str]] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The values of a column."""
+        return self.column(name).values
+
+    def column(self, name: str) -> Column:
+        if name not in self.columns:
+            hint = did_you_mean(name, self.columns) or f"It has {', '.join(self.columns)}."
+            raise DataError(f'the table has no column "{name}"', where=self.path, hint=hint)
+        return self.columns[name]
+
+    def size(self, name: str) -> int:
+        """How many ids the column has: what an Embed needs rows for."""
+        size = self.column(name).size
+        if not size:
+            raise ConfigError(f'the column "{name}" of {self.path} holds no ids of a vocabulary')
+        return size
+
+    def vocabulary(self, name: str) -> list[str]:
+        """What the ids of a column stand for; their own numbers where the file does not say."""
+        column = self.column(name)
+        return self.vocabularies.get(column.vocabulary) or [str(i) for i in range(column.size)]
+
+    def feature(self, name: str) -> tuple[str, Column] | None:
+        """The column of ids that a feature belongs to, and the feature; None where there is none of this name."""
+        for key, column in self.columns.items():
+            found = self.features.get(column.vocabulary, {}).get(name)
+            if found is not None and column.values.ndim == 1:
+                return key, found
+        return None
+
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """The sorted numbers user * items + item of all rows: what is there already."""
+        return np.unique(pair_numbers(self["user"], self["item"], self.size("item")))
+
+
+def pair_numbers(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
+    return a.astype(np.int64) * size + b
+
+
+def open_table(path: str) -> Table:
+    """The table in the file `path`; one that has been read and has not changed since is read once."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise DataError(f"cannot read the table: {error.strerror}", where=path, hint=near_names(path)) from None
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(4)
+def _read(path: str, changed: int, size: int) -> Table:
+    hint = "caffepy convert-ratings writes such files."
+    with open_hdf5(path, hint=hint) as file:
+        names = [name for name in file if isinstance(file[name], Dataset)]
+        columns = {name: _column(file[name]) for name in names}
+        if not columns:
+            raise DataError("this is no table: it holds no columns", where=path, hint=hint)
+        kinds = {k: g for k, g in _groups(file, FEATURES).items() if isinstance(g, Group)}
+        features = {k: {name: _column(g[name]) for name in g} for k, g in kinds.items()}
+        table = Table(path, columns, features)
+        table.vocabularies = {name: data.texts() for name, data in _groups(file, VOCABULARIES).items()}
+    return table
+
+
+def _groups(file: Group, name: str) -> dict:
+    return {key: file[name][key] for key in file[name]} if name in file else {}
+
+
+def _column(data: Dataset) -> Column:
+    if not data.is_numbers:
+        return Column(np.array(data.texts(), object))
+    attributes = data.attributes
+    return Column(data.numbers(), int(attributes.get("size", 0)), str(attributes.get("vocabulary", "")))
