@@ -1,0 +1,96 @@
+"""The gradients of several losses for the parameters that they share, kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from caffepy.net.blob import Array
+from caffepy.net.net import Net
+
+
+class TaskGradients:
+    """Of R losses the gradients for the parameters `numbers` of a net: a matrix (R, P), rows for sparse tables.
+
+    `take(r)` moves what is in the parameters' `diff` to row r, adding to it; `put` writes a weighted sum back.
+    """
+
+    def __init__(self, net: Net, numbers: Sequence[int], count: int):
+        self.net, self.xp, self.count = net, net.engine.xp, count
+        blobs = {number: net.learnable_params[number].blob for number in numbers}
+        self.tables = {number: blob for number, blob in blobs.items() if blob.rows is not None}
+        self.dense = {number: blob for number, blob in blobs.items() if blob.rows is None}
+        self.places: dict[int, slice] = {}
+        end = 0
+        for number, blob in self.dense.items():
+            self.places[number] = slice(end, end + blob.count)
+            end += blob.count
+        self.matrix = net.engine.zeros(count * end).reshape((count, end))
+        self.rows: dict[int, list[tuple[Array, Array] | None]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        self.matrix[...] = 0
+        self.rows = {number: [None] * self.count for number in self.tables}
+
+    def take(self, r: int) -> None:
+        """Add the parameters' gradients to those of loss r and leave zeros."""
+        for number, blob in self.dense.items():
+            self.matrix[r, self.places[number]] += blob.flat("diff")
+            blob.clear_diff()
+        for number, blob in self.tables.items():
+            before = self.rows[number][r]
+            if before is not None:
+                blob.rows.add(*before)
+            self.rows[number][r] = blob.rows.merged()
+            blob.clear_diff()
+
+    def put(self, weights: np.ndarray) -> None:
+        """Let the parameters' gradients be the sum of weight * gradient (R,)."""
+        factors = self.net.engine.asarray(np.asarray(weights, np.float32))
+        total = self.xp.matmul(factors, self.matrix)
+        for number, blob in self.dense.items():
+            blob.flat("diff")[...] = total[self.places[number]]
+        for number, blob in self.tables.items():
+            blob.clear_diff()
+            for weight, part in zip(weights, self.rows[number]):
+                if part is not None:
+                    blob.rows.add(part[0], float(weight) * part[1])
+
+    def gram(self, numbers: Collection[int] | None = None) -> np.ndarray:
+        """The inner products (R, R) of the gradients for some of the parameters, by default for all."""
+        total = np.zeros((self.count, self.count))
+        for part in self._products(numbers):
+            total += np.asarray(self.net.engine.to_host(part), float)
+        return total
+
+    def _products(self, numbers: Collection[int] | None) -> Iterator[Array]:
+        wanted = [number for number in self.places if numbers is None or number in numbers]
+        if len(wanted) == len(self.places):
+            yield self.xp.matmul(self.matrix, self.matrix.T)
+        else:
+            for number in wanted:
+                part = self.matrix[:, self.places[number]]
+                yield self.xp.matmul(part, part.T)
+        for number in self.tables:
+            if numbers is None or number in numbers:
+                yield from self._products_of_rows(self.rows[number])
+
+    def _products_of_rows(self, parts: Sequence[tuple[Array, Array] | None]) -> Iterator[Array]:
+        """The product of a table's gradients, each loss's rows written side by side, so that equal ones meet."""
+        given = [(r, *part) for r, part in enumerate(parts) if part is not None]
+        if not given:
+            return
+        width = given[0][2].shape[1]
+        spread = []
+        for r, _, values in given:
+            wide = self.net.engine.zeros(values.shape[0] * self.count * width)
+            wide = wide.reshape((values.shape[0], self.count, width))
+            wide[:, r] = values
+            spread.append(wide.reshape((values.shape[0], self.count * width)))
+        _, met = self.net.engine.merge_rows(self.xp.concat([g[1] for g in given]), self.xp.concat(spread))
+        columns = self.xp.permute_dims(met.reshape((met.shape[0], self.count, width)), (1, 0, 2))
+        columns = columns.reshape((self.count, met.shape[0] * width))
+        yield self.xp.matmul(columns, columns.T)
