@@ -279,10 +279,10 @@ CASES = {
     ],
 }
 
-# Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
+# Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's backward.
 WITHOUT_GRADIENT = {
-    "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "HDF5Data", "HDF5Output", "HashIds", "ImageData",
-    "Input", "MemoryData", "Python", "TableData", "Threshold", "WindowData",
+    "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "GAUC", "HDF5Data", "HDF5Output", "HashIds",
+    "ImageData", "Input", "LogLoss", "MemoryData", "Python", "TableData", "Threshold", "WindowData",
 }  # fmt: skip
 
 
