@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from caffepy.pycaffe.net import Net
     from caffepy.pycaffe.python_layer import PythonLayer as Layer
     from caffepy.pycaffe.sequence import Sequence
-    from caffepy.show import draw
-    from caffepy.solver import (
+    from caffepy.pycaffe.solvers import (
         AdaDeltaSolver,
         AdaGradSolver,
         AdamSolver,
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
         Solver,
         get_solver,
     )
+    from caffepy.show import draw
+    from caffepy.solver.events import Listener
 
 # For `caffepy.io` and the other modules that pycaffe's scripts import by name.
 __path__.append(f"{__path__[0]}/pycaffe/modules")
@@ -71,6 +72,7 @@ __all__ = [
     "Classifier",
     "Detector",
     "Layer",
+    "Listener",
     "NesterovSolver",
     "Net",
     "NetSpec",
@@ -117,8 +119,9 @@ _HOMES = {
     "caffepy.pycaffe.mode": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
     "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
     "caffepy.pycaffe.nccl": "NCCL",
-    "caffepy.solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
+    "caffepy.pycaffe.solvers": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
     "get_solver",
+    "caffepy.solver.events": "Listener",
 }
 _EXPORTS = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
 _EXPORTS |= {

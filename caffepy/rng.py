@@ -1,52 +1,90 @@
-"""The process-wide random numbers, as Caffe has one generator that `random_seed` seeds.
+"""Streams of random numbers: the process's own, as Caffe has one, and one of its own for each solver with a seed.
 
-It is MT19937 with the classic 32-bit seeding, so layers that seed their own generator from it (cropping, mirroring,
-window choice) draw the numbers that Caffe draws.
+    with rng.use(solver.random):
+        rng.draw()  # the solver's next number
+
+A stream is MT19937 with the classic 32-bit seeding, so layers that seed their own generator from it (cropping,
+mirroring, window choice) draw the numbers that Caffe draws. `seed`, `draw` and `generator` are those of the stream in
+use: the process's, unless `use` says otherwise in this thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-_bits: np.random.BitGenerator = np.random.MT19937()
-generator = np.random.Generator(_bits)
+
+class Stream:
+    """Random numbers that depend on nothing but the seed and what was drawn before; without a seed on chance."""
+
+    def __init__(self, seed: int | None = None):
+        self._bits: np.random.BitGenerator = np.random.MT19937()
+        self.generator = np.random.Generator(self._bits)
+        """For numbers other than 32-bit ones; it draws from this stream."""
+        if seed is not None:
+            self.seed(seed)
+
+    def seed(self, value: int) -> None:
+        """Start over from `value`, taken modulo 2**32."""
+        self._bits.state = np.random.RandomState(value % 2**32).get_state(legacy=False)
+
+    def draw(self) -> int:
+        """The next 32-bit number."""
+        return int(self._bits.random_raw())
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Where the stream is; assigned, it goes on from there."""
+        return self._bits.state
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._bits.state = state
+
+
+_in_use: ContextVar[Stream] = ContextVar("caffepy.rng", default=Stream())  # noqa: B039
+
+if TYPE_CHECKING:
+    generator: np.random.Generator
+
+
+def current() -> Stream:
+    """The stream in use."""
+    return _in_use.get()
+
+
+@contextmanager
+def use(stream: Stream) -> Iterator[None]:
+    """Within the block, in this thread, random numbers come from `stream`."""
+    before = _in_use.set(stream)
+    try:
+        yield
+    finally:
+        _in_use.reset(before)
 
 
 def seed(value: int) -> None:
-    """Start over from `value`, taken modulo 2**32."""
-    _bits.state = mt19937(value).bit_generator.state
+    """Start the stream in use over from `value`, taken modulo 2**32."""
+    current().seed(value)
 
 
 def draw() -> int:
-    """The next 32-bit number."""
-    return int(_bits.random_raw())
+    """The next 32-bit number of the stream in use."""
+    return current().draw()
 
 
 def mt19937(value: int) -> np.random.Generator:
     """A generator of one's own, seeded as boost::mt19937 is."""
-    bits: np.random.BitGenerator = np.random.MT19937()
-    bits.state = np.random.RandomState(value % 2**32).get_state(legacy=False)
-    return np.random.Generator(bits)
+    return Stream(value).generator
 
 
-def get_state() -> Mapping[str, Any]:
-    return _bits.state
+if not TYPE_CHECKING:
 
-
-def set_state(state: Mapping[str, Any]) -> None:
-    _bits.state = state
-
-
-class _Default:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
-def current() -> _Default:
-    return _Default()
+    def __getattr__(name: str) -> Any:
+        if name == "generator":
+            return current().generator
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Training, evaluation and prediction on arrays, the short way: `net.fit`, `net.evaluate`, `net.predict`.
+"""Training and evaluation on arrays, the short way: `net.fit`, `net.evaluate`.
 
 The solver that a prototxt would describe does the work; here are only the batches that go into it.
 """
@@ -6,34 +6,28 @@ The solver that a prototxt would describe does the work; here are only the batch
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Sequence as SequenceOf
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from caffepy import passes, rng
-from caffepy.arrays.inputs import batch_length, fill, inference_net, input_arrays, length_of, sizes_kept
+from caffepy.arrays.bar import shown
+from caffepy.arrays.definition import SolverLike, solver_parameter
+from caffepy.arrays.evaluate import Logs, evaluate
+from caffepy.arrays.feed import Feed, new_order
+from caffepy.arrays.inputs import batch_length, input_arrays, length_of
 from caffepy.errors import ConfigError, did_you_mean, whole_number
-from caffepy.net.blob import Blob
-from caffepy.net.executor import Observer
 from caffepy.net.net import Net
-from caffepy.proto import text
-from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.solver.events import Listener, listening
+from caffepy.solver.solver import Solver
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from caffepy.solver import Solver
-
 log = logging.getLogger(__name__)
 
-Logs = dict[str, float]
 Callback = Callable[[int, Logs], Any]
 
 
@@ -47,11 +41,6 @@ class FitOptions(TypedDict, total=False):
     shuffle: bool
     callbacks: Iterable[Callback | Any]
     progress: bool | None
-
-
-SolverLike = str | PathLike[str] | SolverParameter | Mapping[str, Any]
-
-DEFAULT_SOLVER = {"type": "Adam", "base_lr": 0.001, "momentum": 0.9, "lr_policy": "fixed"}
 
 
 @dataclass
@@ -80,8 +69,6 @@ def fit_net(
     `solver` is a solver prototxt or message, whose nets do not count, or a dict of fields; without one Adam with a
     rate of 0.001. A new solver starts in each call. See `fit_solver` for the other options.
     """
-    from caffepy.solver import get_solver
-
     check_options(options, "solver")
     param = solver_parameter(solver)
     for source in param.weights:
@@ -91,7 +78,7 @@ def fit_net(
         param.ClearField(name)
     param.net_param.CopyFrom(net.param)
     param.net_param.state.ClearField("phase")
-    built = get_solver(param, engine=net.engine)
+    built = Solver(param, engine=net.engine)
     built.net.share_trained_layers_with(net)
     return fit_solver(built, x, y, **options)
 
@@ -103,34 +90,6 @@ def check_options(options: Mapping[str, Any], *more: str) -> None:
         if name not in known:
             hint = did_you_mean(name, known) or f"Its options are: {', '.join(known)}."
             raise ConfigError(f'fit has no option "{name}"', hint=hint)
-
-
-def solver_parameter(solver: SolverLike | None) -> SolverParameter:
-    """The message that a path, a message or a dict of fields stands for. Raises ConfigError for unknown fields."""
-    if isinstance(solver, (str, PathLike)):
-        return text.read_solver(solver)
-    param = SolverParameter()
-    if isinstance(solver, SolverParameter):
-        param.CopyFrom(solver)
-        return param
-    given = DEFAULT_SOLVER if solver is None else {"lr_policy": "fixed", **solver}
-    # Through the text format, so that a wrong name or value is reported as in a file.
-    lines = (f"{name}: {_literal(name, value)}" for name, values in given.items() for value in _as_list(values))
-    return text.parse("\n".join(lines), param, "the solver's fields")
-
-
-def _as_list(values: Any) -> Iterable[Any]:
-    return values if isinstance(values, (list, tuple)) else [values]
-
-
-def _literal(name: str, value: Any) -> str:
-    """The value as the text format has it; names of an enum without quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    described = SolverParameter.DESCRIPTOR.fields_by_name.get(name)
-    if not isinstance(value, str) or (described is not None and described.enum_type is not None):
-        return str(value)
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def fit_solver(
@@ -154,48 +113,54 @@ def fit_solver(
     `validation_split` keeps the last items, that share of all, for validation; or `validation_data` is `(x, y)`.
     The mean loss and the other single-valued outputs of every epoch are logged, and with "val_" in front those of
     validation, which runs in the TEST phase. Each of `callbacks` is called after an epoch as `callback(epoch, logs)`,
-    or has a method `on_epoch_end` of these arguments; when one returns True, training ends.
+    or has a method `on_epoch_end` of these arguments; when one returns True, training ends. A `Listener` among them
+    hears what the solver announces; each epoch is a `step`.
     `progress` shows a bar, by default on a terminal.
     """
     net = solver.net
     if not any(any(layer.loss_weights) for layer in net.layers):
         raise ConfigError("the net has no loss to make smaller", hint='Add a layer such as type: "SoftmaxWithLoss".')
     epochs, callbacks = whole_number("epochs", epochs), _checked(callbacks)
-    arrays = input_arrays(net, x, y)
-    arrays, validation = _parted(net, arrays, validation_split, validation_data)
-    size, length = batch_length(net, batch_size), length_of(arrays)
-    batches = -(-length // size)
+    listeners = [callback for callback in callbacks if isinstance(callback, Listener)]
+    arrays, validation = _parted(net, input_arrays(net, x, y), validation_split, validation_data)
+    size = batch_length(net, batch_size)
+    batches = -(-length_of(arrays) // size)
     steps = -(-batches // solver.param.iter_size)
     if not solver.param.HasField("max_iter"):
         solver.param.max_iter = solver.iter + epochs * steps
+    feed = Feed(net, arrays, size, new_order(solver.random, shuffle))
     history = History()
-    with _fed(solver, arrays, size, shuffle) as means, _bar(solver, epochs, steps, progress) as show:
+    with feed.running(), listening(solver, *listeners), shown(solver, epochs, steps, progress):
         for epoch in range(epochs):
-            show(epoch)
             solver.step(steps)
-            logs = means()
+            logs = feed.means()
             if validation is not None:
                 found = evaluate(net, validation, batch_size=size)
                 logs.update((f"val_{name}", value) for name, value in found.items())
             history.add(epoch, logs)
             log.info("Epoch %d/%d: %s", epoch + 1, epochs, described(logs))
-            # All are called, also after one that wants to end.
-            answers = [getattr(callback, "on_epoch_end", callback)(epoch, dict(logs)) for callback in callbacks]
-            if solver.stopped_early or any(answer is True for answer in answers):
+            if _end_asked(callbacks, epoch, logs) or solver.stopped_early:
                 break
     return history
 
 
 def _checked(callbacks: Any) -> list[Any]:
-    """The callbacks as a list, each of which can be called."""
+    """The callbacks as a list, each of which can be called or listens."""
     found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for callback in found:
-        if not callable(getattr(callback, "on_epoch_end", callback)):
+        if not isinstance(callback, Listener) and not callable(getattr(callback, "on_epoch_end", callback)):
             raise ConfigError(
                 f"a callback is a function, or has a method on_epoch_end, got {callback!r}",
                 hint="It is called as callback(epoch, logs).",
             )
     return found
+
+
+def _end_asked(callbacks: Iterable[Any], epoch: int, logs: Logs) -> bool:
+    """Call all that want to hear of an epoch's end, also behind one that wants the training to end."""
+    wanted = [getattr(callback, "on_epoch_end", callback) for callback in callbacks]
+    answers = [function(epoch, dict(logs)) for function in wanted if callable(function)]
+    return any(answer is True for answer in answers)
 
 
 def described(logs: Logs) -> str:
@@ -215,112 +180,3 @@ def _parted(
     if kept == length:
         return arrays, None
     return {n: a[:kept] for n, a in arrays.items()}, {n: a[kept:] for n, a in arrays.items()}
-
-
-def _rows(length: int, size: int, shuffle: bool) -> Iterator[np.ndarray]:
-    """Indices of batch after batch, without end; each round goes through all items, in a new order if wished."""
-    random = rng.mt19937(rng.draw()) if shuffle else None
-    while True:
-        order = np.arange(length) if random is None else random.permutation(length)
-        for start in range(0, length, size):
-            yield order[start : start + size]
-
-
-@contextmanager
-def _fed(solver: Solver, arrays: dict[str, np.ndarray], size: int, shuffle: bool) -> Iterator[Callable[[], Logs]]:
-    """Within it each forward pass of the solver's net takes the next batch; yields what means there were so far."""
-    feed = Feed(solver.net, arrays, _rows(length_of(arrays), size, shuffle))
-    solver.net.observers.append(feed)
-    try:
-        with sizes_kept(solver.net):
-            yield feed.means
-    finally:
-        solver.net.observers.remove(feed)
-
-
-class Feed(Observer):
-    """Fills a net's inputs before each forward pass, and adds up its outputs."""
-
-    def __init__(self, net: Net, arrays: dict[str, np.ndarray], rows: Iterator[np.ndarray]):
-        self._net, self._arrays, self._rows = net, arrays, rows
-        self._sums: dict[str, Any] = {}
-        self._items = self._length = 0
-
-    def before_pass(self, layers: SequenceOf[int], backward: bool) -> None:
-        if not backward:
-            batch = next(self._rows)
-            fill(self._net, {name: values[batch] for name, values in self._arrays.items()})
-            self._length = len(batch)
-
-    def after_pass(self, layers: SequenceOf[int], backward: bool) -> None:
-        if not backward:
-            self._items += self._length
-            add_outputs(self._net, self._length, self._sums)
-
-    def means(self) -> Logs:
-        """The mean of each output since the last call."""
-        found = {name: float(value) / self._items for name, value in self._sums.items()} if self._items else {}
-        self._sums, self._items = {}, 0
-        return found
-
-
-def add_outputs(net: Net, items: int, sums: dict[str, Any]) -> None:
-    """Add the weighted loss and the single-valued outputs of a pass over so many items, times their number."""
-    lazy = net.engine.lazy  # then numbers stay on the device, and nobody waits for it
-
-    def number(blob: Blob) -> Any:
-        total = net.engine.xp.sum(blob.data)
-        return total if lazy else float(total)
-
-    losses = [
-        weight * number(blob) for node in net.nodes for blob, weight in zip(node.top, node.layer.loss_weights) if weight
-    ]
-    outputs = {name: net.engine_blobs[name] for name in net.outputs}
-    values = {name: number(blob) for name, blob in outputs.items() if blob.count == 1}
-    for name, value in {**values, "loss": sum(losses)}.items():
-        sums[name] = sums.get(name, 0.0) + items * value
-
-
-def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> Logs:
-    """The mean weighted loss, as "loss", and the mean of every output that is one value a batch, such as accuracy.
-
-        print(net.evaluate(test_images, test_labels)["accuracy"])
-
-    `x` and `y` are as in `fit`. The net computes in the TEST phase, whatever its own.
-    """
-    runner = inference_net(net)
-    arrays = input_arrays(runner, x, y)
-    size, length = batch_length(runner, batch_size), length_of(arrays)
-    sums: dict[str, Any] = {}
-    with sizes_kept(runner):
-        for start in range(0, length, size):
-            batch = {name: values[start : start + size] for name, values in arrays.items()}
-            fill(runner, batch)
-            passes.of(runner).forward()
-            add_outputs(runner, length_of(batch), sums)
-    runner.settle()
-    return {name: float(value) / length for name, value in sums.items()}
-
-
-@contextmanager
-def _bar(solver: Solver, epochs: int, steps: int, wanted: bool | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of all iterations; yields a function to be called at the start of an epoch."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda epoch: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.4g}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=epochs * steps, epoch=1, epochs=epochs, loss=0.0)
-
-        def advance(solver: Solver) -> None:
-            bar.update(task, advance=1, loss=float(solver.smoothed_loss.value))
-
-        solver.on_iteration.append(advance)
-        try:
-            yield lambda epoch: bar.update(task, epoch=epoch + 1)
-        finally:
-            solver.on_iteration.remove(advance)

@@ -80,10 +80,11 @@ def progress(handler: _Lines, description: str, total: int | None, done: int = 0
 @contextmanager
 def training(handler: _Lines, solver: Solver) -> Iterator[None]:
     """A progress bar that follows a solver."""
-    with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance:
-        follow = lambda solver: advance(solver.iter)  # noqa: E731
-        solver.on_iteration.append(follow)
-        try:
-            yield
-        finally:
-            solver.on_iteration.remove(follow)
+    from caffepy.solver.events import Listener, listening
+
+    class Bar(Listener):
+        def update(self, solver: Solver) -> None:
+            advance(solver.iter)
+
+    with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import click
 
@@ -21,17 +22,12 @@ log = logging.getLogger("caffepy.test")
 @options.engine
 @options.precision
 @options.verbose
-@options.max_memory
-@options.no_python_layers
-@options.force
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
-    import numpy as np
-
-    from caffepy import passes
     from caffepy.cli import terminal
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
-    from caffepy.solver.loss import added
+    from caffepy.solver import testing
+    from caffepy.solver.display import number_lines
 
     handler = terminal.start_logging(verbose)
     if iterations < 1:
@@ -39,17 +35,18 @@ def command(model, weights, iterations, level, stage, gpu, engine, precision, ve
     engine = options.choose_engine(engine, gpu, precision=precision)
     net = Net(model, TEST, level, options.stages(stage), weights=weights, engine=engine)
     log.info("Running for %d iterations.", iterations)
-    sums, loss = {}, 0.0
-    with terminal.progress(handler, "testing", iterations) as advance:
+
+    def batches() -> Iterator[float]:
         for batch in range(iterations):
-            loss += float(passes.of(net).forward())
-            for name, weight, values in net.output_values():
-                for value in np.ravel(values):
-                    log.info("Batch %d, %s = %.6g", batch, name, value)
-                sums[name] = (weight, added(name, sums[name][1] if name in sums else None, values))
+            yield 1
+            for name, _, values in net.output_values():
+                for line in number_lines(name, 0, values):
+                    log.info("Batch %d, %s", batch, line)
             advance(batch + 1)
-    log.info("Loss: %.6g", loss / iterations)
-    for name, (weight, total) in sums.items():
-        for mean in np.ravel(total / iterations):
-            loss_part = f" (* {weight:.6g} = {weight * mean:.6g} loss)" if weight else ""
-            log.info("%s = %.6g%s", name, mean, loss_part)
+
+    with terminal.progress(handler, "testing", iterations) as advance:
+        results = testing.test(net, batches())
+    log.info("Loss: %.6g", results.loss)
+    for output in results.outputs:
+        for line in number_lines(*output):
+            log.info("%s", line)

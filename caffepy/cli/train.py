@@ -53,7 +53,7 @@ def command(
     from caffepy.proto import text
     from caffepy.solver import Solver
     from caffepy.solver import snapshot as snapshots
-    from caffepy.solver.signals import listen
+    from caffepy.solver.signals import heard
 
     if bool(weights) + bool(snapshot) + resume > 1:
         raise ConfigError(
@@ -88,7 +88,7 @@ def command(
     if cuda_graph:
         built.net.executor = Recorded(built.net)
     log.info("Starting Optimization")
-    with listen(sigint_effect, sighup_effect) as built.action, terminal.training(handler, built):
+    with heard(built, sigint_effect, sighup_effect), terminal.training(handler, built):
         if group:
             group.attach(built)
         built.solve(snapshot or None)

@@ -10,18 +10,16 @@ import logging
 import os
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from caffepy import rng
 from caffepy.distributed.launch import WorkerLostError
 from caffepy.distributed.meeting import exchange, meet
 from caffepy.errors import ConfigError, MissingExtraError
+from caffepy.net.blob import Blob
 from caffepy.net.executor import Observer
-
-if TYPE_CHECKING:
-    from caffepy.net.blob import Blob
-    from caffepy.solver import Solver
-    from caffepy.solver.solver import Action
+from caffepy.net.rows import Rows
+from caffepy.solver.events import Action, Listener, Requests
+from caffepy.solver.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +44,13 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-class Group:
-    """The processes of one training. `attach` makes a solver one of them."""
+class Group(Listener):
+    """The processes of one training. `attach` makes a solver one of them.
+
+    It is the first of the solver's listeners: the others see gradients and scores that are the same everywhere.
+    """
+
+    name = "processes"
 
     def __init__(self, gpu: bool):
         try:
@@ -62,7 +65,7 @@ class Group:
         self._decisions = dist.new_group(backend="gloo") if gpu else None
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._pending: list[Any] = []
-        self._testing = False
+        self._unsent: list[Blob] = []
         self.seed = 0
         """Of the random numbers of all processes but the first."""
 
@@ -103,16 +106,49 @@ class Group:
         self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
-        solver.callbacks.append((self._part_random_numbers, lambda: None))
-        overlapped = solver.param.layer_wise_reduce and solver.param.iter_size == 1
-        if overlapped:
+        if solver.param.layer_wise_reduce and solver.param.iter_size == 1:
             due = self._due(solver)
             solver.net.observers.append(_Overlapped(self, due))
         else:
-            every = [p.blob for p in solver.net.learnable_params if p.lr_mult]
-            solver.callbacks.append((lambda: None, lambda: self._start(every)))
-        solver.callbacks.append((lambda: None, self._finish))
-        self._replace_methods()
+            self._unsent = [p.blob for p in solver.net.learnable_params if p.lr_mult]
+        solver.root = self.rank == 0
+        solver.requests = Agreement(self, solver.requests.take())
+        solver.listeners.insert(0, self)
+
+    # What processes do otherwise than one alone
+
+    def batch(self, solver: Solver) -> None:
+        if solver.testing:
+            self.any(True)
+        elif self.rank:
+            self._part_random_numbers()
+
+    def gradients(self, solver: Solver) -> None:
+        """Replace the gradients by the mean of all processes'."""
+        self._start(self._unsent)
+        for tensor, work in self._pending:
+            self._call(work.wait)
+            tensor.div_(self.size)
+        self._pending.clear()
+        for param in solver.net.learnable_params:
+            if param.blob.rows is not None and param.lr_mult:
+                self._average_rows(param.blob.rows)
+
+    def test(self, solver: Solver) -> None:
+        """Wait for the first process's test; its scores are everybody's."""
+        if self.rank:
+            # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
+            while self.any(False):
+                pass
+        else:
+            self.any(False)
+        solver.scores = self.from_first(solver.scores)
+
+    def state(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.seed = state["seed"]
 
     def close(self) -> None:
         """Leave the group, at the end of training."""
@@ -140,45 +176,12 @@ class Group:
             if layer.type == "MemoryData":
                 log.warning('layer "%s" (%s) gives the same records to every process', layer.name, layer.type)
 
-    def _replace_methods(self) -> None:
-        """What processes do otherwise than one alone: agree on signals, leave tests and snapshots to the first."""
-        solver = self.solver
-        ask, test_all, own_state, set_state = solver.action, solver.test_all, solver.state, solver.set_state
-
-        def action() -> Action:
-            if not self._testing:
-                return self._agree(ask())
-            self.any(True)
-            return ask()
-
-        def tested_by_first() -> None:
-            if self.rank:
-                # A word a batch: no test is so long that the patience of torch.distributed (30 minutes) ends.
-                while self.any(False):
-                    pass
-            else:
-                self._testing = True
-                test_all()
-                self._testing = False
-                self.any(False)
-            solver.stopped_early = self.from_first(solver.stopped_early)
-
-        def restored(state: dict[str, Any]) -> None:
-            self.seed = state.get("processes_seed", self.seed)
-            set_state(state)
-
-        solver.action, solver.test_all, solver.set_state = action, tested_by_first, restored  # type: ignore[method-assign]
-        solver.state = lambda: {**own_state(), "processes_seed": self.seed}  # type: ignore[method-assign]
-        if self.rank:
-            solver.snapshot = lambda name=None: ""  # type: ignore[method-assign]
-
     def _part_random_numbers(self) -> None:
         """Dropout and the like differ from process to process; rank 0 goes on as if it were alone.
 
         The others start anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
         """
-        if self.rank:
-            rng.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
+        self.solver.random.seed(zlib.crc32(f"{self.seed} {self.rank} {self.solver.iter}".encode()))
 
     @staticmethod
     def _due(solver: Solver) -> dict[int, list[Any]]:
@@ -197,23 +200,17 @@ class Group:
     def _start(self, blobs: Sequence[Blob]) -> None:
         """Begin to add up the gradients of all processes."""
         for blob in blobs:
+            if blob.rows is not None:  # how many rows there are is not known everywhere: later
+                continue
             tensor = self._tensor(blob.flat("diff"))
             self._pending.append((tensor, self._call(self._dist.all_reduce, tensor, async_op=True)))
 
-    def _finish(self) -> None:
-        for tensor, work in self._pending:
-            self._call(work.wait)
-            tensor.div_(self.size)
-        self._pending.clear()
-
-    def _agree(self, action: Action) -> Action:
-        """What any process was asked to do, all do: the most final of the requests."""
-        from caffepy.solver.solver import Action
-
-        order = [Action.NONE, Action.SNAPSHOT, Action.STOP]
-        most = self._torch.tensor(order.index(action))
-        self._call(self._dist.all_reduce, most, op=self._dist.ReduceOp.MAX, group=self._decisions)
-        return order[int(most)]
+    def all_of(self, action: Action) -> Action:
+        """What any process was asked to do, all do."""
+        single = (Action.SNAPSHOT, Action.STOP)
+        asked = self._torch.tensor([int(one in action) for one in single])
+        self._call(self._dist.all_reduce, asked, op=self._dist.ReduceOp.MAX, group=self._decisions)
+        return Action(sum(one.value for one, wanted in zip(single, asked.tolist()) if wanted))
 
     def any(self, condition: bool) -> bool:
         """Whether it is true in any process."""
@@ -226,6 +223,40 @@ class Group:
         values = [value]
         self._call(self._dist.broadcast_object_list, values, 0, group=self._decisions)
         return values[0]
+
+    def _average_rows(self, rows: Rows) -> None:
+        """Replace a gradient's rows by those of all processes, in their order, divided by the number of processes."""
+        torch, found = self._torch, rows.merged()
+        index, values = (self._tensor(array) for array in found) if found else self._no_rows(rows)
+        counts = [torch.zeros(1, dtype=torch.int64, device=index.device) for _ in range(self.size)]
+        self._call(self._dist.all_gather, counts, torch.tensor([len(index)], device=index.device))
+        most = int(max(counts))
+        if not most:
+            return
+        rows.clear()
+        gathered = [self._gather_padded(tensor, most) for tensor in (index, values)]
+        for count, *theirs in zip(counts, *gathered):
+            rows.add(*(self._array(tensor[: int(count)]) for tensor in theirs))
+        merged = rows.merged()
+        assert merged is not None
+        merged[1][...] /= self.size
+
+    def _no_rows(self, rows: Rows) -> tuple[Any, Any]:
+        device = self._tensor(self.solver.engine.zeros(1)).device
+        index = self._torch.zeros(0, dtype=self._torch.int64, device=device)
+        return index, self._torch.zeros((0, rows.width), device=device)
+
+    def _gather_padded(self, tensor: Any, length: int) -> list[Any]:
+        """The tensor of every process, each filled up with zeros to `length` rows."""
+        padded = tensor.new_zeros((length, *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        out = [self._torch.empty_like(padded) for _ in range(self.size)]
+        self._call(self._dist.all_gather, out, padded)
+        return out
+
+    def _array(self, tensor: Any) -> Any:
+        """The engine's array on the memory of a tensor."""
+        return tensor.numpy() if self.solver.engine.name == "numpy" else tensor
 
     def _tensor(self, array: Any) -> Any:
         """A tensor on the memory of an array of either engine."""
@@ -255,6 +286,18 @@ class _Overlapped(Observer):
         if backward:
             for i in layers:
                 self._group._start(self._due.get(i, ()))
+
+
+class Agreement(Requests):
+    """Requests to a solver that is one of several processes: each decision is the same everywhere."""
+
+    def __init__(self, group: Group, asked: Action):
+        super().__init__()
+        self._group = group
+        self.add(asked)
+
+    def decide(self) -> Action:
+        return self._group.all_of(self.take())
 
 
 def _said(error: Exception) -> str:

@@ -144,6 +144,13 @@ class Layer:
         """
         return False
 
+    def meter(self, top_index: int) -> Any:
+        """What a test makes of this top over all its batches: a new meter (`caffepy.solver.meters`), or None.
+
+        None: the meter that is registered for the layer's type, else the mean over the batches.
+        """
+        return None
+
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         """Floating-point operations of a forward pass, for layers that are matrix products; else 0."""
         return 0

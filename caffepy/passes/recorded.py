@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from caffepy import rng
 from caffepy.errors import ConfigError
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
@@ -54,7 +55,7 @@ class Recorded(Whole):
 
         A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
         """
-        with self._net.lock, self._net.random, self._net.engine.seeded_once():
+        with self._net.lock, rng.use(self._net.random), self._net.engine.seeded_once():
             return self._forward_backward()
 
     def _forward_backward(self) -> Any:

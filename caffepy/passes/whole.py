@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any, Protocol
 from weakref import proxy
 
+from caffepy import rng
 from caffepy.errors import ConfigError, locate
 from caffepy.net.blob import Array, Blob
 from caffepy.net.build import Node
@@ -132,7 +133,7 @@ class Whole(Executor):
     @contextmanager
     def _pass(self, layers: Sequence[int], backward: bool) -> Iterator[Told]:
         net = self._net
-        with net.lock, net.random, net.engine.computing():
+        with net.lock, rng.use(net.random), net.engine.computing():
             observers = [*net.observers, DebugLines(net)] if net.param.debug_info else list(net.observers)
             for observer in observers:
                 observer.before_pass(layers, backward)

@@ -58,7 +58,10 @@ def set_device(device_id: int) -> None:
 
 
 def set_random_seed(seed: int) -> None:
-    """Start the random numbers of weights, dropout and data layers over from `seed`, modulo 2**32."""
+    """Start the random numbers of weights, dropout and data layers over from `seed`, modulo 2**32.
+
+    A solver with a `random_seed` of its own, and its nets, have random numbers of their own.
+    """
     rng.seed(seed)
 
 

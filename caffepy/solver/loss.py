@@ -1,24 +1,8 @@
-"""What is displayed: the running mean of the loss, the sum of a test's scores."""
+"""The loss as it is displayed: the mean of the last ones."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
-
-from caffepy.errors import ShapeError
-
-
-def added(name: str, total: np.ndarray | None, values: np.ndarray) -> np.ndarray:
-    """`total`, None at first, and the values of one more batch of the output `name`, in double precision."""
-    if total is None:
-        return np.array(values, np.float64)
-    if total.shape != values.shape:
-        raise ShapeError(
-            f'the output "{name}" has shape {values.shape} in one batch and {total.shape} in the one before',
-            hint="A test takes the mean over batches: let a Silence or a Reduction read this blob.",
-        )
-    return total + values
 
 
 class SmoothedLoss:

@@ -6,36 +6,32 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from caffepy.solver.solver import Action
+from caffepy.solver.events import Action
+from caffepy.solver.solver import Solver
 
 
 @contextmanager
-def listen(sigint: str = "stop", sighup: str = "snapshot") -> Iterator[Callable[[], Action]]:
-    """Catch the two signals inside the block; yields the function that `Solver.action` wants.
+def heard(solver: Solver, sigint: str = "stop", sighup: str = "snapshot") -> Iterator[None]:
+    """Within the block the two signals are requests to the solver.
 
     Effects: "stop" (snapshot as after training, then stop), "snapshot" (and go on), "none".
     A second interrupt while the first has not been seen yet ends the program at once.
     """
-    pending: list[Action] = []
 
-    def caught(effect: Action) -> Callable:
+    def handler(effect: Action) -> Callable:
         def handle(number, frame):
-            if Action.STOP in pending and number == signal.SIGINT:
+            if number == signal.SIGINT and Action.STOP in solver.requests:
                 raise KeyboardInterrupt
-            if effect is not Action.NONE:
-                pending.append(effect)
+            solver.request(effect)
 
         return handle
 
-    def take() -> Action:
-        return pending.pop(0) if pending else Action.NONE
-
-    wanted = {signal.SIGINT: Action(sigint)}
+    wanted = {signal.SIGINT: Action[sigint.upper()]}
     if hasattr(signal, "SIGHUP"):
-        wanted[signal.SIGHUP] = Action(sighup)
-    before = {number: signal.signal(number, caught(effect)) for number, effect in wanted.items()}
+        wanted[signal.SIGHUP] = Action[sighup.upper()]
+    before = {number: signal.signal(number, handler(effect)) for number, effect in wanted.items()}
     try:
-        yield take
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffepy import rng
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
 from caffepy.files import atomic_write, new_hdf5, temporary_name
 from caffepy.net import weights
@@ -241,7 +240,7 @@ def _remember(solver: Solver, files: dict[str, list[int]]) -> dict[str, Any]:
         "format": 1,
         "iter": solver.iter,
         "files": {os.path.basename(path): digest for path, digest in files.items()},
-        "random": rng.get_state(),
+        "random": solver.random.state,
         "layers": [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets],
         **solver.state(),
     }
@@ -271,7 +270,7 @@ def _recall(path: str, model: str) -> dict[str, Any] | None:
 
 
 def _continue(solver: Solver, extra: dict[str, Any]) -> None:
-    rng.set_state(extra["random"])
+    solver.random.state = extra["random"]
     for net, states in zip([solver.net, *solver.test_nets], extra["layers"]):
         for name, layer in _by_name(net):
             if name in states:

@@ -117,7 +117,7 @@ def test_solver_fit_goes_on_where_the_solver_is(tmp_path):
     second = solver.fit({"x": x, "y": y}, epochs=1, batch_size=5)
     assert solver.iter == 11
     assert second["loss"][0] < first["loss"][0]
-    assert len(solver.net.observers) == 1 and not solver.on_iteration
+    assert len(solver.net.observers) == 1 and len(solver.listeners) == 1
     assert solver.net.blobs["x"].shape == (4, 2)
 
 
@@ -308,3 +308,65 @@ def test_wrong_calls_say_what_to_do():
             "the net has no Input layer to take arrays: its data layers bring the data\n"
             "  Use a definition with Input layers, or run net.forward() and solver.step()."
         )
+
+
+# Meters and listeners
+
+
+def test_the_last_batch_of_one_item_makes_no_output_single():
+    """An output of one value for each item has one in the last batch; it counts in none."""
+    text = NET + 'layer { name: "p" type: "Power" bottom: "label" top: "p" }'
+    x, y = problem(17)
+    net = build(text)
+    assert set(net.evaluate(x, y)) == {"loss", "accuracy"}
+    assert set(net.fit(x, y).history) == {"loss"}
+
+
+def test_evaluate_uses_the_layers_meter():
+    class Largest:
+        def __init__(self):
+            self.most = 0.0
+
+        def add(self, top, bottom, weight):
+            self.most = max(self.most, float(bottom[0].host().max()))
+
+        def value(self):
+            return {"most": self.most}
+
+    net = build(LINEAR, caffe.TEST)
+    net.layer_dict["loss"].meter = lambda top: Largest()
+    net.params["w"][0].data[...] = [[1, 0]]
+    x = np.arange(22, dtype="f4").reshape(11, 2)
+    found = net.evaluate(x, np.zeros(11), batch_size=4)
+    assert found == {"loss/most": 20, "loss": pytest.approx((x[:, 0] ** 2).mean() / 2)}
+
+
+def test_listeners_hear_of_each_step_and_are_gone_behind_the_training():
+    class Two(caffe.Listener):
+        steps = 0
+
+        def start(self, solver):
+            self.steps += 1
+
+        def update(self, solver):
+            if solver.iter == 5:
+                solver.stop()
+
+    x, y = problem(24)  # three batches
+    listener = Two()
+    param = SolverParameter(base_lr=0.1, lr_policy="fixed", net_param=parse(NET, NetParameter()))
+    solver = caffe.get_solver(param)
+    history = solver.fit(x, y, epochs=9, callbacks=[listener])
+    assert (history.epoch, listener.steps, solver.iter) == ([0, 1], 2, 5)
+    assert listener not in solver.listeners
+
+
+def test_fit_draws_its_order_from_the_solvers_own_numbers():
+    x, y = np.random.default_rng(0).normal(size=(20, 2)).astype("f4"), np.ones((20, 1))
+    results = []
+    for seed in (1, 2):
+        caffe.set_random_seed(seed)
+        net = build(LINEAR)
+        net.fit(x, y, solver={"base_lr": 0.1, "type": "SGD", "random_seed": 5})
+        results.append(net.params["w"][0].data.tolist())
+    assert results[0] == results[1]

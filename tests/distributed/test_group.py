@@ -19,10 +19,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from caffepy.distributed.group import Group
+from caffepy.distributed.group import Agreement, Group
 from caffepy.distributed.launch import WorkerLostError, launch
 from caffepy.errors import CaffeError, ConfigError
 from caffepy.net import weights
+from caffepy.solver import Action
 from tests.support import assert_close
 
 NET = """
@@ -87,7 +88,7 @@ def write(n: int, more: str = "", layers: str = "", iterations: int = 10) -> Non
 def train(n: int, engine: str, *options: str, start: list[str] | None = None) -> subprocess.CompletedProcess:
     """`caffepy train` in n processes, which `start` starts; by default our own launcher."""
     arguments = ["train", "--solver", f"solver{n}.prototxt", "--engine", engine, *options]
-    ours = f"from caffepy import launch; launch.launch({n}, {arguments!r})"
+    ours = f"from caffepy.distributed import launch; launch.launch({n}, {arguments!r})"
     command = ["-m", "caffepy", *arguments] if n == 1 else ["-c", ours]
     if start is not None:
         command = [*start, f"--nproc-per-node={n}", "-m", "caffepy", *arguments]
@@ -199,6 +200,47 @@ def test_a_test_may_take_longer_than_the_others_wait(folder, monkeypatch):
     assert run.returncode == 0 and run.stdout.count("done") == 2, run.stderr
 
 
+ASKED = """
+import caffepy
+from caffepy.distributed.group import Group
+from caffepy.solver import Action, Listener
+
+class Ask(Listener):
+    def update(self, solver):
+        if group.rank == 1 and solver.iter == 3:
+            solver.request(Action.SNAPSHOT)
+
+    def test(self, solver):
+        # Scores are the first process's, everywhere.
+        print("scores", group.rank, solver.iter, len(solver.test_nets), sorted(solver.scores))
+        if group.rank == 0 and solver.iter == 6:
+            solver.stop()
+
+solver = caffepy.get_solver("solver2.prototxt")
+group = Group(gpu=False)
+group.attach(solver)
+solver.listeners.append(Ask())
+solver.solve()
+print("ended", group.rank, solver.iter, solver.stopped_early)
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_asks_for_all_do(folder, monkeypatch):
+    write(2, 'test_iter: 2 test_interval: 2 early_stop { metric: "loss" patience: 100 }')
+    Path("asked.py").write_text(ASKED)
+    monkeypatch.setenv("CAFFEPY_ENGINE", "numpy")
+    command = [sys.executable, *TORCHRUN, "--nproc-per-node=2", "asked.py"]
+    run = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    for rank in (0, 1):
+        assert f"ended {rank} 6 True" in run.stdout
+        for iteration in (0, 2, 4, 6):
+            assert f"scores {rank} {iteration} 1 ['loss']" in run.stdout
+    written = {int(path.stem.rpartition("_")[2]) for path in folder.glob("out2_iter_*.solverstate")}
+    assert written == {3, 4, 6}
+
+
 SHARES = """
 import caffepy
 from caffepy.distributed.group import Group
@@ -299,7 +341,8 @@ sys.exit(9)
 
 
 def test_a_killed_launcher_leaves_nothing_behind():
-    worker = "from caffepy import launch; launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    started = "launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    worker = f"from caffepy.distributed import launch; {started}"
     program = f"""
 import subprocess, sys
 from caffepy.distributed.launch import launch
@@ -351,6 +394,19 @@ def group():
     group = Group.__new__(Group)
     group._torch, group.rank, group.size = torch, 0, 2
     return group
+
+
+def test_a_decision_is_what_any_process_was_asked_for(group):
+    others = torch.tensor([0, 1])
+    group._decisions = None
+    group._dist = SimpleNamespace(
+        ReduceOp=SimpleNamespace(MAX=max), all_reduce=lambda mine, op, group: mine.copy_(torch.maximum(mine, others))
+    )
+    requests = Agreement(group, Action.SNAPSHOT)
+    assert requests.decide() == Action.SNAPSHOT | Action.STOP
+    assert requests.decide() == Action.STOP
+    requests.add(Action.SNAPSHOT)
+    assert requests.take() == Action.SNAPSHOT  # within a test the first process decides alone
 
 
 def test_only_a_lost_process_is_called_one(group):

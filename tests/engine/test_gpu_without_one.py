@@ -108,7 +108,7 @@ def test_a_training_step_fetches_nothing(more, engine):
     for _ in range(2):
         trained.net.clear_param_diffs()
         trained.smoothed_loss.add(trained._passes())
-        trained._update(display=False)
+        trained.update()
     with pytest.raises(RuntimeError, match="meta"):
         _ = trained.smoothed_loss.value
 

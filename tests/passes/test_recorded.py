@@ -121,7 +121,7 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
 
     trained = solver(lazy())
-    trained.recorded = Recorded(trained.net, refuse)
+    trained.net.executor = Recorded(trained.net, refuse)
     with caplog.at_level(logging.WARNING):
         trained.step(6)
     assert caplog.messages == ["No CUDA graph: operation not permitted when stream is capturing"]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.errors import ConfigError, NotFiniteError, ShapeError, SnapshotError
+from caffepy.errors import ConfigError, NotFiniteError, SnapshotError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import EarlyStopParameter, SolverParameter
-from caffepy.solver import Solver, policies, snapshot
-from caffepy.solver.loss import added
-from caffepy.solver.progress import EarlyStop
+from caffepy.pycaffe.solvers import Solver
+from caffepy.solver import policies, snapshot
 from caffepy.solver.rules import find_rule
+from caffepy.solver.watch import EarlyStop
 from tests.support import ENGINES
 
 # loss = sum((w - 3)^2) / 2 with w = (0, 0) at first: the gradient is w - 3.
@@ -196,13 +196,6 @@ def test_debug_info_reaches_the_test_nets(caplog):
     with caplog.at_level("INFO", "caffepy"):
         built.test()
     assert "[Forward] Layer w, top blob w data: 0" in caplog.text
-
-
-def test_outputs_that_change_their_shape_have_no_mean():
-    total = added("kept", None, np.ones((2, 3), "f4"))
-    assert added("kept", total, np.ones((2, 3), "f4")).tolist() == [[2, 2, 2], [2, 2, 2]]
-    with pytest.raises(ShapeError, match=r'"kept" has shape \(1, 3\) in one batch and \(2, 3\) in the one before'):
-        added("kept", total, np.ones((1, 3), "f4"))
 
 
 def test_a_test_of_no_batches_scores_nothing():

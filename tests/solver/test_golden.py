@@ -13,7 +13,8 @@ from caffepy.engine import get_engine
 from caffepy.net.executor import Observer
 from caffepy.net.weights import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
-from caffepy.solver import Solver
+from caffepy.pycaffe.solvers import Solver
+from caffepy.solver import Listener
 from tests.support import ENGINES, GOLDEN, SHARED, assert_close
 
 HERE = GOLDEN / "solver"
@@ -81,33 +82,30 @@ def golden(request, tmp_path, monkeypatch):
 def test_trajectory_and_snapshot(golden, engine):
     run = Run(golden, engine)
     run.set_params(golden["init"])
-    norms, rates = watch(run)
+    record = Record()
+    run.solver.listeners.append(record)
     for k in range(1, 13):
         run.check_iteration(k)
-        assert norms[-1] == pytest.approx(float(golden[f"iter/{k}/grad_l2"][()]), rel=1e-4, abs=1e-7)
-        assert rates[-1] == pytest.approx(float(golden[f"iter/{k}/lr"][()]), rel=1e-6)
+        assert record.norms[-1] == pytest.approx(float(golden[f"iter/{k}/grad_l2"][()]), rel=1e-4, abs=1e-7)
+        assert record.rates[-1] == pytest.approx(float(golden[f"iter/{k}/lr"][()]), rel=1e-6)
     assert len(run.solver.history) == len(golden["history"])
     for i, blob in enumerate(run.solver.history):
         assert_close(run.solver.engine.to_host(blob.data), golden["history"][str(i)][()], 1e-4, floor=0.1)
     check_files(golden)
 
 
-def watch(run: Run):
-    """Record the gradient norm before clipping, and the rate, of every update."""
-    norms, rates = [], []
-    solver, rate = run.solver, run.solver.learning_rate
+class Record(Listener):
+    """The gradient norm before clipping, and the rate, of every update."""
 
-    def norm():
-        flats = (solver.engine.to_host(p.blob.flat("diff")).astype(np.float64) for p in run.net.learnable_params)
-        norms.append(float(np.sqrt(sum((flat * flat).sum() for flat in flats))))
+    def __init__(self):
+        self.norms, self.rates = [], []
 
-    def learning_rate():
-        rates.append(rate())
-        return rates[-1]
+    def gradients(self, solver):
+        flats = (solver.engine.to_host(p.blob.flat("diff")).astype(np.float64) for p in solver.net.learnable_params)
+        self.norms.append(float(np.sqrt(sum((flat * flat).sum() for flat in flats))))
 
-    solver.callbacks.append((lambda: None, norm))
-    solver.learning_rate = learning_rate
-    return norms, rates
+    def update(self, solver):
+        self.rates.append(solver.rate)
 
 
 def check_files(golden) -> None:

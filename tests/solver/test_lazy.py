@@ -17,8 +17,8 @@ from caffepy.engine.torch.engine import TorchEngine
 from caffepy.errors import DataError, NotFiniteError
 from caffepy.proto import caffe_pb2, text
 from caffepy.pycaffe.net import Net
+from caffepy.pycaffe.solvers import Solver
 from caffepy.show.timing import time_layers
-from caffepy.solver import Solver
 
 NET = """
 layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
@@ -75,7 +75,7 @@ def test_a_step_fetches_nothing(device, more):
         for _ in range(2):
             trained.net.clear_param_diffs()
             trained.smoothed_loss.add(trained._passes())
-            trained._update(display=False)
+            trained.update()
         assert fetches.count == 0
         assert trained.smoothed_loss.value > 0
     assert fetches.count > 0

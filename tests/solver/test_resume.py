@@ -16,7 +16,8 @@ from caffepy import rng
 from caffepy.data.sources.datum import from_image
 from caffepy.data.sources.lmdb import write_lmdb
 from caffepy.errors import SnapshotError
-from caffepy.solver import Solver
+from caffepy.pycaffe.solvers import Solver
+from caffepy.solver import Listener
 from caffepy.solver import snapshot as snapshots
 
 NET = """
@@ -66,6 +67,16 @@ def bits(solver: Solver) -> list[bytes]:
     return [np.ascontiguousarray(blob.data).tobytes() for blob in blobs]
 
 
+class Losses(Listener):
+    """The loss of each iteration's last pass."""
+
+    def __init__(self):
+        self.seen = []
+
+    def update(self, solver):
+        self.seen.append(float(solver.net.blobs["loss"].data))
+
+
 def displayed(caplog) -> list[str]:
     wanted = ("net output", "lr =")
     return [r.getMessage() for r in caplog.records if any(w in r.getMessage() for w in wanted)]
@@ -79,21 +90,21 @@ def test_every_rule_resumes_to_the_bit(rule, extra, folder, caplog):
     with caplog.at_level("INFO", "caffepy"):
         whole.step(0)
         caplog.clear()
-        losses = []
-        whole.on_iteration.append(lambda solver: losses.append(solver.smoothed_loss.losses[-1]))
+        losses = Losses()
+        whole.listeners.append(losses)
         whole.step(7)
         lines = displayed(caplog)
     rng.seed(99)  # a new process would not have the old one's generator
     resumed = make(rule, extra)
     resumed.restore(f"snap_iter_5.solverstate{'.h5' if extra else ''}")
     assert (resumed.iter, resumed.current_step) == (5, 1)
-    again = []
-    resumed.on_iteration.append(lambda solver: again.append(solver.smoothed_loss.losses[-1]))
+    again = Losses()
+    resumed.listeners.append(again)
     with caplog.at_level("INFO", "caffepy"):
         caplog.clear()
         resumed.step(7)
         assert displayed(caplog) == lines
-    assert bits(resumed) == bits(whole)
+    assert bits(resumed) == bits(whole) and again.seen == losses.seen and len(again.seen) == 7
 
 
 def test_the_loss_window_goes_on(folder):

@@ -1,17 +1,23 @@
-"""Has a test metric improved? For early stop and for keeping the best snapshot."""
+"""Has a test metric improved? Early stop and the snapshot of the best weights look after each test."""
 
 from __future__ import annotations
 
+import logging
 from math import isnan, nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.proto.caffe_pb2 import EarlyStopParameter
+from caffepy.solver.events import Listener
+from caffepy.solver.testing import Scores
 
-Scores = dict[str, float]
+if TYPE_CHECKING:
+    from caffepy.solver.solver import Solver
+
+log = logging.getLogger(__name__)
 
 
-class EarlyStop:
+class Watch(Listener):
     """Remembers the best value of a test output and how many tests have passed since.
 
     Mode AUTO: an output with "loss" in its name is better lower, any other higher.
@@ -38,7 +44,7 @@ class EarlyStop:
     def improved(self, scores: Scores) -> bool:
         """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`.
 
-        NaN is never better, nor is a test without batches.
+        NaN is never better, nor is a test that does not have the metric.
         """
         value = scores.get(self.param.metric, nan)
         if not isnan(value) and (self.best is None or (value - self.best) * self.sign > self.param.min_delta):
@@ -47,15 +53,39 @@ class EarlyStop:
         self.stale += 1
         return False
 
-    @property
-    def exhausted(self) -> bool:
-        return self.stale >= self.param.patience
-
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "stale": self.stale}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.best, self.stale = state["best"], state["stale"]
+
+
+class BestSnapshot(Watch):
+    """Keeps the weights of the best test so far as `<prefix>_best`."""
+
+    name = "best"
+
+    def __init__(self, metric: str):
+        super().__init__(EarlyStopParameter(metric=metric))
+
+    def test(self, solver: Solver) -> None:
+        if solver.scores and self.improved(solver.scores):
+            solver.snapshot(f"{solver.snapshot_prefix}_best")
+
+
+class EarlyStop(Watch):
+    """Stops the training when `patience` tests in a row were no better."""
+
+    name = "early_stop"
+
+    @property
+    def exhausted(self) -> bool:
+        return self.stale >= self.param.patience
+
+    def test(self, solver: Solver) -> None:
+        if solver.scores and not self.improved(solver.scores) and self.exhausted:
+            log.info("Early stop: %s", self)
+            solver.stop()
 
     def __str__(self) -> str:
         before = "has had no value" if self.best is None else f"has not improved on {self.best:.6g}"

@@ -1,0 +1,35 @@
+"""A loss that is no number: which iteration, which layer, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffepy.errors import NotFiniteError
+from caffepy.net.net import Net
+from caffepy.solver import policies
+
+if TYPE_CHECKING:
+    from caffepy.solver.solver import Solver
+
+
+def check(solver: Solver, losses: Iterable[float]) -> None:
+    """Raises NotFiniteError where one of the losses is NaN or infinite; the net holds what made the last of them."""
+    for loss in losses:
+        if not math.isfinite(loss):
+            kept = f"the last snapshot is {solver.last_snapshot}" if solver.last_snapshot else "no snapshot was made"
+            rate = policies.learning_rate(solver.param, solver.iter, solver.current_step)
+            raise NotFiniteError(
+                f"iteration {solver.iter}: loss = {loss}; {_first_layer(solver.net)}; lr = {rate:.6g}; {kept}",
+                hint="Lower base_lr, add warmup_iter or clip_gradients, or look for bad values in the data.",
+            )
+
+
+def _first_layer(net: Net) -> str:
+    for node in net.nodes:
+        if not all(np.isfinite(net.engine.to_host(blob.data)).all() for blob in node.top):
+            return f'layer "{node.layer.name}" ({node.layer.type}) is the first whose output is not finite'
+    return "all outputs are finite, their weighted sum is not"

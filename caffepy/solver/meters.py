@@ -1,0 +1,110 @@
+"""Meters: what becomes of an output over all batches of a test.
+
+A layer may bring a meter for its top (`Layer.meter`), or one may be registered for its type; all other outputs get the
+mean over the batches, which is what Caffe prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from caffepy.errors import ShapeError
+from caffepy.net.blob import Array, Blob
+from caffepy.net.layer import Layer
+
+Value = float | np.ndarray | Mapping[str, float]
+"""One number, an array of them, or numbers with names."""
+
+
+class Meter:
+    """Base of all meters: counts or scores are added up batch by batch, and the metric is computed once, at the end.
+
+        @meter("RootMeanSquare")
+        class RootMeanSquare(Meter):
+            def __init__(self, layer, top):
+                self.sum, self.count = 0.0, 0
+
+            def add(self, top, bottom, weight):
+                difference = bottom[0].host() - bottom[1].host()
+                self.sum += float((difference**2).sum())
+                self.count += difference.size
+
+            def value(self):
+                return math.sqrt(self.sum / self.count)
+
+            def merge(self, other):
+                self.sum += other.sum
+                self.count += other.count
+
+    It is made for the top of index `top` of `layer`, anew for each test.
+    """
+
+    def __init__(self, layer: Layer, top: int): ...
+
+    def add(self, top: Blob, bottom: Sequence[Blob], weight: float) -> None:
+        """Take in a batch: the output and what its layer has made it from. A mean counts the batch `weight` times."""
+        raise NotImplementedError
+
+    def value(self) -> Value:
+        """The metric over all that was added, of which there is some."""
+        raise NotImplementedError
+
+    def merge(self, other: Any) -> None:
+        """Take in all that was added to another meter of this class, in another process or for another part."""
+        raise NotImplementedError
+
+
+_registry: dict[str, type[Meter]] = {}
+
+
+def meter(layer_type: str) -> Callable[[type[Meter]], type[Meter]]:
+    """Class decorator: outputs of layers of this type get this meter."""
+
+    def decorate(cls: type[Meter]) -> type[Meter]:
+        _registry[layer_type] = cls
+        return cls
+
+    return decorate
+
+
+def meter_for(layer: Layer, top: int) -> Meter:
+    """A new meter for the layer's top of this index: its own, its type's, or else the mean."""
+    return layer.meter(top) or _registry.get(layer.type, Mean)(layer, top)
+
+
+class Mean(Meter):
+    """The mean of each value over the batches, in double precision. It stays on its device until it is asked for."""
+
+    def __init__(self, layer: Layer, top: int):
+        self.engine = layer.engine
+        self.total: Array = 0.0
+        self.weight = 0.0
+
+    def add(self, top: Blob, bottom: Sequence[Blob], weight: float) -> None:
+        xp = self.engine.xp
+        if self.weight and self.total.shape != top.shape:
+            raise ShapeError(
+                f'the output "{top.name}" has shape {top.shape} in one batch and {tuple(self.total.shape)} in the one '
+                "before",
+                hint="A test takes the mean over batches: let a Silence or a Reduction read this blob.",
+            )
+        self.total = self.total + weight * xp.astype(top.data, xp.float64)
+        self.weight += weight
+
+    def value(self) -> np.ndarray:
+        return self.engine.to_host(self.total) / self.weight
+
+    def merge(self, other: Mean) -> None:
+        self.total = self.total + other.total
+        self.weight += other.weight
+
+
+def numbers(name: str, value: Value) -> Iterator[tuple[str, float]]:
+    """Each number of a value with the name it is known by: `name`, or `name/key` where the value has names."""
+    if isinstance(value, Mapping):
+        yield from ((f"{name}/{key}", float(number)) for key, number in value.items())
+    else:
+        yield from ((name, number) for number in np.ravel(value).tolist())

@@ -1,0 +1,70 @@
+"""The nets that a solver definition names: one to train, any number to test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from caffepy.errors import ConfigError
+from caffepy.net.net import Net
+from caffepy.proto import caffe_pb2, text
+from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
+
+log = logging.getLogger(__name__)
+
+Source = str | NetParameter
+Build = Callable[[text.Definition, NetState], Net]
+
+
+def train_net(p: SolverParameter, build: Build) -> Net:
+    """The one net of `net`, `net_param`, `train_net` and `train_net_param`."""
+    fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if p.HasField(f)]
+    if len(fields) != 1:
+        found = " and ".join(fields) + " are given" if fields else "no train net is given"
+        raise ConfigError(
+            f"{found}: exactly one of net, net_param, train_net, train_net_param is needed",
+            hint='Set net: "train_val.prototxt".',
+        )
+    source = getattr(p, fields[0])
+    log.info("Creating training net from %s: %s", fields[0], source if isinstance(source, str) else "")
+    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build)
+
+
+def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
+    """The nets of `_test_sources`, each in its `test_state`."""
+    sources = _test_sources(p)
+    if p.test_state and len(p.test_state) != len(sources):
+        raise ConfigError(f"{len(p.test_state)} test_state for {len(sources)} test net(s): give one for each, or none")
+    if sources and p.test_interval <= 0:
+        raise ConfigError(
+            "test nets are given, but test_interval is not set", hint="Set test_interval, or remove test_iter."
+        )
+    for i, source in enumerate(sources):
+        kind = "net file" if isinstance(source, str) else "net_param"
+        log.info("Creating test net (#%d) specified by %s", i, kind)
+        net = _net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None, build)
+        net.param.debug_info = p.debug_info
+        yield net
+
+
+def _test_sources(p: SolverParameter) -> list[Source]:
+    """`test_net_param`s, then `test_net`s, then `net` or `net_param` for the remaining `test_iter`s."""
+    sources: list[Any] = [*p.test_net_param, *p.test_net]
+    generic = p.net if p.HasField("net") else p.net_param if p.HasField("net_param") else None
+    rest = len(p.test_iter) - len(sources)
+    if rest < 0 or (rest > 0 and generic is None):
+        raise ConfigError(
+            f"{len(p.test_iter)} test_iter for {len(sources)} test net(s)", hint="Give one test_iter for each test net."
+        )
+    return sources + [generic] * rest
+
+
+def _net(source: Source, phase: int, state: NetState | None, build: Build) -> Net:
+    """A net whose state is the phase, overridden by the definition's own state, then by the solver's."""
+    definition = text.definition(source)
+    merged = NetState(phase=phase)  # type: ignore[arg-type]
+    merged.MergeFrom(definition.param.state)
+    if state is not None:
+        merged.MergeFrom(state)
+    return build(definition, merged)

@@ -1,0 +1,63 @@
+"""The tests of a solver: its test nets, on the weights that it trains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from caffepy import rng
+from caffepy.solver import testing
+from caffepy.solver.display import output_lines
+from caffepy.solver.events import Action
+from caffepy.solver.testing import Results, Scores
+
+if TYPE_CHECKING:
+    from caffepy.solver.solver import Solver
+
+log = logging.getLogger(__name__)
+
+
+def run_all(solver: Solver) -> Scores:
+    """The scores of all test nets, an earlier net's before a later one's; none where a stop was asked for."""
+    scores: Scores = {}
+    for i in range(len(solver.test_nets)):
+        results = run(solver, i)
+        if results is None:
+            return {}
+        scores = {**results.scores(), **scores}
+    return scores
+
+
+def run(solver: Solver, i: int) -> Results | None:
+    """What the outputs of test net `i` come to over its `test_iter` batches; None where a stop was asked for."""
+    log.info("Iteration %d, Testing net (#%d)", solver.iter, i)
+    net, count = solver.test_nets[i], solver.param.test_iter[i]
+    net.share_trained_layers_with(solver.net)
+    solver.testing = True
+    try:
+        with rng.use(solver.random):
+            results = testing.test(net, _batches(solver, count))
+    finally:
+        solver.testing = False
+    if results.weight < count:
+        log.info("Test interrupted.")
+        return None
+    if solver.param.test_compute_loss and count > 0:
+        log.info("Test loss: %.6g", results.loss)
+    for line in output_lines("Test", results.outputs):
+        log.info(line)
+    return results
+
+
+def _batches(solver: Solver, count: int) -> Iterator[float]:
+    """So many batches of weight 1, fewer where a stop is asked for. A snapshot does not wait for the end of a test."""
+    for _ in range(count):
+        solver.announce("batch")
+        asked = solver.requests.take()
+        if Action.SNAPSHOT in asked:
+            solver.snapshot()
+        if Action.STOP in asked:
+            solver.stop()
+            return
+        yield 1.0

@@ -1,0 +1,104 @@
+"""From gradients to new weights: clipping, `iter_size`, decay and `lr_mult`, once around every rule.
+
+A gradient that is rows (`param { sparse: true }`) updates the rows of table and history that it touches, and reads no
+others: momentum, decay and moving averages of a row go on when it is touched the next time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from caffepy.net.blob import Array, Blob
+from caffepy.net.net import Net
+from caffepy.net.rows import Rows
+from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.solver.rules import Rule
+
+log = logging.getLogger(__name__)
+
+
+class Update:
+    """A rule at work on the parameters of a net."""
+
+    def __init__(self, p: SolverParameter, rule: Rule, net: Net):
+        self.p, self.rule, self.net = p, rule, net
+        blobs = [param.blob for param in net.learnable_params]
+        self.history = [Blob(b.shape, net.engine, b.channels_last) for _ in range(rule.history) for b in blobs]
+        """What the rule remembers of each parameter, zeros at first: all first blobs, then all second ones."""
+
+    def run(self, rate: float, t: int) -> None:
+        """Take the step number t, from 1 on, with the gradients that are there; they become what was subtracted."""
+        self._clip_gradients()
+        params = self.net.learnable_params
+        for i, param in enumerate(params):
+            blobs = [param.blob, *self.history[i :: len(params)]]
+            numbers = t, rate * param.lr_mult, self.p.weight_decay * param.decay_mult
+            if param.blob.rows is not None:
+                self._update_rows(param.blob.rows, blobs, *numbers)
+                continue
+            (w, *history), g = (blob.flat() for blob in blobs), param.blob.flat("diff")
+            self.net.engine.map(self._step, w, g, *history, *numbers, out=(w, g, *history))
+
+    def _update_rows(self, rows: Rows, blobs: Sequence[Blob], *numbers: float) -> None:
+        """A step of the rows of a table and its history that the gradient touches."""
+        found, engine = rows.merged(), self.net.engine
+        if found is None:
+            return
+        index, g = found
+        tables = [blob.flat().reshape((blob.shape[0], rows.width)) for blob in blobs]
+        touched = [engine.zeros(g.shape[0] * rows.width).reshape(g.shape) for _ in tables]
+        for table, values in zip(tables, touched):
+            engine.gather(table, index, values)
+        w, *history = touched
+        engine.map(self._step, w, g, *history, *numbers, out=(w, g, *history))
+        for table, values in zip(tables, touched):
+            engine.put_rows(table, index, values)
+
+    def _clip_gradients(self) -> None:
+        """Scale all gradients so that the L2 norm of their sum over `iter_size` is at most `clip_gradients`."""
+        limit, xp = self.p.clip_gradients, self.net.engine.xp
+        if limit < 0:
+            return
+        flats = [flat for param in self.net.learnable_params if (flat := _gradient(param.blob)) is not None]
+        if self.net.engine.lazy:  # without a look at the norm, hence without the log's line
+            factor = xp.minimum(limit / xp.sqrt(sum(xp.sum(flat * flat) for flat in flats)), 1.0)
+            _scale(flats, factor)
+            return
+        norm = math.sqrt(sum(float(xp.sum(flat * flat)) for flat in flats))
+        if norm > limit:
+            factor = limit / norm
+            log.info(
+                "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
+                norm, limit, factor,
+            )  # fmt: skip
+            _scale(flats, factor)
+
+    def _step(self, xp, w, g, *rest):
+        """One update of a tile: average, clip, decay, rule. Returns the new weights, the step and the new history."""
+        *history, t, rate, decay = rest
+        p = self.p
+        if p.iter_size > 1:
+            g = g * (1 / p.iter_size)
+        if p.clip_value > 0:
+            g = xp.clip(g, -p.clip_value, p.clip_value)
+        if decay and not p.decoupled_weight_decay:
+            g = g + decay * (w if p.regularization_type == "L2" else xp.sign(w))
+        step, history = self.rule.step(xp, g, history, rate, p, t)
+        if decay and p.decoupled_weight_decay:
+            step = step + rate * decay * w
+        return (w - step, step, *history)
+
+
+def _gradient(blob: Blob) -> Array | None:
+    """The values of the gradient, those that are there: None where no row is touched."""
+    if blob.rows is None:
+        return blob.flat("diff")
+    found = blob.rows.merged()
+    return None if found is None else found[1]
+
+
+def _scale(flats: list[Array], factor: Array) -> None:
+    for flat in flats:
+        flat *= factor
