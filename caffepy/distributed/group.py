@@ -106,7 +106,11 @@ class Group(Listener):
         self._share_records()
         for param in solver.net.learnable_params:
             self._call(self._dist.broadcast, self._tensor(param.blob.flat("data")), 0)
-        if solver.param.layer_wise_reduce and solver.param.iter_size == 1:
+        if solver.multi_task:
+            solver.multi_task.seed(self.seed)
+            alone = solver.multi_task.of_one_task()
+            self._unsent = [p.blob for p in alone if p.lr_mult]
+        elif solver.param.layer_wise_reduce and solver.param.iter_size == 1:
             due = self._due(solver)
             solver.net.observers.append(_Overlapped(self, due))
         else:
@@ -125,6 +129,8 @@ class Group(Listener):
 
     def gradients(self, solver: Solver) -> None:
         """Replace the gradients by the mean of all processes'."""
+        if solver.multi_task:
+            solver.multi_task.average(self._average, self._average_rows)
         self._start(self._unsent)
         for tensor, work in self._pending:
             self._call(work.wait)
@@ -223,6 +229,12 @@ class Group(Listener):
         values = [value]
         self._call(self._dist.broadcast_object_list, values, 0, group=self._decisions)
         return values[0]
+
+    def _average(self, array: Any) -> None:
+        """Replace the values by the mean of all processes'."""
+        tensor = self._tensor(array)
+        self._call(self._dist.all_reduce, tensor)
+        tensor.div_(self.size)
 
     def _average_rows(self, rows: Rows) -> None:
         """Replace a gradient's rows by those of all processes, in their order, divided by the number of processes."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from caffepy.net.blob import Array
 from caffepy.net.net import Net
+from caffepy.net.rows import Rows
 
 
 class TaskGradients:
@@ -27,13 +28,18 @@ class TaskGradients:
             self.places[number] = slice(end, end + blob.count)
             end += blob.count
         self.matrix = net.engine.zeros(count * end).reshape((count, end))
-        self.rows: dict[int, list[tuple[Array, Array] | None]] = {}
-        self.clear()
+        self.rows = {number: [Rows(net.engine, b.shape) for _ in range(count)] for number, b in self.tables.items()}
 
     def clear(self) -> None:
         """Set all gradients to zero."""
         self.matrix[...] = 0
-        self.rows = {number: [None] * self.count for number in self.tables}
+        for rows in self.all_rows():
+            rows.clear()
+
+    def all_rows(self) -> Iterator[Rows]:
+        """The gradients of tables, each loss's."""
+        for of_losses in self.rows.values():
+            yield from of_losses
 
     def take(self, r: int) -> None:
         """Add the parameters' gradients to those of loss r and leave zeros."""
@@ -41,10 +47,7 @@ class TaskGradients:
             self.matrix[r, self.places[number]] += blob.flat("diff")
             blob.clear_diff()
         for number, blob in self.tables.items():
-            before = self.rows[number][r]
-            if before is not None:
-                blob.rows.add(*before)
-            self.rows[number][r] = blob.rows.merged()
+            _add(self.rows[number][r], blob.rows, 1.0)
             blob.clear_diff()
 
     def put(self, weights: np.ndarray) -> None:
@@ -55,9 +58,8 @@ class TaskGradients:
             blob.flat("diff")[...] = total[self.places[number]]
         for number, blob in self.tables.items():
             blob.clear_diff()
-            for weight, part in zip(weights, self.rows[number]):
-                if part is not None:
-                    blob.rows.add(part[0], float(weight) * part[1])
+            for weight, rows in zip(weights, self.rows[number]):
+                _add(blob.rows, rows, float(weight))
 
     def gram(self, numbers: Collection[int] | None = None) -> np.ndarray:
         """The inner products (R, R) of the gradients for some of the parameters, by default for all."""
@@ -78,9 +80,9 @@ class TaskGradients:
             if numbers is None or number in numbers:
                 yield from self._products_of_rows(self.rows[number])
 
-    def _products_of_rows(self, parts: Sequence[tuple[Array, Array] | None]) -> Iterator[Array]:
+    def _products_of_rows(self, of_losses: Sequence[Rows]) -> Iterator[Array]:
         """The product of a table's gradients, each loss's rows written side by side, so that equal ones meet."""
-        given = [(r, *part) for r, part in enumerate(parts) if part is not None]
+        given = [(r, *part) for r, rows in enumerate(of_losses) if (part := rows.merged()) is not None]
         if not given:
             return
         width = given[0][2].shape[1]
@@ -94,3 +96,10 @@ class TaskGradients:
         columns = self.xp.permute_dims(met.reshape((met.shape[0], self.count, width)), (1, 0, 2))
         columns = columns.reshape((self.count, met.shape[0] * width))
         yield self.xp.matmul(columns, columns.T)
+
+
+def _add(to: Rows | None, rows: Rows | None, weight: float) -> None:
+    """Add weight * rows, where there are some."""
+    found = rows.merged() if rows is not None else None
+    if to is not None and found is not None:
+        to.add(found[0], weight * found[1])

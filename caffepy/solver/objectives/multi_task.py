@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from caffepy import passes, rng
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.net.blob import Array
+from caffepy.net.build import LearnableParam
 from caffepy.net.net import Net
+from caffepy.net.rows import Rows
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
 from caffepy.solver.events import Listener
 from caffepy.solver.objectives import shared
@@ -56,7 +58,8 @@ class MultiTask(Listener):
         tasks = Tasks(self.names, [_maker(net, name).regression for name in self.names])
         self.objective = find(self.p)(self.p, tasks, solver, np.random.default_rng(seed))
         self.layer = self._layer(self.objective.layer) if self.objective.needs_layer else ""
-        self._losses_seen: list[Array] = [0.0] * len(self.names)
+        self._losses_seen = net.engine.zeros(len(self.names))
+        """Sums over the passes of the iteration."""
         self._passes = 0
         self.seen: Seen | None = None
         """What the last iteration brought."""
@@ -111,7 +114,7 @@ class MultiTask(Listener):
             self.gradients_of_tasks.take(r)
         for k, name in enumerate(self.names):
             blob = self.net.engine_blobs[name]
-            self._losses_seen[k] = self._losses_seen[k] + self.net.engine.xp.sum(blob.data * blob.diff)
+            self._losses_seen[k] += self.net.engine.xp.sum(blob.data * blob.diff)
         self._passes += 1
 
     def _parts(self) -> Iterator[Sequence[str]]:
@@ -123,7 +126,7 @@ class MultiTask(Listener):
     def batch(self, solver: Solver) -> None:
         if not solver.testing:
             self.gradients_of_tasks.clear()
-            self._losses_seen, self._passes = [0.0] * len(self.names), 0
+            self._losses_seen[...], self._passes = 0, 0
 
     def gradients(self, solver: Solver) -> None:
         """Put the weighted sum of the tasks' gradients in the place of the shared parameters' gradient."""
@@ -141,10 +144,27 @@ class MultiTask(Listener):
         return found[:k, :k] / max(1, self._passes) ** 2
 
     def _look(self, solver: Solver) -> Seen:
-        losses = [float(loss) / max(1, self._passes) for loss in self._losses_seen]
+        losses = np.asarray(self.net.engine.to_host(self._losses_seen), float) / max(1, self._passes)
         gram = self.gram()
         layer = self.gram(self.layer) if self.layer else gram
-        return Seen(np.array(losses), gram, layer, solver.learning_rate(), solver.iter + 1)
+        return Seen(losses, gram, layer, solver.learning_rate(), solver.iter + 1)
+
+    # What several processes have in common
+
+    def seed(self, seed: int) -> None:
+        """Let random orders follow from this seed, the same in all processes."""
+        self.objective.random.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+    def of_one_task(self) -> Iterator[LearnableParam]:
+        """The parameters that are not shared."""
+        return (param for i, param in enumerate(self.net.learnable_params) if i not in set(self.numbers))
+
+    def average(self, mean: Callable[[Array], None], mean_of_rows: Callable[[Rows], None]) -> None:
+        """Replace the tasks' gradients and losses by the means of all processes; before `gradients`."""
+        mean(self.gradients_of_tasks.matrix)
+        mean(self._losses_seen)
+        for rows in self.gradients_of_tasks.all_rows():
+            mean_of_rows(rows)
 
     # What there is to see
 

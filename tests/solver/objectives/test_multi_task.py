@@ -228,7 +228,9 @@ def test_what_cannot_work_is_refused(multi_task, net, message):
 
 def test_losses_that_share_nothing():
     net = NET.replace('name: "cvr" type: "InnerProduct" bottom: "h"', 'name: "cvr" type: "InnerProduct" bottom: "x"')
-    net = net.replace('bottom: "cvr" bottom: "u"', 'bottom: "cvr" bottom: "u" propagate_down: true propagate_down: false')
+    net = net.replace(
+        'bottom: "cvr" bottom: "u"', 'bottom: "cvr" bottom: "u" propagate_down: true propagate_down: false'
+    )
     with pytest.raises(ConfigError, match='the losses "ctr_loss", "cvr_loss" share no parameter'):
         build("method: UNIFORM", net=net)
 
