@@ -22,8 +22,9 @@ import numpy as np
 
 import caffepy
 from caffepy.data.pictures.image import encode
+from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import Datum
 from caffepy.pycaffe.net import Net

@@ -81,6 +81,7 @@ __all__ = [
     "Sequence",
     "Solver",
     "Timer",
+    "check_layer",
     "classifier",
     "coord_map",
     "detector",
@@ -119,6 +120,7 @@ _HOMES = {
     "caffepy.pycaffe.mode": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
     "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
     "caffepy.pycaffe.nccl": "NCCL",
+    "caffepy.show.checks": "check_layer",
     "caffepy.pycaffe.solvers": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
     "get_solver",
     "caffepy.solver.events": "Listener",

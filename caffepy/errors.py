@@ -106,12 +106,13 @@ def described(error: BaseException) -> str:
 
 
 def origin(error: BaseException, file: str | None = None) -> str:
-    """`At FILE:LINE.`, the last place in `file` that led to the error, or else in any file but ours and Python's."""
+    """`At FILE:LINE.`, the last place in `file` that led to the error, or else outside of installed packages."""
     if isinstance(error, SyntaxError):
         return f"At {error.filename}:{error.lineno}."
     ours = (os.path.join(os.path.dirname(__file__), ""), os.path.join(os.path.dirname(os.__file__), "importlib"), "<")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    own = [f for f in frames if f.filename == file] or frames
+    theirs = [f for f in frames if "-packages" not in f.filename]  # site-packages, and Debian's dist-packages
+    own = [f for f in frames if f.filename == file] or theirs or frames
     return f"At {own[-1].filename}:{own[-1].lineno}." if own else ""
 
 

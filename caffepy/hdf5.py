@@ -7,7 +7,7 @@ and that a few bytes are gigabytes (chunks that were never written, or that unpa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,22 +44,45 @@ def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") ->
         raise error(message, where=path, hint=hint) from caught
 
 
-class Group(Mapping[str, Any]):
-    """A group: names, and the Group or Dataset that each, or a path of them, leads to inside the file."""
+class Group:
+    """A group: its names, and what each, or a path of them, leads to inside the file.
+
+    A name that leads nowhere is a KeyError, one that leads out of the file, or to the wrong kind, the file's error.
+    """
 
     def __init__(self, group: h5py.Group, path: str, error: type[CaffeError]):
         self._group, self._path, self._error = group, path, error
 
-    def __getitem__(self, name: str) -> Group | Dataset:
-        """Raises KeyError for what leads nowhere, the file's error for what leads out of it."""
+    def __contains__(self, name: str) -> bool:
+        try:
+            self._find(self._group, name, _HOPS)
+            return True
+        except KeyError:
+            return False
+
+    def is_group(self, name: str) -> bool:
+        import h5py
+
+        return name in self and isinstance(self._find(self._group, name, _HOPS), h5py.Group)
+
+    def group(self, name: str) -> Group:
         import h5py
 
         found = self._find(self._group, name, _HOPS)
-        if isinstance(found, h5py.Group):
-            return Group(found, self._path, self._error)
-        if isinstance(found, h5py.Dataset):
-            return Dataset(found, name, self._path, self._error)
-        raise KeyError(name)
+        if not isinstance(found, h5py.Group):
+            raise self._error(f'"{name}" is no group', where=self._path)
+        return Group(found, self._path, self._error)
+
+    def dataset(self, name: str) -> Dataset:
+        import h5py
+
+        found = self._find(self._group, name, _HOPS)
+        if not isinstance(found, h5py.Dataset):
+            raise self._error(f'"{name}" is no dataset', where=self._path)
+        return Dataset(found, name, self._path, self._error)
+
+    def has_attribute(self, name: str) -> bool:
+        return name in self._group.attrs
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
@@ -95,8 +118,9 @@ class Dataset:
         self._dataset, self._name, self._path, self._error = dataset, name, path, error
 
     @property
-    def shape(self) -> tuple[int, ...] | None:
-        """None where the file says that there is no array."""
+    def shape(self) -> tuple[int, ...]:
+        if self._dataset.shape is None:
+            raise self._error(f'dataset "{self._name}" is no array', where=self._path)
         return self._dataset.shape
 
     @property
@@ -105,13 +129,11 @@ class Dataset:
 
     @property
     def is_numbers(self) -> bool:
-        return self.shape is not None and self.dtype.kind in "fiu"
+        return self._dataset.shape is not None and self.dtype.kind in "fiu"
 
     def numbers(self) -> np.ndarray:
         """All of it, in its own type."""
-        self._check()
-        if not self.is_numbers:
-            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
+        self.check()
         return self._dataset[()]
 
     def number(self) -> int:
@@ -123,8 +145,8 @@ class Dataset:
 
     def text(self) -> str:
         """A single string."""
-        self._check()
-        value = self._dataset[()] if self.shape == () else None
+        self._check_place()
+        value = self._dataset[()] if self._dataset.shape == () else None
         if not isinstance(value, bytes):
             raise self._error(f'dataset "{self._name}" is no text', where=self._path)
         return os.fsdecode(value)
@@ -133,7 +155,7 @@ class Dataset:
         """A list of strings."""
         import h5py
 
-        self._check()
+        self._check_place()
         if h5py.check_string_dtype(self.dtype) is None or len(self.shape or ()) != 1:
             raise self._error(f'dataset "{self._name}" is no list of texts', where=self._path)
         return [os.fsdecode(value) for value in self._dataset[()].tolist()]
@@ -143,8 +165,13 @@ class Dataset:
         """What the file says of it in numbers and words."""
         return self._dataset.attrs
 
-    def _check(self) -> None:
-        """Raises the file's error if the numbers lie elsewhere, or are more than the file can hold."""
+    def check(self) -> None:
+        """Raises the file's error if this is no array of numbers in the file, of a size that the file can hold."""
+        if not self.is_numbers:
+            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
+        self._check_place()
+
+    def _check_place(self) -> None:
         if self._dataset.external or self._dataset.is_virtual:
             raise self._error(
                 f'dataset "{self._name}" lies in another file, which is not read', where=self._path, hint=_OUTSIDE

@@ -20,8 +20,8 @@ EXPANSION = 1100
 """Bytes that a byte of a file may unpack to: Deflate, the densest that we read, reaches 1032."""
 FLOOR = 1 << 26
 """Bytes that even the smallest file may unpack to."""
-PIXELS = 89_478_485
-"""Of a picture, as Pillow limits it: a quarter of a gigabyte in colour."""
+PIXELS = 178_956_970
+"""Of a picture, where Pillow refuses one, too: half a gigabyte in colour."""
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -96,12 +96,8 @@ def spend(size: int) -> None:
 
 def readable(size: int) -> str:
     """1536 as 1.5 KB; powers of 1024."""
-    number, unit = float(size), "B"
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if number < 1024:
-            break
-        number /= 1024
-    return f"{number:.3g} {unit}"
+    power = min(max(size.bit_length() - 1, 0) // 10, 4)
+    return f"{size / 1024**power:.3g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
 
 
 @cache

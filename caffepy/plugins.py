@@ -50,6 +50,7 @@ class Registry(dict[str, T]):
         self.kind, self.plural, self.own = kind, plural, own
         self._owners: dict[str, str] = {}
         self._complete = not own
+        self._lock = RLock()
 
     def register(self, name: str, thing: T, by: Any = None, replace: bool = False) -> None:
         """Let `name` mean `thing`; `by` is the class or function that stands behind it, where that is not itself."""
@@ -84,7 +85,7 @@ class Registry(dict[str, T]):
         load_installed()
 
     def _load_own(self) -> None:
-        with _lock:
+        with self._lock:  # not that of plugins: one may register something while another thread loads them
             if not self._complete:
                 for name in self.own:
                     module = importlib.import_module(name)

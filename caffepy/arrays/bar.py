@@ -9,6 +9,7 @@ from typing import Any
 
 from caffepy.solver.events import Listener, listening
 from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 
 class Bar(Listener):
@@ -19,11 +20,11 @@ class Bar(Listener):
         self.task = bar.add_task("", total=epochs * steps, epoch=0, epochs=epochs, loss=0.0)
         self.epoch = 0
 
-    def start(self, solver: Solver) -> None:
+    def start(self, solver: Training) -> None:
         self.epoch += 1
         self.bar.update(self.task, epoch=self.epoch)
 
-    def update(self, solver: Solver) -> None:
+    def update(self, solver: Training) -> None:
         self.bar.update(self.task, advance=1, loss=float(solver.smoothed_loss.value))
 
 

@@ -11,6 +11,7 @@ import sys
 import click
 
 import caffepy
+from caffepy.cli.terminal import echo
 from caffepy.errors import CaffeError, blamed
 
 _SHARED = {"options", "terminal"}
@@ -80,7 +81,7 @@ def main(args: list[str] | None = None) -> None:
         message = explained(error)
         if message is None:
             raise
-        click.echo(f"error: {message}", err=True)
+        echo(f"error: {message}", err=True)
         sys.exit(1)
 
 

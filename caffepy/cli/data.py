@@ -44,31 +44,33 @@ def inspect(db, backend, sheet, images):
     reader, backend = options.open_db(db, backend)
     with terminal.progress(handler, "reading", len(reader)) as advance:
         found = inspection.look(reader, images if sheet else 0, advance)
-    click.echo(f"{db}: {found.count} records ({backend})")
-    click.echo(f"kinds: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common())}")
+    terminal.echo(f"{db}: {found.count} records ({backend})")
+    terminal.echo(f"kinds: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common())}")
     for shape, count in found.shapes.most_common(10):
-        click.echo(f"shape {'x'.join(map(str, shape))}: {count}")
+        terminal.echo(f"shape {'x'.join(map(str, shape))}: {count}")
     if len(found.shapes) > 10:
-        click.echo(f"and {len(found.shapes) - 10} more shapes")
+        terminal.echo(f"and {len(found.shapes) - 10} more shapes")
     _histogram(found.labels)
     if sheet and found.pictures:
         with atomic_write(sheet) as temporary, open(temporary, "wb") as file:
             file.write(inspection.sheet(found.pictures, kind))
-        click.echo(f"{sheet}: the first {len(found.pictures)} pictures")
+        terminal.echo(f"{sheet}: the first {len(found.pictures)} pictures")
     for error in found.damaged[:10]:
-        click.echo(f"damaged: {error.where}: {error.message}", err=True)
+        terminal.echo(f"damaged: {error.where}: {error.message}", err=True)
     if found.damaged:
         raise DataError(f"{len(found.damaged)} of {found.count} records are damaged", where=db)
 
 
 def _histogram(labels, width: int = 40, rows: int = 50) -> None:
     """A line a label, in their order; of many labels a summary and the first `rows`."""
+    from caffepy.cli import terminal
+
     order = sorted(labels.items(), key=lambda item: (item[0] is None, item[0] or 0))
     most = max(labels.values(), default=1)
     if len(order) > rows:
         counts = sorted(labels.values())
-        click.echo(f"{len(order)} labels, {counts[0]} to {counts[-1]} records each")
+        terminal.echo(f"{len(order)} labels, {counts[0]} to {counts[-1]} records each")
         order = order[:rows]
     for label, count in order:
         bar = "#" * max(1, round(width * count / most))
-        click.echo(f"label {'none' if label is None else label:>6}: {count:>8} {bar}")
+        terminal.echo(f"label {'none' if label is None else label:>6}: {count:>8} {bar}")

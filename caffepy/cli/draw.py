@@ -16,9 +16,11 @@ from caffepy.cli import options
 )
 @click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
 @options.max_memory
+@options.imports
 def command(net, out, rankdir, phase, display_lrm):
+    from caffepy.cli.terminal import echo
     from caffepy.proto.caffe_pb2 import Phase
     from caffepy.show import draw
 
     draw.draw_net_to_file(net, out, rankdir, None if phase == "ALL" else Phase.Value(phase), display_lrm)
-    click.echo(f"Drawing net to {out}")
+    echo(f"Drawing net to {out}")

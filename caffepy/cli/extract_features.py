@@ -26,6 +26,7 @@ log = logging.getLogger("caffepy.extract_features")
 @options.max_memory
 @options.no_python_layers
 @options.force
+@options.imports
 def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 
@@ -33,6 +34,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     of the GPU, where the mode is GPU.
     """
     from contextlib import ExitStack
+    from math import prod
 
     import numpy as np
 
@@ -71,7 +73,7 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
             net.settle()
             for name, path, put in zip(names, paths, puts):
                 blob = net.engine_blobs[name]
-                values = np.asarray(blob.host(), np.float32).reshape(blob.num, -1)
+                values = np.asarray(blob.host(), np.float32).reshape(blob.num, prod(blob.shape[1:]))
                 shape = {"channels": blob.channels, "height": blob.height, "width": blob.width}
                 for item in values:
                     datum = Datum(**shape)

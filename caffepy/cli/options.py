@@ -65,6 +65,26 @@ force = click.option(
 )
 
 
+def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
+    if modules:
+        from caffepy import plugins
+        from caffepy.pycaffe.alias import caffe_is_caffepy
+
+        caffe_is_caffepy()
+        for name in modules:
+            plugins.load(name)
+
+
+imports = click.option(
+    "--import",
+    multiple=True,
+    expose_value=False,
+    callback=_load,
+    metavar="MODULE",
+    help="Import a module of layers, update rules, ... of your own: its name or .py file. May be given again.",
+)
+
+
 def model(required: bool = True) -> Callable:
     return click.option("--model", required=required, help="The net definition (prototxt).")
 

@@ -12,6 +12,7 @@ from caffepy.cli import options
 @options.max_memory
 def command(file):
     """Print what is in FILE: a caffemodel or solver state (binary or HDF5), a mean file, a net or solver definition."""
+    from caffepy.cli.terminal import echo
     from caffepy.show.describe import describe
 
-    click.echo(describe(file))
+    echo(describe(file))

@@ -1,89 +1,34 @@
-"""What a command shows: log lines in glog's form on stderr, and a progress bar where stderr is a terminal."""
+"""What a command shows while it works: `caffepy.show.logs`, and a bar that follows a solver."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
+from caffepy.show.logs import Lines, printable, progress, start_logging
+from caffepy.solver.training import Training
+
 if TYPE_CHECKING:
-    from caffepy.solver import Solver
+    from caffepy.solver.solver import Solver
+
+__all__ = ["echo", "progress", "start_logging", "training"]
 
 
-class GlogFormatter(logging.Formatter):
-    """`I1121 03:20:52.917130 11923 solver.py:239] text`: people's log parsers read it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
-        micros = int(record.created % 1 * 1e6)
-        thread = threading.get_native_id()
-        place = f"{record.filename}:{record.lineno}"
-        return f"{record.levelname[0]}{stamp}.{micros:06d} {thread} {place}] {super().format(record)}"
-
-
-class _Lines(logging.Handler):
-    """Writes lines above the progress bar, if there is one."""
-
-    write: Callable[[str], object] = staticmethod(lambda line: print(line, file=sys.stderr, flush=True))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.write(self.format(record))
-
-
-def start_logging(verbose: bool = False) -> _Lines:
-    """Show the package's log on stderr. Calling it again changes the level alone."""
-    logger = logging.getLogger("caffepy")
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for handler in logger.handlers:
-        if isinstance(handler, _Lines):
-            return handler
-    handler = _Lines()
-    handler.setFormatter(GlogFormatter())
-    logger.addHandler(handler)
-    logger.propagate = False
-    return handler
+def echo(text: str, err: bool = False) -> None:
+    """Print a line of a command's result or, with `err`, of its complaints."""
+    click.echo(printable(text), err=err)
 
 
 @contextmanager
-def progress(handler: _Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    start, first = time.perf_counter(), done
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f}/s"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=total, completed=done, rate=0.0)
-
-        def advance(done: int) -> None:
-            seconds = time.perf_counter() - start
-            bar.update(task, completed=done, rate=(done - first) / seconds if seconds else 0.0)
-
-        handler.write = lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
-        try:
-            yield advance
-        finally:
-            del handler.write
-
-
-@contextmanager
-def training(handler: _Lines, solver: Solver) -> Iterator[None]:
+def training(handler: Lines, solver: Solver) -> Iterator[None]:
     """A progress bar that follows a solver."""
     from caffepy.solver.events import Listener, listening
 
     class Bar(Listener):
-        def update(self, solver: Solver) -> None:
+        def update(self, solver: Training) -> None:
             advance(solver.iter)
 
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):

@@ -21,6 +21,7 @@ log = logging.getLogger("caffepy.test")
 @options.gpu
 @options.engine
 @options.precision
+@options.imports
 @options.verbose
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal

@@ -21,6 +21,7 @@ log = logging.getLogger("caffepy.time")
 @options.gpu
 @options.engine
 @options.precision
+@options.imports
 @options.verbose
 @options.max_memory
 @options.no_python_layers
@@ -39,7 +40,7 @@ def command(model, weights, iterations, phase, level, stage, gpu, engine, precis
     log.info("Testing for %d iterations.", iterations)
     with terminal.progress(handler, "timing", iterations) as advance:
         times = time_layers(net, iterations, advance)
-    click.echo(times.table())
+    terminal.echo(times.table())
     log.info("Average Forward pass: %.6g ms.", times.forward)
     log.info("Average Backward pass: %.6g ms.", times.backward)
     log.info("Average Forward-Backward: %.6g ms.", times.total)

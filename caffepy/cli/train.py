@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import click
 
 from caffepy.cli import options
 from caffepy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from caffepy.distributed.group import Group
+    from caffepy.proto.caffe_pb2 import SolverParameter
 
 EFFECTS = click.Choice(["stop", "snapshot", "none"])
 log = logging.getLogger("caffepy.train")
@@ -26,6 +31,7 @@ log = logging.getLogger("caffepy.train")
 @options.engine
 @options.precision
 @click.option("--cuda-graph", is_flag=True, help="On a GPU: record the passes once, then start them with one call.")
+@options.imports
 @options.verbose
 @options.max_memory
 @options.no_python_layers
@@ -47,12 +53,10 @@ def command(
 ):
     from caffepy.cli import terminal
     from caffepy.distributed import group as parallel
-    from caffepy.distributed.launch import end_with_launcher, launch
-    from caffepy.engine import check_gpu
+    from caffepy.distributed.member import attach
     from caffepy.passes import Recorded
     from caffepy.proto import text
     from caffepy.solver import Solver
-    from caffepy.solver import snapshot as snapshots
     from caffepy.solver.signals import heard
 
     if bool(weights) + bool(snapshot) + resume > 1:
@@ -60,27 +64,15 @@ def command(
             "--weights, --snapshot and --resume exclude each other",
             hint="--snapshot and --resume restore the weights with everything else.",
         )
-    end_with_launcher()
     handler = terminal.start_logging(verbose)
-    if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
-        for i in ids:
-            check_gpu(i)  # a missing one is named here, not by every process
-        launch(len(ids), click.get_current_context().find_root().obj)
+    if _left_to_processes(gpu, engine):
         return
-    if parallel.launched() and parallel.rank():
-        logging.getLogger("caffepy").setLevel(logging.WARNING)
     param = text.read_solver(solver)
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     chosen = options.choose_engine(engine, gpu, param, precision)
     group = parallel.Group(gpu=chosen.on_gpu) if parallel.launched() else None
-    # torchrun counts restarts a machine: one that was only told to start again does not know of it.
-    restarted = parallel.restarted()
-    resume = resume or (group.any(restarted) if group else restarted)
-    if resume:
-        snapshot = snapshots.newest(snapshots.prefix(param, solver)) or snapshot
-        snapshot = group.from_first(snapshot) if group else snapshot
-        log.info("Resuming from %s", snapshot) if snapshot else log.info("No snapshot yet: starting from the beginning")
+    snapshot = _snapshot(param, solver, snapshot, resume, group)
     if weights or snapshot:
         del param.weights[:]
         param.weights.extend([weights] if weights else [])
@@ -90,8 +82,39 @@ def command(
     log.info("Starting Optimization")
     with heard(built, sigint_effect, sighup_effect), terminal.training(handler, built):
         if group:
-            group.attach(built)
+            attach(group, built)
         built.solve(snapshot or None)
         if group:
             group.close()
     log.info("Optimization Done.")
+
+
+def _left_to_processes(gpu: str, engine: str | None) -> bool:
+    """Whether several GPUs are named, and this command has run in a process for each; one of them goes on here."""
+    from caffepy.distributed import group as parallel
+    from caffepy.distributed.launch import end_with_launcher, launch
+    from caffepy.engine import check_gpu
+
+    end_with_launcher()
+    if gpu and engine != "numpy" and not parallel.launched() and len(ids := options.gpu_ids(gpu)) > 1:
+        for i in ids:
+            check_gpu(i)  # a missing one is named here, not by every process
+        launch(len(ids), click.get_current_context().find_root().obj)
+        return True
+    if parallel.launched() and parallel.rank():
+        logging.getLogger("caffepy").setLevel(logging.WARNING)
+    return False
+
+
+def _snapshot(param: SolverParameter, file: str, snapshot: str, resume: bool, group: Group | None) -> str:
+    """The solver state to start from: `snapshot`, or the newest where training resumes; "" for a new training."""
+    from caffepy.distributed import group as parallel
+    from caffepy.solver import snapshot as snapshots
+
+    # torchrun counts restarts a machine: one that was only told to start again does not know of it.
+    restarted = parallel.restarted()
+    if resume or (group.any(restarted) if group else restarted):
+        snapshot = snapshots.newest(snapshots.prefix(param, file)) or snapshot
+        snapshot = group.from_first(snapshot) if group else snapshot
+        log.info("Resuming from %s", snapshot) if snapshot else log.info("No snapshot yet: starting from the beginning")
+    return snapshot

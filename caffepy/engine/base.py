@@ -60,10 +60,10 @@ class Engine(ABC):
             between(number)
 
     def computing(self) -> AbstractContextManager[Any]:
-        """Around passes and updates: within it the process's products use as many threads as this engine wants.
+        """Around passes and updates: within it the process has the settings that this engine computes best with.
 
-        Kernels enter it by themselves; entered once around many it costs once. Threads may be within it side by side,
-        and one thread several times; the last to leave restores what was.
+        They say how many threads a product takes. Threads may be within it side by side, and one thread several times;
+        the last to leave restores what was. Numpy's kernels enter it by themselves, and are faster within.
         """
         return nullcontext()
 
@@ -164,49 +164,53 @@ class Engine(ABC):
     # Convolution: x (N, C, *size), w (O, C / group, *kernel), y (N, O, *out), over any number of axes
 
     @abstractmethod
-    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, window: Window, group: int = 1) -> None:
+    def conv_plan(self, x: Shape, w: Shape, window: Window, group: int = 1) -> Any:
+        """How a convolution of arrays of these shapes is computed, for the three kernels: it holds no values."""
+
+    @abstractmethod
+    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: Any) -> None:
         """y = cross-correlation of x with w, + bias (O,)."""
 
     @abstractmethod
-    def conv_grad_weights(
-        self, x: Array, dy: Array, dw: Array, window: Window, group: int = 1, db: Array | None = None
-    ) -> None:
+    def conv_grad_weights(self, x: Array, dy: Array, dw: Array, plan: Any, db: Array | None = None) -> None:
         """dw += gradient of the weights, db += that of the bias (O,)."""
 
     @abstractmethod
-    def conv_grad_data(
-        self, dy: Array, w: Array, dx: Array, window: Window, group: int = 1, bias: Array | None = None
-    ) -> None:
+    def conv_grad_data(self, dy: Array, w: Array, dx: Array, plan: Any, bias: Array | None = None) -> None:
         """dx = gradient of the input; with w and bias (C,) taken as a deconvolution's, its forward pass."""
 
     # Pooling: x (N, C, H, W), y (N, C, h, w)
 
     @abstractmethod
-    def pool_choice(self, shape: Shape, window: Window) -> Array:
+    def pool_plan(self, x: Shape, y: Shape, window: Window) -> Any:
+        """What pooling x to y, arrays of these shapes, needs to know: for the kernels below."""
+
+    @abstractmethod
+    def pool_choice(self, plan: Any) -> Array:
         """Memory for where each value of y came from, (N, C, h, w) integers that the engine alone understands."""
 
     @abstractmethod
-    def max_pool(self, x: Array, y: Array, choice: Array, window: Window) -> None:
+    def max_pool(self, x: Array, y: Array, choice: Array, plan: Any) -> None:
         """y = largest value of each window, the first in row order of equal ones, and where it was, in `choice`."""
 
     @abstractmethod
-    def max_pool_grad(self, dy: Array, choice: Array, dx: Array, window: Window) -> None:
+    def max_pool_grad(self, dy: Array, choice: Array, dx: Array, plan: Any) -> None:
         """dx = the sum of the dy whose value came from there: after `max_pool` or `stochastic_pool`."""
 
     @abstractmethod
-    def max_pool_mask(self, choice: Array, window: Window, size: tuple[int, int]) -> Array:
+    def max_pool_mask(self, choice: Array, plan: Any) -> Array:
         """The index within H * W of each window's largest value (-1: an empty window), as Caffe's second top has it."""
 
     @abstractmethod
-    def ave_pool(self, x: Array, y: Array, window: Window) -> None:
+    def ave_pool(self, x: Array, y: Array, plan: Any) -> None:
         """y = sum of each window over its area, which is cut at in + pad."""
 
     @abstractmethod
-    def ave_pool_grad(self, dy: Array, dx: Array, window: Window) -> None:
+    def ave_pool_grad(self, dy: Array, dx: Array, plan: Any) -> None:
         """dx = the sum of dy / area over the windows that see the cell."""
 
     @abstractmethod
-    def stochastic_pool(self, x: Array, y: Array, choice: Array, window: Window, sample: bool) -> None:
+    def stochastic_pool(self, x: Array, y: Array, choice: Array, plan: Any, sample: bool) -> None:
         """A value of each window, drawn with probability proportional to it (and where it was, in `choice`), or their
         mean weighted by the same; 0 where all are 0. x is not negative."""
 

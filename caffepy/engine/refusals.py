@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from caffepy.errors import CaffeError
 
-if TYPE_CHECKING:
-    from caffepy.engine.base import Array, Engine
+Array = Any
 
 
 class Refusal(NamedTuple):
@@ -21,6 +20,14 @@ class Refusal(NamedTuple):
     error: Callable[[int, float], CaffeError]
 
 
+class Host(Protocol):
+    """What of an engine is needed here."""
+
+    xp: Any
+
+    def to_host(self, array: Array) -> Any: ...
+
+
 class Refusals:
     """The errors put off on one engine, by the layer that has found them.
 
@@ -28,7 +35,7 @@ class Refusals:
     whenever it is repeated, though nobody calls `put_off` then.
     """
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Host):
         self._engine = engine
         self._of: WeakKeyDictionary[Any, dict[tuple[int, ...], Refusal]] = WeakKeyDictionary()
 

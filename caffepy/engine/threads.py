@@ -1,4 +1,4 @@
-"""A pool of threads for numpy calls, which release the interpreter lock while they compute."""
+"""A pool of threads for numpy calls, which release the interpreter lock while they compute, and their memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from queue import SimpleQueue
 
+import numpy as np
+
+from caffepy.engine.numpy.blas import one_thread
 from caffepy.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -36,9 +40,23 @@ class ThreadPool:
         self._queues: list[SimpleQueue] = []
         self._owner = 0  # the process that the helper threads live in: a fork does not inherit them
         self._busy = threading.Lock()
+        self._scratch = threading.local()
+
+    def scratch(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialized memory of the calling thread, valid until it asks for the same name again."""
+        buffers = self._scratch.__dict__
+        count = prod(shape)
+        buffer = buffers.get(name)
+        if buffer is None or buffer.size < count:
+            buffer = buffers[name] = np.empty(count, np.float32)
+        return buffer[:count].reshape(shape)
 
     def run(self, task: Callable[[int], None], n: int) -> None:
         """Run the tasks; which worker takes which is open, so tasks must not depend on it."""
+        with one_thread:
+            self._run(task, n)
+
+    def _run(self, task: Callable[[int], None], n: int) -> None:
         if n <= 1 or self.threads == 1 or not self._busy.acquire(blocking=False):
             for i in range(n):
                 task(i)
@@ -67,6 +85,10 @@ class ThreadPool:
 
         Work is handed out once for all steps, which meet instead.
         """
+        with one_thread:
+            self._in_step(steps, n, between)
+
+    def _in_step(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None]) -> None:
         if n <= 1 or self.threads == 1 or not self._busy.acquire(blocking=False):
             for number, step in enumerate(steps):
                 for i in range(n):

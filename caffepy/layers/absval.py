@@ -18,5 +18,5 @@ def absval_grad(xp, dy, x, y):
 class AbsVal(Elementwise):
     """y = |x|; the gradient at 0 is 0. Not in place."""
 
-    shares_data = True  # refused in place, as in Caffe: the sign would be lost
+    in_place = "refused"  # as in Caffe: the sign would be lost
     function, gradient = absval, absval_grad

@@ -55,6 +55,7 @@ class Filter(Layer):
     The tops have N items when the net is built, and the true number after forward.
     """
 
+    in_place = "refused"
     recordable = False
     num_bottom = (2, None)
     num_top = (1, None)

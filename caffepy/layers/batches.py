@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from math import prod
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from caffepy import rng
+from caffepy import limits, rng
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
 from caffepy.data.pictures.transformer import Choice, Transformer
@@ -19,6 +20,9 @@ from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, Layer
 
 Batch = list[np.ndarray]
+
+HELD = 3
+"""Batches besides those made ahead: the net's, the one handed over, the one in the making."""
 
 
 class Position(NamedTuple):
@@ -41,11 +45,27 @@ class BatchLayer(Layer):
 
     def start(self, position: Position, depth: int, top: list[Blob]) -> None:
         """Shape the tops by the first batch and begin to read ahead."""
+        self.check_memory(position, depth)
         batch, _ = self.make(position, None)
         for blob, values in zip(top, batch):
             blob.reshape(values.shape)
         this = weakref.proxy(self)  # else layer and prefetcher keep each other alive
         self.prefetcher = Prefetcher(lambda position, recycled: this.make(position, recycled), position, depth)
+
+    def check_memory(self, position: Position, depth: int) -> None:
+        """Raises ConfigError if `depth` batches made ahead are more than there may be, before the first is made."""
+        count, item = self.items(position)
+        ahead = max(1, depth) + HELD
+        limits.check(
+            4 * count * item * ahead,
+            f"{ahead} batches of {count} items of {item} values",
+            ConfigError,
+            hint="Lower batch_size, or data_param.prefetch; or allow more with --max-memory.",
+        )
+
+    def items(self, position: Position) -> tuple[int, int]:
+        """How many items a batch has, and how many values one of them."""
+        raise NotImplementedError
 
     def shard(self, rank: int, size: int) -> None:
         """Read only what is due to process `rank` of `size`, without overlap. To be called before training."""
@@ -132,6 +152,16 @@ class PictureLayer(BatchLayer):
             batch.append(new_array(recycled, 1, (len(images),)))
             batch[1][...] = [label for _, label in decoded]
         return batch, Position(cursor, random and random.bit_generator.state)
+
+    def items(self, position: Position) -> tuple[int, int]:
+        """By the first picture that is due: all others must come out alike."""
+        (first,), _ = self.order.advance(position.cursor, 1)
+        record = self.fetch(first)
+        try:
+            image, _ = self.decode(record)
+            return self.batch_size, prod(self.transformer.shape(image.shape))
+        except ShapeError as error:
+            raise error.at(self.place(record)) from None
 
     def _augmentation(self, cursor: Cursor, k: int) -> np.random.Generator | None:
         if not self.augmenter.active:

@@ -20,4 +20,5 @@ def bnll_grad(xp, dy, x, y):
 class BNLL(Elementwise):
     """y = log(1 + exp(x)), the binomial normal log likelihood, without overflow for large x."""
 
+    in_place = "forward"
     function, gradient = bnll, bnll_grad

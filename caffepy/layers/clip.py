@@ -18,6 +18,7 @@ def clip_grad(xp, dy, x, y, low, high):
 class Clip(Elementwise):
     """y = x limited to `clip_param.min` .. `clip_param.max`; the gradient passes at both bounds."""
 
+    in_place = "forward"
     function, gradient = clip, clip_grad
 
     def arguments(self):

@@ -112,6 +112,7 @@ class _Windowed(Layer):
 class _Convolving(_Windowed):
     """Weights, bias and gradients; subclasses say which way the window goes."""
 
+    in_place = "forward"
     colour = "#FF5050"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -123,6 +124,8 @@ class _Convolving(_Windowed):
             raise ConfigError(
                 f"group {p.group} must divide both the {self.channels} input channels and num_output {p.num_output}"
             )
+        if not self.channels:
+            raise ShapeError(f"{self.bottom_name(0)} has shape {bottom[0].shape}: it has no channels")
         first, second = (self.channels, p.num_output) if self.transposed else (p.num_output, self.channels)
         self.add_blob((first, second // p.group, *self.window.kernel), p.weight_filler)
         if p.bias_term:
@@ -130,8 +133,11 @@ class _Convolving(_Windowed):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         size = self.output_size(self.check_bottoms(bottom))
+        p = self.param.convolution_param
         for blob in top:
-            blob.reshape((*bottom[0].shape[: self.axis], self.param.convolution_param.num_output, *size))
+            blob.reshape((*bottom[0].shape[: self.axis], p.num_output, *size))
+        convolved = self.folded_shape((top if self.transposed else bottom)[0].shape)
+        self.plan = self.engine.conv_plan(convolved, self.blobs[0].shape, self.window, p.group)
 
     def output_size(self, size: Ints) -> Ints:
         raise NotImplementedError
@@ -183,14 +189,13 @@ class Convolution(_Convolving):
         return self.conv_size(size)
 
     def apply(self, x: Array, bias: Array | None, out: Array) -> None:
-        self.engine.conv(x, self.blobs[0].data, bias, out, self.window, self.param.convolution_param.group)
+        self.engine.conv(x, self.blobs[0].data, bias, out, self.plan)
 
     def add_weight_gradient(self, x: Array, dy: Array, db: Array | None) -> None:
-        group = self.param.convolution_param.group
-        self.engine.conv_grad_weights(x, dy, self.blobs[0].diff, self.window, group, db)
+        self.engine.conv_grad_weights(x, dy, self.blobs[0].diff, self.plan, db)
 
     def input_gradient(self, dy: Array, out: Array) -> None:
-        self.engine.conv_grad_data(dy, self.blobs[0].data, out, self.window, self.param.convolution_param.group)
+        self.engine.conv_grad_data(dy, self.blobs[0].data, out, self.plan)
 
 
 @register("Deconvolution")
@@ -209,17 +214,15 @@ class Deconvolution(_Convolving):
         return out
 
     def apply(self, x: Array, bias: Array | None, out: Array) -> None:
-        group = self.param.convolution_param.group
-        self.engine.conv_grad_data(x, self.blobs[0].data, out, self.window, group, bias)
+        self.engine.conv_grad_data(x, self.blobs[0].data, out, self.plan, bias)
 
     def add_weight_gradient(self, x: Array, dy: Array, db: Array | None) -> None:
-        group = self.param.convolution_param.group
-        self.engine.conv_grad_weights(dy, x, self.blobs[0].diff, self.window, group)
+        self.engine.conv_grad_weights(dy, x, self.blobs[0].diff, self.plan)
         if db is not None:
             self.engine.add_sum_over_channels(dy, db)
 
     def input_gradient(self, dy: Array, out: Array) -> None:
-        self.engine.conv(dy, self.blobs[0].data, None, out, self.window, self.param.convolution_param.group)
+        self.engine.conv(dy, self.blobs[0].data, None, out, self.plan)
 
 
 @register("Im2col")

@@ -25,6 +25,9 @@ class Crop(Layer):
         p = param.crop_param
         return None if bottom else (p.axis - 1, 1, -np.array(list(p.offset) or [0]))
 
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        return bottom_index == 0
+
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, shape, target = self.param.crop_param, bottom[0].shape, bottom[1].shape
         axis = self.canonical_axis(p.axis, len(shape))

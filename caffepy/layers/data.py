@@ -27,7 +27,7 @@ class Data(PictureLayer):
 
     Records are read in key order and from the start again at the end; a batch may span the wrap. A record without a
     label counts as 0, as in Caffe, but is reported. Reads `data_param` (`source`, `backend`, `batch_size`, `prefetch`;
-    beyond Caffe `shuffle`, `threads`) and `transform_param`; where `backend` is not set, the folder's files tell it.
+    beyond Caffe `shuffle`, `threads`, `reader`) and `transform_param`; without `backend` the folder's files tell it.
     Encoded pictures keep their channels unless `force_color` or `force_gray` is set; these do nothing to raw ones.
     """
 
@@ -40,8 +40,10 @@ class Data(PictureLayer):
         if not p.source:
             raise ConfigError("data_param.source is not set", hint="It names the folder of the database.")
         self.batch_size = p.batch_size
-        backend = DataParameter.DB.Name(p.backend) if p.HasField("backend") else guess_backend(p.source)
-        self.reader = open_database(p.source, backend)
+        if p.reader and p.HasField("backend"):
+            raise ConfigError("data_param gives both reader and backend", hint="Leave out backend.")
+        backend = DataParameter.DB.Name(p.backend).lower() if p.HasField("backend") else ""
+        self.reader = open_database(p.source, p.reader or backend or guess_backend(p.source))
         self.order = Order(len(self.reader))
         self._channels = 3 if t.force_color else 1 if t.force_gray else 0
         self._warned: set[str] = set()

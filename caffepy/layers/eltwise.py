@@ -58,6 +58,7 @@ class Eltwise(Layer):
     `stable_prod_grad: false` PROD's gradient is dy y / x (nan at 0), else the product of the other bottoms.
     """
 
+    in_place = "forward"
     pixelwise = True
     num_bottom = (2, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -45,6 +46,9 @@ class HDF5Data(BatchLayer):
         self.rows = Hdf5Rows(p.source, list(self.param.top))
         self.seed = rng.draw() if p.shuffle else 0
         self.start(Position(Cursor()), DEPTH, top)
+
+    def items(self, position: Position) -> tuple[int, int]:
+        return self.param.hdf5_data_param.batch_size, sum(map(prod, self.rows.shapes))
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         size = self.param.hdf5_data_param.batch_size
@@ -99,6 +103,9 @@ class HDF5Data(BatchLayer):
         return {**super().state(), "seed": self.seed}
 
     def set_state(self, state) -> None:
+        cursor, _ = state["position"]
+        if cursor[1] >= len(self.rows):
+            raise ValueError(f"it stands at row {cursor[1]} of {len(self.rows)}")
         self.seed = state["seed"]
         super().set_state(state)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from caffepy.errors import CaffeError, ConfigError, DataError, ShapeError
+from caffepy.files import read_bytes
 from caffepy.layers import labels
 from caffepy.layers.multinomial_logistic_loss import LOG_THRESHOLD
 from caffepy.layers.softmax import softmax
 from caffepy.net.blob import Blob
 from caffepy.net.layer import LossLayer, register
-from caffepy.net.weights import read_bytes
 from caffepy.proto.caffe_pb2 import BlobProto, LossParameter
 from caffepy.proto.wire import get_floats
 
@@ -27,7 +27,7 @@ class InfogainLoss(LossLayer):
     num_top = (1, 2)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
-        return bottom_index != 1
+        return bottom_index == 0
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.infogain_loss_param

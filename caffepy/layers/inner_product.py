@@ -16,6 +16,7 @@ class InnerProduct(Layer):
     W (num_output, K), with `transpose` (K, num_output); b (num_output,) unless `bias_term: false`.
     """
 
+    in_place = "refused"  # a matrix product reads all of an item for each output
     colour = "#CC33FF"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:

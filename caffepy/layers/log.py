@@ -21,6 +21,7 @@ def log_grad(xp, dy, x, y, scale, shift, factor):
 class Log(Elementwise):
     """y = log(shift + scale x) / log(base) with `log_param`; base -1, the default, means e."""
 
+    in_place = "forward"
     function, gradient = log, log_grad
 
     def arguments(self):

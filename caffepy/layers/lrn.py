@@ -37,6 +37,7 @@ class LRN(Layer):
     n = `lrn_param.local_size`, odd. Windows are cut at the border, divisors are not.
     """
 
+    in_place = "forward"
     pixelwise = True
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -56,6 +57,7 @@ class LRN(Layer):
         if not self.across:
             self.mean.reshape_like(bottom[0])
             self.squares.reshape_like(bottom[0])
+            self.plan = self.engine.pool_plan(bottom[0].shape, bottom[0].shape, self.window)
 
     def divisible(self) -> bool:
         return True
@@ -67,7 +69,7 @@ class LRN(Layer):
             return
         # Average pooling whose border windows count their padding: the area is n^2 everywhere.
         self.engine.map(square, x, out=self.squares.data)
-        self.engine.ave_pool(self.squares.data, self.mean.data, self.window)
+        self.engine.ave_pool(self.squares.data, self.mean.data, self.plan)
         self.engine.map(within, x, self.mean.data, p.alpha, p.beta, out=y)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
@@ -79,5 +81,5 @@ class LRN(Layer):
             return
         out: tuple[Array, Array] = (dx, self.mean.diff)
         self.engine.map(within_direct_grad, dy, x, self.mean.data, p.alpha, p.beta, out=out)
-        self.engine.ave_pool_grad(self.mean.diff, self.squares.diff, self.window)
+        self.engine.ave_pool_grad(self.mean.diff, self.squares.diff, self.plan)
         self.engine.map(plus_twice, dx, x, self.squares.diff, out=dx)

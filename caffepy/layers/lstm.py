@@ -67,6 +67,7 @@ class LSTMUnit(Layer):
     (1, N); tops c and h (1, N, D). Markers get no gradient.
     """
 
+    in_place = "forward"
     num_bottom = 3
     num_top = 2
 

@@ -92,8 +92,9 @@ class Pooling(Layer):
             )
         for blob in top:
             blob.reshape(n, c, *out)
+        self.plan = self.engine.pool_plan(bottom[0].shape, top[0].shape, self.window)
         if self.method != PoolingParameter.AVE:
-            self.choice = self.engine.pool_choice(top[0].shape, self.window)
+            self.choice = self.engine.pool_choice(self.plan)
 
     def divisible(self) -> bool:
         return self.method != PoolingParameter.STOCHASTIC
@@ -101,24 +102,23 @@ class Pooling(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, y = bottom[0].data, top[0].data
         if self.method == PoolingParameter.AVE:
-            self.engine.ave_pool(x, y, self.window)
+            self.engine.ave_pool(x, y, self.plan)
         elif self.method == PoolingParameter.STOCHASTIC:
-            self.engine.stochastic_pool(x, y, self.choice, self.window, sample=self.phase == TRAIN)
+            self.engine.stochastic_pool(x, y, self.choice, self.plan, sample=self.phase == TRAIN)
         else:
-            self.engine.max_pool(x, y, self.choice, self.window)
+            self.engine.max_pool(x, y, self.choice, self.plan)
             if len(top) > 1:
-                _, _, h, w = bottom[0].shape
-                top[1].data[...] = self.engine.max_pool_mask(self.choice, self.window, (h, w))
+                top[1].data[...] = self.engine.max_pool_mask(self.choice, self.plan)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         if self.method == PoolingParameter.AVE:
-            self.engine.ave_pool_grad(top[0].diff, bottom[0].diff, self.window)
+            self.engine.ave_pool_grad(top[0].diff, bottom[0].diff, self.plan)
         elif self.method == PoolingParameter.STOCHASTIC and self.phase != TRAIN:
             raise ConfigError(
                 "STOCHASTIC pooling has no gradient in TEST, where no value is drawn",
                 hint="Use phase: TRAIN, or propagate_down: false.",
             )
         else:
-            self.engine.max_pool_grad(top[0].diff, self.choice, bottom[0].diff, self.window)
+            self.engine.max_pool_grad(top[0].diff, self.choice, bottom[0].diff, self.plan)

@@ -25,6 +25,7 @@ def power_grad(xp, dy, x, y, power, scale, shift):
 class Power(Elementwise):
     """y = (shift + scale x) ^ power with `power_param`; constant, without gradient, if power or scale is 0."""
 
+    in_place = "forward"
     function, gradient = power, power_grad
 
     def arguments(self):

@@ -8,6 +8,8 @@ from caffepy.net.layer import Layer, register
 
 def softmax(xp, x: Array, axis: int) -> Array:
     """Stable for any finite x: the maximum is subtracted."""
+    if 0 in x.shape:  # nothing has no maximum
+        return xp.exp(x)
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / xp.sum(e, axis=axis, keepdims=True)
 

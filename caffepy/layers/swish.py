@@ -20,6 +20,8 @@ def swish_grad(xp, dy, y, gate, beta):
 class Swish(Layer):
     """y = x sigmoid(beta x) with `swish_param.beta` (Ramachandran et al. 2017). Any shape; may run in place."""
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.beta = self.param.swish_param.beta
         self.gate = Blob((), self.engine)

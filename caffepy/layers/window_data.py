@@ -117,6 +117,9 @@ class WindowData(BatchLayer):
         """The line of the window file that names a picture."""
         return f"{self.param.window_data_param.source}:{self.file.lines[number]}"
 
+    def items(self, position: Position) -> tuple[int, int]:
+        return self.param.window_data_param.batch_size, 3 * self.param.transform_param.crop_size**2
+
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
         random = self._random(position)

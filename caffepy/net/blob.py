@@ -158,6 +158,9 @@ class Blob:
 
     def fill(self, values: Any, which: str = "data") -> None:
         """Copy numpy values, broadcast to the blob's shape, into `data` or `diff`."""
+        if which == "diff" and self.rows is not None:
+            self.rows.fill(values)
+            return
         getattr(self, which)[...] = self.engine.asarray(values)
 
     def defer(self, which: str, fill: Callable[[Array], None]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.net import fillers
+from caffepy.net import fillers, param_str
 from caffepy.net.blob import Array, Blob
+from caffepy.net.parameters import copy_blobs
 from caffepy.plugins import Registry
 from caffepy.proto import caffe_pb2
 
@@ -63,12 +64,17 @@ def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine
     return layer_class(param.type)(param, phase, engine)
 
 
+class NoGradientError(ConfigError):
+    """A gradient is asked of a layer that has none."""
+
+
 class Layer:
     """Base of all layers.
 
     A subclass checks its parameters in `setup`, derives the tops' shapes in `reshape` and computes in `forward` and
     `backward`, with the array namespace `self.xp` and the kernels of `self.engine`. `backward` overwrites the
     gradients of bottoms and adds to those of parameters. The lists of blobs are the same objects in every call.
+    Outside caffepy its annotations are its parameters, which `param_str` sets: `slope: float = 0.1`.
     """
 
     type: str = ""
@@ -80,6 +86,8 @@ class Layer:
     """The parameters whose gradient may be rows (`param { sparse: true }`): `backward` then adds to `blob.rows`."""
     shares_data: ClassVar[bool] = False
     """Whether tops are other names for the bottom's memory, so that the layer cannot run in place."""
+    in_place: ClassVar[Literal["right", "forward", "refused"]] = "right"
+    """Whether a top may be its bottom. "forward": only forward is right then, for the gradient needs the bottom."""
     recordable: ClassVar[bool] = True
     """Whether a CUDA graph can hold its passes: not if they run code of Python, or shape tops by values."""
     param_field: ClassVar[str] = ""
@@ -105,6 +113,7 @@ class Layer:
         self.param_propagate_down: list[bool] = []
         """Which parameters need a gradient; the net switches off those with a zero `lr_mult`."""
         self.loss_weights: list[float] = []
+        vars(self).update(param_str.read(type(self), param.param_str, taken=[*vars(self), *vars(Layer)]))
 
     # What a layer defines
 
@@ -124,7 +133,9 @@ class Layer:
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Set bottom gradients where `propagate_down`, add to the gradients of parameters."""
         if any(propagate_down):
-            raise ConfigError(f"{self.type} has no gradient", hint="Set propagate_down: false or lr_mult: 0 before it.")
+            raise NoGradientError(
+                f"{self.type} has no gradient", hint="Set propagate_down: false or lr_mult: 0 before it."
+            )
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the definition gives none."""
@@ -173,12 +184,12 @@ class Layer:
         """Check blob counts, then setup, reshape and loss weights."""
         self._check_count("bottom", self.num_bottom, len(bottom))
         self._check_count("top", self.num_top, len(top))
-        if self.shares_data and any(t is b for t in top for b in bottom):
+        if (self.shares_data or self.in_place == "refused") and any(t is b for t in top for b in bottom):
             raise ConfigError(f"{self.type} cannot run in place", hint="Give the top a name of its own.")
         self.setup(bottom, top)
         self.param_propagate_down = [True] * len(self.blobs)
         if self.param.blobs:
-            self._load_blobs()
+            copy_blobs(self.param.blobs, self.blobs, "the definition")
         self.reshape(bottom, top)
         self._set_loss_weights(top)
 
@@ -246,11 +257,6 @@ class Layer:
                 f"{self.type} takes {text} {kind} blob(s), {found} given",
                 hint=f'Each line {kind}: "name" of the layer gives one: {change}.',
             )
-
-    def _load_blobs(self) -> None:
-        from caffepy.net.weights import copy_blobs
-
-        copy_blobs(self.param.blobs, self.blobs, "the definition")
 
     def _set_loss_weights(self, top: list[Blob]) -> None:
         given = self.param.loss_weight

@@ -54,6 +54,14 @@ class Rows:
         """Set the gradient to zero."""
         self._parts, self._is_merged = [], False
 
+    def fill(self, values: np.ndarray) -> None:
+        """Let the gradient be that of a whole table: its rows that are not zero."""
+        table = np.asarray(values, np.float32).reshape(self._shape[0], self.width)
+        self.clear()
+        index = np.flatnonzero(table.any(axis=1))
+        if len(index):
+            self.replace(self._engine.xp.asarray(index), self._engine.asarray(table[index]))
+
     def dense(self) -> np.ndarray:
         """The whole gradient as a numpy array of the table's shape: for files, and for who looks."""
         out = np.zeros((self._shape[0], self.width), np.float32)

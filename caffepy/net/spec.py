@@ -20,7 +20,8 @@ import numpy as np
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from caffepy.errors import ConfigError, did_you_mean
+from caffepy.errors import ConfigError, add_note, did_you_mean
+from caffepy.net import param_str
 from caffepy.net.layer import layer_class, layer_types
 from caffepy.proto import caffe_pb2
 from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter
@@ -29,14 +30,22 @@ _LAYER_FIELDS = LayerParameter.DESCRIPTOR.fields_by_name
 
 
 class UnknownAttributeError(ConfigError, AttributeError, KeyError):
-    """A layer type, message, value or top that does not exist.
+    """A layer type, message, field, value or top that does not exist.
 
     An AttributeError, too, so that `hasattr` works, and the KeyError that pycaffe raises.
     """
 
 
 class NoTopError(ConfigError, TypeError):
-    """Something else than a top is given to a layer; a TypeError, too, as in pycaffe."""
+    """Something else than a top is given to a layer; a TypeError, too, of pycaffe's very text: the remedy is a note."""
+
+    def __init__(self, message: str, remedy: str):
+        super().__init__(message)
+        add_note(self, remedy)
+
+
+class NoValueError(ConfigError, TypeError, ValueError):
+    """A value that a field cannot hold: TypeError and ValueError, too, what protobuf raises in pycaffe."""
 
 
 class Top:
@@ -68,7 +77,7 @@ class Function:
             if not isinstance(bottom, Top):
                 raise NoTopError(
                     f"{type_name} input {i} is not a Top (type is {type(bottom)})",
-                    hint="A layer with several tops returns a tuple: name one of them."
+                    "A layer with several tops returns a tuple: name one of them."
                     if isinstance(bottom, (tuple, list))
                     else "Parameters are given by keyword.",
                 )
@@ -92,17 +101,25 @@ class Function:
 
     def _from_keywords(self) -> LayerParameter:
         layer = LayerParameter(type=self.type_name)
-        own = layer_class(self.type_name).param_field
+        kind = layer_class(self.type_name)
+        own, declared = kind.param_field, param_str.declared(kind)
         fields = _LAYER_FIELDS[own].message_type.fields_by_name if own else {}
+        if values := {key: value for key, value in self.params.items() if key in declared}:
+            if "param_str" in self.params:
+                raise ConfigError(f"{', '.join(values)} and param_str are given", hint="Give one of the two.")
+            layer.param_str = param_str.write(values)
         for key, value in self.params.items():
+            if key in values:
+                continue
             if own and key in fields and not key.endswith("param"):
                 assign(getattr(layer, own), key, value, f"L.{self.type_name}")
             elif key in _LAYER_FIELDS:
                 assign(layer, key, value, f"L.{self.type_name}")
             else:
-                known = [*fields, *_LAYER_FIELDS, "ntop", "in_place"]
+                known = [*fields, *declared, *_LAYER_FIELDS, "ntop", "in_place"]
                 some = f"Those of {own} are: {', '.join(fields)}." if own else "It has no parameters of its own."
-                raise ConfigError(
+                some = f"It has: {', '.join(declared)}." if declared else some
+                raise UnknownAttributeError(
                     f'{self.type_name} has no parameter "{key}"',
                     where=f"L.{self.type_name}",
                     hint=did_you_mean(key, known) or some,
@@ -136,7 +153,7 @@ def assign(message: Message, name: str, value: Any, where: str = "") -> None:
     known = message.DESCRIPTOR.fields_by_name
     if name not in known:
         hint = did_you_mean(name, known) or f"Known fields: {', '.join(known)}."
-        raise ConfigError(f'no field "{name}" in {message.DESCRIPTOR.name}', where=where, hint=hint)
+        raise UnknownAttributeError(f'no field "{name}" in {message.DESCRIPTOR.name}', where=where, hint=hint)
     field = known[name]
     where = f"{where}: {name}" if where else name
     if hasattr(getattr(message, name), "extend"):  # repeated
@@ -179,7 +196,7 @@ def _enum_number(enum: EnumDescriptor, value: str, where: str) -> int:
     values = enum.values_by_name
     if value not in values:
         hint = did_you_mean(value, values) or f"Known values: {', '.join(values)}."
-        raise ConfigError(f'no value "{value}"', where=where, hint=hint)
+        raise NoValueError(f'no value "{value}"', where=where, hint=hint)
     return values[value].number
 
 
@@ -187,7 +204,7 @@ def _try(where: str, value: Any, function: Callable[..., Any], *arguments: Any) 
     try:
         function(*arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{value!r} does not fit: {error}", where=where) from None
+        raise NoValueError(f"{value!r} does not fit: {error}", where=where) from None
 
 
 class _Names:

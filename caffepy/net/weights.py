@@ -3,104 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffepy import hdf5
 from caffepy.errors import ConfigError, ShapeError, SnapshotError
-from caffepy.files import atomic_write, near_names, new_hdf5
+from caffepy.files import atomic_write, near_names, new_hdf5, read_bytes
 from caffepy.net.blob import Blob
+from caffepy.net.layer import Layer
+from caffepy.net.parameters import RENAME, check_blobs, fill_blobs, mismatch
 from caffepy.proto import upgrade
+from caffepy.proto.blobs import array_to_proto
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
-from caffepy.proto.wire import get_floats, set_floats
-
-if TYPE_CHECKING:
-    from caffepy.net.net import Net
 
 log = logging.getLogger(__name__)
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
+class Layers(Protocol):
+    """What of a net its weights are stored by: its layers, by name."""
+
+    name: str
+    layer_dict: dict[str, Layer]
+
+    @property
+    def layers(self) -> Sequence[Layer]: ...
+
+    @property
+    def layer_names(self) -> list[str]: ...
+
+    def owns_param(self, layer: str, i: int) -> bool: ...
+
+
 def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
     """The blob's shape and values, in C order, as Caffe stores them."""
-    proto = BlobProto()
-    proto.shape.dim.extend(blob.shape)
-    set_floats(proto, "data", blob.engine.to_host(blob.data))
-    if write_diff:
-        set_floats(proto, "diff", blob.host("diff"))
-    return proto
+    return array_to_proto(blob.host(), blob.host("diff") if write_diff else None)
 
 
-def proto_to_array(proto: BlobProto, field: str = "data") -> np.ndarray:
-    """The values with the shape that the message states; legacy dimensions give four axes."""
-    values = get_floats(proto, field)
-    shape = proto_shape(proto)
-    if values.size != np.prod(shape, dtype=np.int64):
-        raise SnapshotError(f"a blob of shape {shape} has {values.size} values in the file")
-    return values.reshape(shape)
-
-
-def proto_shape(proto: BlobProto) -> tuple[int, ...]:
-    if is_legacy(proto):
-        return proto.num, proto.channels, proto.height, proto.width
-    return tuple(proto.shape.dim)
-
-
-def is_legacy(proto: BlobProto) -> bool:
-    return any(proto.HasField(f) for f in ("num", "channels", "height", "width")) and not proto.HasField("shape")
-
-
-def shapes_match(blob: Blob, proto: BlobProto) -> bool:
-    """Equal shapes; legacy dimensions match a shape padded with ones on the left to four."""
-    found = proto_shape(proto)
-    if is_legacy(proto):
-        return len(blob.shape) <= 4 and found == (1,) * (4 - len(blob.shape)) + blob.shape
-    return found == blob.shape
-
-
-def copy_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
-    """Fill `blobs` from a layer's stored parameters; all are checked before anything is changed."""
-    check_blobs(protos, blobs, source)
-    _fill(protos, blobs)
-
-
-def check_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str) -> None:
-    """Raises ShapeError and SnapshotError where a layer's stored parameters are not those of `blobs`."""
-    if len(protos) != len(blobs):
-        raise ShapeError(
-            f"the layer has {len(blobs)} parameter blob(s), in {source} it has {len(protos)}", hint=_RENAME
-        )
-    for i, (proto, blob) in enumerate(zip(protos, blobs)):
-        if not shapes_match(blob, proto):
-            raise _mismatch(i, blob.shape, proto_shape(proto), source)
-        counts = {which: len(getattr(proto, which) or getattr(proto, f"double_{which}")) for which in ("data", "diff")}
-        for which, count in counts.items():
-            if count != blob.count and (count or which == "data"):
-                raise SnapshotError(f"parameter {i} of shape {blob.shape} has {count} values ({which}) in {source}")
-
-
-def _fill(protos: Sequence[BlobProto], blobs: Sequence[Blob]) -> None:
-    for proto, blob in zip(protos, blobs):
-        blob.fill(get_floats(proto, "data").reshape(blob.shape))
-        if proto.diff or proto.double_diff:
-            blob.fill(get_floats(proto, "diff").reshape(blob.shape), "diff")
-
-
-_RENAME = "To train it anew (fine-tuning), give the layer another name; to keep the weights, restore its parameters."
-
-
-def _mismatch(i: int, ours: tuple, theirs: tuple, source: str) -> ShapeError:
-    return ShapeError(f"parameter {i} has shape {ours} here and {theirs} in {source}", hint=_RENAME)
-
-
-def load(net: Net, paths: Paths) -> None:
+def load(net: Layers, paths: Paths) -> None:
     """Copy trained layers by name from one or several files (a list, or separated by commas), binary or HDF5."""
     if isinstance(paths, (str, PathLike)):
         paths = fspath(paths).split(",")
@@ -128,7 +74,7 @@ def read_weights(path: str) -> NetParameter:
     return param
 
 
-def copy_layers(net: Net, layers: Iterable, source: str) -> None:
+def copy_layers(net: Layers, layers: Iterable, source: str) -> None:
     """Copy parameters from LayerParameter messages; layers that the net does not have are skipped with a note.
 
     A layer that does not fit is refused before any is copied.
@@ -145,17 +91,17 @@ def copy_layers(net: Net, layers: Iterable, source: str) -> None:
             raise error.at(f'layer "{stored.name}"') from None
         matched.append((stored.blobs, target.blobs))
     for protos, blobs in matched:
-        _fill(protos, blobs)
+        fill_blobs(protos, blobs)
     _warn_of_strangers(net, [blobs for _, blobs in matched], source)
 
 
-def _warn_of_strangers(net: Net, matched: Iterable[Sequence[Blob]], source: str) -> None:
+def _warn_of_strangers(net: Layers, matched: Iterable[Sequence[Blob]], source: str) -> None:
     """Caffe says nothing, and the net works on with random weights."""
-    if net.learnable_params and not any(matched):
+    if any(layer.blobs for layer in net.layers) and not any(matched):
         log.warning("%s: no layer with parameters has a name that the net has: nothing was copied", source)
 
 
-def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
+def to_proto(net: Layers, write_diff: bool = False) -> NetParameter:
     """The net as Caffe stores it: every layer as built, with its blobs."""
     param = NetParameter(name=net.name)
     for layer in net.layers:
@@ -166,13 +112,13 @@ def to_proto(net: Net, write_diff: bool = False) -> NetParameter:
     return param
 
 
-def save(net: Net, path: str, write_diff: bool = False) -> None:
+def save(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all."""
     with atomic_write(path) as temporary:
         write(net, temporary, write_diff)
 
 
-def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+def save_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write weights as HDF5, whole or not at all."""
     try:
         check_hdf5_names(net)
@@ -182,7 +128,7 @@ def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
         write_hdf5(net, temporary, write_diff)
 
 
-def check_hdf5_names(net: Net) -> None:
+def check_hdf5_names(net: Layers) -> None:
     """Raises SnapshotError for a net that has no HDF5 form."""
     names = net.layer_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -198,12 +144,12 @@ def check_hdf5_names(net: Net) -> None:
             )
 
 
-def write(net: Net, path: str, write_diff: bool = False) -> None:
+def write(net: Layers, path: str, write_diff: bool = False) -> None:
     """Write the bytes of a caffemodel to `path` itself."""
     Path(path).write_bytes(to_proto(net, write_diff).SerializeToString())
 
 
-def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+def write_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
     """`data/<layer>/<i>`, a shared blob only with its owner; `diff/` likewise, all blobs."""
     with new_hdf5(path) as file:
         data = file.create_group("data")
@@ -218,17 +164,19 @@ def write_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
                     diff_group[str(i)] = blob.host("diff")
 
 
-def load_hdf5(net: Net, path: str) -> None:
+def load_hdf5(net: Layers, path: str) -> None:
     """Copy trained layers by name from an HDF5 weight file."""
     matched = []
     with open_hdf5(path) as file:
         if "data" not in file:
             raise SnapshotError('the HDF5 file has no group "data", so it holds no weights', where=path)
-        for name, group in file["data"].items():
+        data = file.group("data")
+        for name in data:
             target = net.layer_dict.get(name)
             if target is None:
                 log.info("Ignoring source layer %s", name)
                 continue
+            group = data.group(name)
             try:
                 _check_group(net, name, target.blobs, group, path)
             except ShapeError as error:
@@ -237,27 +185,22 @@ def load_hdf5(net: Net, path: str) -> None:
         for group, blobs in matched:
             for i, blob in enumerate(blobs):
                 if str(i) in group:
-                    blob.fill(group[str(i)].numbers())
+                    blob.fill(group.dataset(str(i)).numbers())
         _warn_of_strangers(net, [blobs for _, blobs in matched], path)
 
 
-def _check_group(net: Net, name: str, blobs: Sequence[Blob], group: Mapping, path: str) -> None:
+def _check_group(net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str) -> None:
     if len(group) > len(blobs):
-        raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=_RENAME)
+        raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=RENAME)
     for i, blob in enumerate(blobs):
         if str(i) not in group:
             if net.owns_param(name, i):
-                raise ShapeError(f"parameter {i} is missing in {path}", hint=_RENAME)
+                raise ShapeError(f"parameter {i} is missing in {path}", hint=RENAME)
             continue  # shared: it comes with its owner
-        if (shape := group[str(i)].shape) != blob.shape:
-            raise _mismatch(i, blob.shape, shape, path)
-
-
-def read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise SnapshotError(f"cannot read the file: {error.strerror}", where=path, hint=near_names(path)) from None
+        stored = group.dataset(str(i))
+        stored.check()
+        if stored.shape != blob.shape:
+            raise mismatch(i, blob.shape, stored.shape, path)
 
 
 def is_hdf5(path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError, Message
 
 from caffepy.errors import ConfigError, SnapshotError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, read_bytes
 from caffepy.proto import text, upgrade
 from caffepy.proto.caffe_pb2 import NetParameter
 
@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 def read_binary_net(path: str) -> NetParameter:
     """A net from a binary file, not upgraded. Raises SnapshotError for files that are none."""
-    from caffepy.net.weights import read_bytes
-
     param = NetParameter()
     try:
         param.ParseFromString(read_bytes(path))

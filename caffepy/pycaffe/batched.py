@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from caffepy.errors import ConfigError, ShapeError
 
-if TYPE_CHECKING:
-    from caffepy.pycaffe.net import Net
-
 Named = dict[str, np.ndarray]
 
 
-def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Mapping[str, Any]) -> Named:
+class Passes(Protocol):
+    """What of a net is needed here."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+    @property
+    def blobs(self) -> Any: ...
+
+    def forward(self, blobs: Any, start: str | None, end: str | None, **inputs: Any) -> Named: ...
+
+    def backward(self, diffs: Any, start: str | None, end: str | None, **gradients: Any) -> Named: ...
+
+
+def forward_all(net: Passes, blobs: Sequence[str] | None, inputs: Mapping[str, Any]) -> Named:
     """The outputs and `blobs` for all items of `inputs`."""
     parts: list[Named] = []
     length, size = _length(net, inputs), _batch_size(net)
@@ -25,7 +36,7 @@ def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Mapping[str, Any]
 
 
 def forward_backward_all(
-    net: Net, blobs: Sequence[str] | None, diffs: Sequence[str] | None, arrays: Mapping[str, Any]
+    net: Passes, blobs: Sequence[str] | None, diffs: Sequence[str] | None, arrays: Mapping[str, Any]
 ) -> tuple[Named, Named]:
     """Values of outputs and `blobs`, gradients of inputs and `diffs`; `arrays` holds inputs and output gradients."""
     missing = [name for name in (*net.inputs, *net.outputs) if name not in arrays]
@@ -57,11 +68,11 @@ def batches(arrays: Mapping[str, Any], size: int) -> Iterator[Named]:
         }
 
 
-def _batch_size(net: Net) -> int:
+def _batch_size(net: Passes) -> int:
     return net.blobs[net.inputs[0]].shape[0]
 
 
-def _length(net: Net, arrays: Mapping[str, Any]) -> int:
+def _length(net: Passes, arrays: Mapping[str, Any]) -> int:
     if not arrays or not net.inputs:
         raise ConfigError(
             "no input is given" if net.inputs else "the net has no inputs: its data layers bring the data",

@@ -22,6 +22,14 @@ __all__ = [
 ]  # fmt: skip
 
 
+class ArrayShapeError(ShapeError, ValueError):
+    """An array of a shape that does not fit; a ValueError, too, as in pycaffe."""
+
+
+class ArraySizeError(DataError, ValueError):
+    """A message that holds another number of values than its shape says; a ValueError, too, as in pycaffe."""
+
+
 # Messages
 
 
@@ -42,7 +50,7 @@ def array_to_blobproto(arr: Any, diff: Any = None) -> caffe_pb2.BlobProto:
     blob.data.extend(arr.astype(float).flat)
     if diff is not None:
         if np.shape(diff) != arr.shape:
-            raise ShapeError(f"the gradient has shape {np.shape(diff)}, the values {arr.shape}")
+            raise ArrayShapeError(f"the gradient has shape {np.shape(diff)}, the values {arr.shape}")
         blob.diff.extend(np.asarray(diff).astype(float).flat)
     return blob
 
@@ -63,7 +71,7 @@ def array_to_datum(arr: Any, label: int | None = None) -> caffe_pb2.Datum:
     """A Datum of an array (C, H, W): bytes of uint8, else float_data."""
     arr = np.asarray(arr)
     if arr.ndim != 3:
-        raise ShapeError(f"a Datum holds an array (C, H, W), got shape {arr.shape}")
+        raise ArrayShapeError(f"a Datum holds an array (C, H, W), got shape {arr.shape}")
     datum = caffe_pb2.Datum(channels=arr.shape[0], height=arr.shape[1], width=arr.shape[2])
     if arr.dtype == np.uint8:
         datum.data = arr.tobytes()
@@ -91,8 +99,8 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
 
 def _shaped(data: np.ndarray, shape: Iterable[int], kind: str) -> np.ndarray:
     shape = tuple(shape)
-    if data.size != prod(shape):
-        raise DataError(f"the {kind} says that its shape is {shape}, but holds {data.size} values")
+    if data.size != prod(shape) or min(shape, default=0) < 0:
+        raise ArraySizeError(f"the {kind} says that its shape is {shape}, but holds {data.size} values")
     return data.reshape(shape)
 
 
@@ -126,9 +134,9 @@ def resize_image(im: Any, new_dims: Sequence[int], interp_order: int = 1) -> np.
     if interp_order not in (0, 1):
         raise ConfigError(f"interp_order must be 0 (nearest) or 1 (linear), got {interp_order}")
     if len(new_dims) != 2 or min(new_dims) < 1:
-        raise ShapeError(f"a picture is resized to (height, width), at least 1 each, got {tuple(new_dims)}")
+        raise ArrayShapeError(f"a picture is resized to (height, width), at least 1 each, got {tuple(new_dims)}")
     if not im.size:
-        raise ShapeError(f"a picture of shape {im.shape} has no pixels to resize")
+        raise ArrayShapeError(f"a picture of shape {im.shape} has no pixels to resize")
     if im.shape[:2] == tuple(new_dims):
         return im.copy()
     centred = im.shape[2] in (1, 3)
@@ -162,10 +170,10 @@ def oversample(images: Sequence[Any] | np.ndarray, crop_dims: Sequence[int] | np
     """Ten crops of each picture (H, W, K): four corners and the centre, then the same mirrored: (10 N, h, w, K)."""
     stack = np.asarray(images, np.float32)
     if stack.ndim != 4:
-        raise ShapeError(f"pictures (N, H, W, K) are expected, got shape {stack.shape}")
+        raise ArrayShapeError(f"pictures (N, H, W, K) are expected, got shape {stack.shape}")
     (_, height, width, _), (h, w) = stack.shape, (int(n) for n in crop_dims)
     if h > height or w > width:
-        raise ShapeError(f"crops of {h}x{w} do not fit into pictures of {height}x{width}")
+        raise ArrayShapeError(f"crops of {h}x{w} do not fit into pictures of {height}x{width}")
     middle = (int(height / 2.0 - h / 2.0), int(width / 2.0 - w / 2.0))
     corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
     crops = np.stack([stack[:, y : y + h, x : x + w] for y, x in [*corners, middle]], axis=1)
@@ -201,14 +209,14 @@ class Transformer:
         if out.ndim == 2:
             out = out[:, :, None]
         if out.ndim != 3:
-            raise ShapeError(f"a picture (H, W, K) is expected, got shape {out.shape}")
+            raise ArrayShapeError(f"a picture (H, W, K) is expected, got shape {out.shape}")
         if out.shape[:2] != tuple(size):
             out = resize_image(out, size)
         if in_ in self.transpose:
             out = out.transpose(self.transpose[in_])
         if len(out) != channels and (in_ in self.channel_swap or in_ in self.mean):
             hint = "" if in_ in self.transpose else f'Put channels first: set_transpose("{in_}", (2, 0, 1)).'
-            raise ShapeError(f'"{in_}" needs {channels} channels, the picture gives {len(out)}', hint=hint)
+            raise ArrayShapeError(f'"{in_}" needs {channels} channels, the picture gives {len(out)}', hint=hint)
         if in_ in self.channel_swap:
             out = out[list(self.channel_swap[in_])]
         out = np.array(out)
@@ -225,7 +233,7 @@ class Transformer:
         self._shape(in_)
         out = np.array(data, np.float32)
         if out.ndim < 3 or out.size != prod(out.shape[-3:]):
-            raise ShapeError(f'one input (K, H, W) of "{in_}" is expected, got shape {out.shape}')
+            raise ArrayShapeError(f'one input (K, H, W) of "{in_}" is expected, got shape {out.shape}')
         out = out.reshape(out.shape[-3:])
         if in_ in self.input_scale:
             out /= self.input_scale[in_]
@@ -243,14 +251,14 @@ class Transformer:
         """The order of a picture's axes in the input, (2, 0, 1) for (K, H, W)."""
         axes = len(self._shape(in_)) - 1
         if sorted(order) != list(range(axes)):
-            raise ShapeError(f'the transpose of "{in_}" needs {axes} axes, got {tuple(order)}')
+            raise ArrayShapeError(f'the transpose of "{in_}" needs {axes} axes, got {tuple(order)}')
         self.transpose[in_] = tuple(order)
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
         """The order of the channels in the input, (2, 1, 0) for B, G, R."""
         channels = self._shape(in_)[1]
         if len(order) != channels or not set(order) <= set(range(channels)):
-            raise ShapeError(f'"{in_}" has {channels} channels, got the order {tuple(order)}')
+            raise ArrayShapeError(f'"{in_}" has {channels} channels, got the order {tuple(order)}')
         self.channel_swap[in_] = tuple(order)
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
@@ -263,12 +271,12 @@ class Transformer:
         shape, mean = self._shape(in_), np.asarray(mean, np.float32)
         if mean.ndim == 1:
             if mean.shape[0] not in (1, shape[1]):
-                raise ShapeError(f'"{in_}" has {shape[1]} channels, the mean {mean.shape[0]}')
+                raise ArrayShapeError(f'"{in_}" has {shape[1]} channels, the mean {mean.shape[0]}')
             mean = mean[:, None, None]
         else:
             mean = mean[None] if mean.ndim == 2 else mean
             if mean.ndim != 3 or mean.shape[0] != shape[1]:
-                raise ShapeError(f'the mean has shape {mean.shape}, "{in_}" needs {shape[1:]}')
+                raise ArrayShapeError(f'the mean has shape {mean.shape}, "{in_}" needs {shape[1:]}')
             if mean.shape != shape[1:]:
                 mean = resize_image(mean.transpose(1, 2, 0), shape[2:]).transpose(2, 0, 1)
         self.mean[in_] = mean

@@ -111,7 +111,7 @@ def has_nccl() -> bool:
 
 def init_log(level: int = 0) -> None:
     """Show Caffe's log on stderr, from `level` on: 0 information, 1 warnings, 2 errors. Silent without this call."""
-    from caffepy.cli.terminal import start_logging
+    from caffepy.show.logs import start_logging
 
     start_logging()
     logging.getLogger("caffepy").setLevel((logging.INFO, logging.WARNING, logging.ERROR)[min(max(level, 0), 2)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffepy.distributed import group as parallel
+from caffepy.distributed.member import attach
 from caffepy.errors import MissingExtraError
 from caffepy.pycaffe import mode as process
 
@@ -55,4 +56,4 @@ class NCCL:
         """What `bcast` does, once."""
         if self._group is None:
             self._group = parallel.Group(gpu=self.solver.engine.on_gpu)
-            self._group.attach(self.solver)
+            attach(self._group, self.solver)

@@ -44,7 +44,9 @@ class PythonLayer:
                 bottom[0].diff[...] = 2 * top[0].diff
 
     `bottom` and `top` are lists of Blob, whose `data` and `diff` are written in place. The constructor gets
-    the layer's definition; `setup`, `reshape`, `forward` and `backward` are for the user to define.
+    the layer's definition; `setup`, `reshape`, `forward` and `backward` are for the user to define. A layer that
+    remembers something between passes also defines `state()`, a dict of it, and `set_state(state)`: then a run that is
+    resumed goes on with the same bits.
     """
 
     type = "Python"
@@ -128,6 +130,18 @@ class Python(Layer):
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self._call(self.user.backward, self._seen(top), propagate_down, self._seen(bottom))
+
+    def state(self) -> dict[str, Any]:
+        return self.user.state() if self._keeps_state else {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if self._keeps_state:
+            self.user.set_state(state)
+
+    @property
+    def _keeps_state(self) -> bool:
+        """Whether the user's class has both methods: one of pycaffe's time may use either name for something else."""
+        return all(callable(getattr(self._class, name, None)) for name in ("state", "set_state"))
 
     def _seen(self, blobs: list[Blob]) -> list[Blob]:
         return for_scripts(blobs, self.engine)

@@ -16,6 +16,7 @@ from caffepy.pycaffe.nccl import NCCL
 from caffepy.pycaffe.net import Net
 from caffepy.solver import solver as core
 from caffepy.solver.events import Listener
+from caffepy.solver.training import Training
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,12 +28,12 @@ class Callbacks(Listener):
     def __init__(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]):
         self.on_start, self.on_gradients_ready = on_start, on_gradients_ready
 
-    def batch(self, solver: core.Solver) -> None:
+    def batch(self, solver: Training) -> None:
         if not solver.testing:
             self.on_start()
             take_back()
 
-    def gradients(self, solver: core.Solver) -> None:
+    def gradients(self, solver: Training) -> None:
         self.on_gradients_ready()
         take_back()
 

@@ -9,8 +9,11 @@ from os import fsdecode
 from google.protobuf.message import DecodeError
 
 from caffepy.errors import CaffeError, DataError
+from caffepy.files import read_bytes
+from caffepy.hdf5 import Group
 from caffepy.net import weights
 from caffepy.proto import text
+from caffepy.proto.blobs import proto_shape, proto_to_array
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
 from caffepy.proto.tools import read_binary_net
 
@@ -33,7 +36,7 @@ def describe(path: str) -> str:
             return reader(path)
         except CaffeError:
             continue
-    weights.read_bytes(path)  # where it cannot be read, that is what is wrong
+    read_bytes(path)  # where it cannot be read, that is what is wrong
     raise DataError("this is no caffemodel, solver state, mean file or definition", where=path)
 
 
@@ -61,7 +64,7 @@ def _model(path: str) -> str:
         param = weights.read_weights(path)
     rows, total = [], 0
     for layer in param.layer:
-        shapes = [weights.proto_shape(blob) for blob in layer.blobs]
+        shapes = [proto_shape(blob) for blob in layer.blobs]
         count = sum(prod(shape) for shape in shapes)
         total += count
         rows.append(
@@ -76,12 +79,12 @@ def _model(path: str) -> str:
 def _state(path: str) -> str:
     state = SolverState()
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        state.ParseFromString(read_bytes(path))
     except DecodeError:
         raise DataError("no solver state", where=path) from None
     if not state.HasField("iter") or not state.HasField("learned_net"):
         raise DataError("no solver state", where=path)
-    shapes = [weights.proto_shape(blob) for blob in state.history]
+    shapes = [proto_shape(blob) for blob in state.history]
     title = (
         f"{path}: solver state of iteration {state.iter}, step {state.current_step}, "
         f'weights "{fsdecode(state.learned_net)}", {_size(sum(map(prod, shapes)))}'
@@ -92,10 +95,10 @@ def _state(path: str) -> str:
 def _mean(path: str) -> str:
     blob = BlobProto()
     try:
-        blob.ParseFromString(weights.read_bytes(path))
+        blob.ParseFromString(read_bytes(path))
     except DecodeError:
         raise DataError("no blob", where=path) from None
-    values = weights.proto_to_array(blob)
+    values = proto_to_array(blob)
     if not values.size:
         raise DataError("no blob", where=path)
     return (
@@ -122,21 +125,26 @@ def _definition(path: str) -> str:
 
 def _hdf5(path: str) -> str:
     with weights.open_hdf5(path) as file:
-        if "history" in file and "iter" in file:
-            group = file["history"]
-            history = [(str(i), _shape(group[str(i)].shape)) for i in range(len(group))]
-            title = f"{path}: solver state (HDF5) of iteration {file['iter'].number()}"
+        if file.is_group("history") and "iter" in file:
+            group = file.group("history")
+            history = [(str(i), _shape(group.dataset(str(i)).shape)) for i in range(len(group))]
+            title = f"{path}: solver state (HDF5) of iteration {file.dataset('iter').number()}"
             return _table(title, ("history", "shape"), history)
-        found: list[Row] = []
-        total = 0
-        groups = file["data"] if "data" in file and hasattr(file["data"], "items") else {}
-        for name, group in groups.items():
-            shapes = [group[str(i)].shape for i in range(len(group)) if str(i) in group]
-            count = sum(prod(shape) for shape in shapes)
-            total += count
-            found.append((name, "", " ".join(map(_shape, shapes)), str(count) if shapes else ""))
-        if groups:
-            title = f"{path}: weights (HDF5), {len(found)} layers, {total} parameters, {_size(total)}"
-            return _table(title, ("layer", "", "shapes", "parameters"), found)
-        rows = [(name, _shape(item.shape), str(item.dtype)) for name, item in file.items() if hasattr(item, "shape")]
+        if file.is_group("data"):
+            return _hdf5_weights(path, file.group("data"))
+        arrays = [(name, file.dataset(name)) for name in file if not file.is_group(name)]
+        rows = [(name, _shape(array.shape), str(array.dtype)) for name, array in arrays]
         return _table(f"{path}: HDF5 data", ("dataset", "shape", "type"), rows)
+
+
+def _hdf5_weights(path: str, layers: Group) -> str:
+    found: list[Row] = []
+    total = 0
+    for name in layers:
+        group = layers.group(name)
+        shapes = [group.dataset(str(i)).shape for i in range(len(group)) if str(i) in group]
+        count = sum(prod(shape) for shape in shapes)
+        total += count
+        found.append((name, "", " ".join(map(_shape, shapes)), str(count) if shapes else ""))
+    title = f"{path}: weights (HDF5), {len(found)} layers, {total} parameters, {_size(total)}"
+    return _table(title, ("layer", "", "shapes", "parameters"), found)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from caffepy.solver.events import Listener
 from caffepy.solver.meters import Value, numbers
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +16,10 @@ log = logging.getLogger(__name__)
 class Display(Listener):
     """Logs what `display` asks for."""
 
-    def start(self, solver: Solver) -> None:
+    def start(self, solver: Training) -> None:
         self._timer, self._timed_iter = time.perf_counter(), solver.iter
 
-    def display(self, solver: Solver) -> None:
+    def display(self, solver: Training) -> None:
         now = time.perf_counter()
         seconds, done = now - self._timer, solver.iter - self._timed_iter
         per_second = done / seconds if seconds else float(done)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffepy.errors import NotFiniteError
 from caffepy.net.net import Net
 from caffepy.solver import policies
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 
-def check(solver: Solver, losses: Iterable[float]) -> None:
+def check(solver: Training, losses: Iterable[float]) -> None:
     """Raises NotFiniteError where one of the losses is NaN or infinite; the net holds what made the last of them."""
     for loss in losses:
         if not math.isfinite(loss):

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Flag
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 
 class Action(Flag):
@@ -50,7 +49,7 @@ class Listener:
     ========= ==================================================== ================================================
 
     No listener can keep what it hears of from happening. It may ask for more: `solver.stop()` ends `step` behind the
-    present iteration or test, `solver.request(Action.SNAPSHOT)` writes a snapshot there.
+    present iteration or test, or before the first one, `solver.request(Action.SNAPSHOT)` writes a snapshot there.
 
     The list begins with the solver's own: the group of processes, if any, so that all others see averaged gradients
     and scores that are the same everywhere; Caffe's log; the best snapshot; early stop. Yours follow.
@@ -59,21 +58,21 @@ class Listener:
     name = ""
     """Under which name a snapshot keeps `state`; a listener that has one needs a name of its own."""
 
-    def start(self, solver: Solver) -> None: ...
+    def start(self, solver: Training) -> None: ...
 
-    def batch(self, solver: Solver) -> None: ...
+    def batch(self, solver: Training) -> None: ...
 
-    def display(self, solver: Solver) -> None: ...
+    def display(self, solver: Training) -> None: ...
 
-    def gradients(self, solver: Solver) -> None: ...
+    def gradients(self, solver: Training) -> None: ...
 
-    def update(self, solver: Solver) -> None: ...
+    def update(self, solver: Training) -> None: ...
 
-    def test(self, solver: Solver) -> None: ...
+    def test(self, solver: Training) -> None: ...
 
-    def snapshot(self, solver: Solver) -> None: ...
+    def snapshot(self, solver: Training) -> None: ...
 
-    def stop(self, solver: Solver) -> None: ...
+    def stop(self, solver: Training) -> None: ...
 
     def state(self) -> dict[str, Any]:
         """What an exact resume needs: numbers, texts, arrays, lists and dicts of them."""
@@ -84,7 +83,7 @@ class Listener:
 
 
 @contextmanager
-def listening(solver: Solver, *listeners: Listener) -> Iterator[None]:
+def listening(solver: Training, *listeners: Listener) -> Iterator[None]:
     """Within the block the solver tells these, too."""
     solver.listeners += listeners
     try:

@@ -41,7 +41,11 @@ def check(p: SolverParameter) -> None:
 
 def learning_rate(p: SolverParameter, iteration: int, step: int) -> float:
     """The rate of an iteration, warm-up included."""
-    return _policies[p.lr_policy](p, iteration, step) * warmup(p, iteration)
+    try:
+        rate = _policies[p.lr_policy](p, iteration, step)
+    except (OverflowError, ZeroDivisionError):  # Python's powers raise where C's are infinite
+        rate = math.inf
+    return rate * warmup(p, iteration)
 
 
 def warmup(p: SolverParameter, iteration: int) -> float:
@@ -70,10 +74,7 @@ def step(p, iteration, step):
 
 @policy
 def exp_(p, iteration, step):
-    try:
-        return p.base_lr * p.gamma**iteration
-    except OverflowError:  # Python's powers raise where C's are infinite
-        return math.inf
+    return p.base_lr * p.gamma**iteration
 
 
 @policy

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from caffepy.solver.events import Action
-from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 
 @contextmanager
-def heard(solver: Solver, sigint: str = "stop", sighup: str = "snapshot") -> Iterator[None]:
+def heard(solver: Training, sigint: str = "stop", sighup: str = "snapshot") -> Iterator[None]:
     """Within the block the two signals are requests to the solver.
 
     Effects: "stop" (snapshot as after training, then stop), "snapshot" (and go on), "none".

@@ -56,6 +56,7 @@ class Solver:
         """The learning rate of the last update."""
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self._loss_goes_on = False
+        self._unsaved = False  # the last snapshot that was due could not be written
         self.listeners: list[Listener] = []
         self.requests = Requests()
         self.root = True
@@ -169,7 +170,7 @@ class Solver:
         if resume_file:
             self.restore(resume_file)
         self.step(max(0, p.max_iter - self.iter))
-        if p.snapshot_after_train and not (p.snapshot and self.iter % p.snapshot == 0):
+        if p.snapshot_after_train and (self._unsaved or not (p.snapshot and self.iter % p.snapshot == 0)):
             self.snapshot()
         if self.stopped_early:
             log.info("Optimization stopped early.")
@@ -185,10 +186,11 @@ class Solver:
                 policies.check(self.param)
         if not self._loss_goes_on:
             self.smoothed_loss = SmoothedLoss(self.param.average_loss)
-        self._loss_goes_on = self.stopped_early = False
+        self._loss_goes_on = False
         end = self.iter + iterations
         with rng.use(self.random):
             self.announce("start")
+            self._obey()
             while self.iter < end and not self.stopped_early:
                 self._iterate()
             self._check_losses()
@@ -200,7 +202,8 @@ class Solver:
         self.net.clear_param_diffs()
         if self._due(p.test_interval) and (self.iter > 0 or p.test_initialization):
             self.test_all()
-            if self._stop_asked():
+            self._obey()
+            if self.stopped_early:
                 return
         self.announce("batch")
         display = self._due(p.display)
@@ -213,20 +216,19 @@ class Solver:
         self.update(display)
         self._iter += 1
         self.announce("update")
-        self._stop_asked(snapshot_due=self._due(p.snapshot))
+        self._obey(snapshot_due=self._due(p.snapshot))
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.iter % interval == 0
 
-    def _stop_asked(self, snapshot_due: bool = False) -> bool:
-        """Do what was asked for since the last iteration or test; whether to stop."""
+    def _obey(self, snapshot_due: bool = False) -> None:
+        """Do what was asked for since the last call."""
         if snapshot_due:
-            self.snapshot()
+            self.snapshot_if_possible()
         action = self.requests.decide()
         if Action.SNAPSHOT in action and not snapshot_due:
-            self.snapshot()
+            self.snapshot_if_possible()
         self.stopped_early = Action.STOP in action
-        return self.stopped_early
 
     def _passes(self) -> Any:
         """`iter_size` forward and backward passes, gradients adding up; the mean loss, on a device still there."""
@@ -271,7 +273,7 @@ class Solver:
                 log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss.value)
             if self._due(self.param.test_interval):
                 self.test_all()
-                self._stop_asked()
+                self._obey()
 
     def _check_losses(self) -> None:
         """On a device: fetch the losses and find out what has gone wrong since the last look."""
@@ -304,6 +306,16 @@ class Solver:
         self.announce("snapshot")
         return self.written
 
+    def snapshot_if_possible(self, name: str | None = None) -> None:
+        """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
+        self._check_losses()
+        try:
+            self.snapshot(name)
+            self._unsaved = False
+        except (OSError, CaffeError, MemoryError) as error:
+            self._unsaved = True
+            log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
+
     def restore(self, path: str | PathLike[str]) -> None:
         """Continue from a solver state, ours or Caffe's."""
         log.info("Restoring previous solver status from %s", path)
@@ -318,6 +330,7 @@ class Solver:
     def set_state(self, state: dict[str, Any]) -> None:
         self.smoothed_loss.set_state(state["smoothed_loss"])
         self._loss_goes_on = True
+        kept = state.get("listeners", state)  # older snapshots have them beside the rest
         for listener in self.listeners:
-            if listener.name in state["listeners"]:
-                listener.set_state(state["listeners"][listener.name])
+            if listener.name in kept:
+                listener.set_state(kept[listener.name])

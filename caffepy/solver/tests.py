@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from caffepy import rng
 from caffepy.solver import testing
 from caffepy.solver.display import output_lines
 from caffepy.solver.events import Action
 from caffepy.solver.testing import Results, Scores
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
 
-def run_all(solver: Solver) -> Scores:
+def run_all(solver: Training) -> Scores:
     """The scores of all test nets, an earlier net's before a later one's; none where a stop was asked for."""
     scores: Scores = {}
     for i in range(len(solver.test_nets)):
@@ -29,7 +26,7 @@ def run_all(solver: Solver) -> Scores:
     return scores
 
 
-def run(solver: Solver, i: int) -> Results | None:
+def run(solver: Training, i: int) -> Results | None:
     """What the outputs of test net `i` come to over its `test_iter` batches; None where a stop was asked for."""
     log.info("Iteration %d, Testing net (#%d)", solver.iter, i)
     net, count = solver.test_nets[i], solver.param.test_iter[i]
@@ -50,13 +47,13 @@ def run(solver: Solver, i: int) -> Results | None:
     return results
 
 
-def _batches(solver: Solver, count: int) -> Iterator[float]:
+def _batches(solver: Training, count: int) -> Iterator[float]:
     """So many batches of weight 1, fewer where a stop is asked for. A snapshot does not wait for the end of a test."""
     for _ in range(count):
         solver.announce("batch")
         asked = solver.requests.take()
         if Action.SNAPSHOT in asked:
-            solver.snapshot()
+            solver.snapshot_if_possible()
         if Action.STOP in asked:
             solver.stop()
             return

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from math import isnan, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.proto.caffe_pb2 import EarlyStopParameter
 from caffepy.solver.events import Listener
 from caffepy.solver.testing import Scores
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +66,9 @@ class BestSnapshot(Watch):
     def __init__(self, metric: str):
         super().__init__(EarlyStopParameter(metric=metric))
 
-    def test(self, solver: Solver) -> None:
+    def test(self, solver: Training) -> None:
         if solver.scores and self.improved(solver.scores):
-            solver.snapshot(f"{solver.snapshot_prefix}_best")
+            solver.snapshot_if_possible(f"{solver.snapshot_prefix}_best")
 
 
 class EarlyStop(Watch):
@@ -82,7 +80,7 @@ class EarlyStop(Watch):
     def exhausted(self) -> bool:
         return self.stale >= self.param.patience
 
-    def test(self, solver: Solver) -> None:
+    def test(self, solver: Training) -> None:
         if solver.scores and not self.improved(solver.scores) and self.exhausted:
             log.info("Early stop: %s", self)
             solver.stop()

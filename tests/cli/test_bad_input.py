@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from caffepy.cli import main
+from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader
 
 NET = """name: "n"
 layer {
@@ -288,13 +289,13 @@ def test_convert_mnist(folder, capsys):
 
 
 def test_environment_variables(monkeypatch, capsys):
-    from caffepy.engine import get_engine
+    from caffepy import engine
 
     monkeypatch.setenv("CAFFEPY_ENGINE", "nunpy")
     assert failure("time --model net.prototxt", capsys) == 'no engine "nunpy"\n  Known engines: numpy, torch.'
     monkeypatch.setenv("CAFFEPY_ENGINE", "numpy")
     monkeypatch.setenv("CAFFEPY_THREADS", "many")
-    get_engine.cache_clear()
+    engine._engine.cache_clear()
     assert failure("time --model net.prototxt", capsys) == (
         'the environment variable CAFFEPY_THREADS is "many", not a number of threads'
     )

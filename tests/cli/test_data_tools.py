@@ -179,7 +179,7 @@ def test_switches_may_be_taken_back(no, folder):
 
 
 def test_inspect_names_damaged_records(folder, capsys):
-    from caffepy.data.sources.lmdb import write_lmdb
+    from caffepy.data.sources.databases import write_lmdb
 
     write_lmdb("bad_lmdb", [(b"1", Datum(data=b"no picture", encoded=True).SerializeToString())])
     with pytest.raises(SystemExit):

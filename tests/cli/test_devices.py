@@ -9,7 +9,7 @@ import pytest
 
 from caffepy.cli import main, options
 from caffepy.distributed import launch
-from caffepy.engine import get_engine, gpu_count
+from caffepy.engine import _engine, gpu_count
 from caffepy.errors import CaffeError, ConfigError, MissingExtraError
 from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -58,7 +58,7 @@ def test_without_torch(line, monkeypatch, capsys):
 def test_the_engine_without_torch(monkeypatch):
     monkeypatch.setattr("caffepy.engine.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError) as caught:
-        get_engine.__wrapped__("torch")
+        _engine.__wrapped__("torch", "cpu", "float32")
     assert str(caught.value).endswith(f"Install it with: {INSTALL}")
 
 

@@ -19,10 +19,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from caffepy.distributed.group import Agreement, Group
+from caffepy.distributed.group import Group
 from caffepy.distributed.launch import WorkerLostError, launch
+from caffepy.distributed.member import Agreement, attach
 from caffepy.errors import CaffeError, ConfigError
 from caffepy.net import weights
+from caffepy.proto.blobs import proto_to_array
 from caffepy.solver import Action
 from tests.support import assert_close
 
@@ -96,7 +98,7 @@ def train(n: int, engine: str, *options: str, start: list[str] | None = None) ->
 
 
 def trained(path: str) -> list[np.ndarray]:
-    return [weights.proto_to_array(blob) for layer in weights.read_weights(path).layer for blob in layer.blobs]
+    return [proto_to_array(blob) for layer in weights.read_weights(path).layer for blob in layer.blobs]
 
 
 def check_as_one_process(folder: Path, n: int, engine: str, more: str = "", start: list[str] | None = None) -> None:
@@ -197,14 +199,17 @@ import datetime, os
 import torch.distributed as dist
 import caffepy
 from caffepy.distributed.group import Group
+from caffepy.distributed.member import attach
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
 solver = caffepy.get_solver("solver2.prototxt")
 slow = lambda i: __import__("time").sleep(0.2)
 for net in solver.test_nets:
     net.before_forward(slow)
-Group(gpu=False).attach(solver)
+group = Group(gpu=False)
+attach(group, solver)
 solver.step(1)
 print("done")
+group.close()
 """
 
 
@@ -221,6 +226,7 @@ def test_a_test_may_take_longer_than_the_others_wait(folder, monkeypatch):
 ASKED = """
 import caffepy
 from caffepy.distributed.group import Group
+from caffepy.distributed.member import attach
 from caffepy.solver import Action, Listener
 
 class Ask(Listener):
@@ -236,10 +242,11 @@ class Ask(Listener):
 
 solver = caffepy.get_solver("solver2.prototxt")
 group = Group(gpu=False)
-group.attach(solver)
+attach(group, solver)
 solver.listeners.append(Ask())
 solver.solve()
 print("ended", group.rank, solver.iter, solver.stopped_early)
+group.close()
 """
 
 
@@ -262,13 +269,16 @@ def test_what_one_process_asks_for_all_do(folder, monkeypatch):
 SHARES = """
 import caffepy
 from caffepy.distributed.group import Group
+from caffepy.distributed.member import attach
 solver = caffepy.get_solver("shuffled_solver.prototxt")
-Group(gpu=False).attach(solver)
+group = Group(gpu=False)
+attach(group, solver)
 rows = []
 for _ in range(4):
     solver.net.forward()
     rows += solver.net.blobs["data"].data[:, 0].tolist()
 print("rows", rows)
+group.close()
 """
 
 
@@ -410,7 +420,7 @@ def test_a_first_process_that_cannot_be_reached(monkeypatch):
 def group():
     """One of two processes, without the other."""
     group = Group.__new__(Group)
-    group._torch, group.rank, group.size = torch, 0, 2
+    group._torch, group.rank, group.size, group.last_snapshot = torch, 0, 2, lambda: ""
     return group
 
 
@@ -439,7 +449,7 @@ def test_only_a_lost_process_is_called_one(group):
 
 
 def test_different_nets_are_refused(group):
-    group.solver = SimpleNamespace(net=SimpleNamespace(learnable_params=[]))
+    solver = SimpleNamespace(net=SimpleNamespace(learnable_params=[]))
     group.from_first, group.any = lambda value: [(3, 2)], lambda condition: condition
     with pytest.raises(ConfigError, match="the processes train different nets"):
-        group.attach(group.solver)
+        attach(group, solver)

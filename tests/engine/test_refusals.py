@@ -9,6 +9,9 @@ import pytest
 
 from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.errors import DataError
+from caffepy.net.blob import Blob
+from caffepy.net.layer import create
+from caffepy.proto import caffe_pb2, text
 
 
 class Owner:
@@ -91,5 +94,28 @@ def test_nothing_of_a_layer_stays(late):
     by = Owner()
     refuse(late, by, [-1])
     del by
+    gc.collect()
+    assert not late._refusals._of
+
+
+LAYERS = {
+    'type: "Embed" embed_param { num_output: 2 input_dim: 3 }': [(4,)],
+    'type: "BatchReindex"': [(3, 2), (4,)],
+    'type: "SoftmaxWithLoss"': [(4, 3), (4,)],
+    'type: "Accuracy"': [(4, 3), (4,)],
+}
+
+
+@pytest.mark.parametrize("definition", LAYERS)
+def test_a_layers_errors_do_not_keep_it_alive(late, definition):
+    layer = create(text.parse(definition, caffe_pb2.LayerParameter()), engine=late)
+    bottom, top = [Blob(shape, late) for shape in LAYERS[definition]], [Blob((), late)]
+    layer.set_up(bottom, top)
+    bottom[-1].data[...] = 3  # the first that is outside
+    layer.forward(bottom, top)
+    with pytest.raises(DataError, match=r"^here: (index|label) 3 at position \(?0,?\)? of .* is outside 0 .. 2"):
+        late.settle({layer: "here"})
+    assert late._refusals._of
+    del layer
     gc.collect()
     assert not late._refusals._of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import re
 import threading
@@ -13,11 +12,14 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+from caffepy.data.sources import databases
 from caffepy.data.sources.databases import create_database
+from caffepy.data.sources.lmdb import LmdbReader
 from caffepy.errors import CaffeError, DataError
+from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import TEST, Datum
 from caffepy.show.timing import time_layers
-from caffepy.solver import snapshot
+from caffepy.solver.resume_file import from_json, to_json
 from tests.data.databases import batches, database, layer, pictures, same
 from tests.support import GOLDEN
 
@@ -43,7 +45,7 @@ def test_resumes_to_the_bit(db, data, transform):
     straight = batches(layer("Data", text), 9)
     net = layer("Data", text)
     batches(net, 4)
-    state = json.loads(json.dumps(net.layers[0].state(), default=snapshot._encode), object_hook=snapshot._decode)
+    state = from_json(to_json(net.layers[0].state()))
     other = layer("Data", text, seed=99)  # a state brings its own randomness
     other.layers[0].set_state(state)
     assert same(batches(other, 5), straight[4:])
@@ -200,6 +202,8 @@ def test_records_without_labels_are_reported_where_labels_are_wanted(tops, tmp_p
         ('source: "nowhere" backend: LMDB batch_size: 1', "nowhere: there is no such LMDB"),
         ('source: "nowhere" batch_size: 1', "nowhere: there is no such LMDB"),
         ('source: "nowhere" backend: LEVELDB batch_size: 1', "nowhere: there is no such LevelDB"),
+        ('source: "db" reader: "lmbd" batch_size: 1', r'unknown reader "lmbd"\n  Did you mean "lmdb"\?'),
+        ('source: "db" reader: "lmdb" backend: LMDB batch_size: 1', "both reader and backend\n  Leave out backend."),
         (
             'source: "db" backend: LEVELDB batch_size: 1',
             "db: there is no such LevelDB\n  The folder holds an LMDB: set data_param { backend: LMDB }.",
@@ -210,6 +214,20 @@ def test_bad_settings(settings, message, db, monkeypatch):
     monkeypatch.chdir(db.parent)
     with pytest.raises(CaffeError, match=message):
         layer("Data", f"data_param {{ {settings} }}")
+
+
+def test_a_reader_of_ones_own(db, monkeypatch):
+    class Backwards(LmdbReader):
+        def __getitem__(self, i):
+            return super().__getitem__(len(self) - 1 - i)
+
+    monkeypatch.setattr(databases, "_readers", Registry("reader", "readers"))
+    databases.register_reader("lmdb")(LmdbReader)
+    databases.register_reader("Backwards")(Backwards)
+    own = layer("Data", f'data_param {{ source: "{db}" reader: "Backwards" batch_size: 11 }}')
+    ((data, labels),), ((in_order, _),) = batches(own, 1), batches(layer("Data", options(db, batch=11)), 1)
+    assert list(labels) == list(range(10, -1, -1))
+    np.testing.assert_array_equal(data, in_order[::-1])
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "leveldb"])

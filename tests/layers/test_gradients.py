@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from caffepy import rng
+from caffepy.net.gradient import numerical_gradient
 from caffepy.net.layer import layer_class, layer_types
-from tests.support import ENGINES, Built, assert_close, numerical_gradient
+from tests.support import ENGINES, Built, assert_close
 
 IMAGE, MATRIX, VECTOR = (2, 3, 4, 5), (4, 3), (7,)
 SPACED = [[("spaced", IMAGE)], [("spaced", VECTOR)]]

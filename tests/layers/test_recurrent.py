@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.net.gradient import numerical_gradient
 from caffepy.proto.caffe_pb2 import TEST
-from tests.support import ENGINES, Built, assert_close, numerical_gradient
+from tests.support import ENGINES, Built, assert_close
 
 SIZE = 3
 

@@ -230,12 +230,12 @@ WRONG = {
     "bottom": (
         lambda: L.Convolution(data(), 3),
         TypeError,
-        "Convolution input 1 is not a Top (type is <class 'int'>)\n  Parameters are given by keyword.",
+        "Convolution input 1 is not a Top (type is <class 'int'>)",
     ),
     "bottoms of a tuple": (
         lambda: L.ReLU(L.Slice(data(), ntop=2)),
         NoTopError,
-        "ReLU input 0 is not a Top (type is <class 'tuple'>)\n  A layer with several tops returns a tuple: name one",
+        "ReLU input 0 is not a Top (type is <class 'tuple'>)",
     ),
     "in place": (
         lambda: L.Concat(data(), data(), in_place=True),
@@ -251,6 +251,18 @@ def test_wrong_layers_are_named(what):
     with pytest.raises(kind) as caught:
         call()
     assert isinstance(caught.value, ConfigError) and message in str(caught.value)
+
+
+def test_what_is_no_top_is_said_in_pycaffes_words_and_the_remedy_in_a_note():
+    tops = L.Slice(data(), ntop=2)
+    with pytest.raises(TypeError) as caught:
+        L.Silence(tops, ntop=0)
+    assert str(caught.value) == "Silence input 0 is not a Top (type is <class 'tuple'>)"
+    assert caught.value.__notes__ == ["A layer with several tops returns a tuple: name one of them."]
+    L.Silence(*tops, ntop=0)
+    with pytest.raises(TypeError) as caught:
+        L.Convolution(data(), 3)
+    assert caught.value.__notes__ == ["Parameters are given by keyword."]
 
 
 def test_in_place_of_nothing():

@@ -11,7 +11,7 @@ from caffepy.engine import get_engine
 from caffepy.errors import CaffeError, ShapeError, SnapshotError
 from caffepy.net import weights
 from caffepy.net.blob import Blob
-from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
+from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.proto.text import parse
 from caffepy.pycaffe.net import Net
 from tests.support import ENGINES
@@ -210,33 +210,6 @@ def test_hdf5_files_of_other_things(tmp_path):
     path = tmp_path / "a.h5"
     h5py.File(path, "w").close()
     assert refused(build(), path, SnapshotError) == f'{path}: the HDF5 file has no group "data", so it holds no weights'
-
-
-@pytest.mark.parametrize(
-    ("shape", "legacy", "match"),
-    [
-        ((3,), (1, 1, 1, 3), True),
-        ((3,), (1, 1, 3, 1), False),
-        ((2, 3), (1, 1, 2, 3), True),
-        ((2, 3), (2, 3, 1, 1), False),
-        ((2, 3, 4, 5), (2, 3, 4, 5), True),
-        ((1, 2, 3, 4, 5), (2, 3, 4, 5), False),
-    ],
-)
-def test_four_old_dimensions(shape, legacy, match):
-    proto = BlobProto(**dict(zip(("num", "channels", "height", "width"), legacy)))
-    proto.data.extend(range(int(np.prod(legacy))))
-    assert weights.proto_shape(proto) == legacy
-    assert weights.shapes_match(Blob(shape, get_engine("numpy")), proto) is match
-    assert weights.proto_to_array(proto).shape == legacy
-
-
-def test_a_stored_blob_must_have_the_values_of_its_shape():
-    proto = BlobProto(data=[1, 2, 3])
-    proto.shape.dim.extend([2, 2])
-    with pytest.raises(SnapshotError) as caught:
-        weights.proto_to_array(proto)
-    assert str(caught.value) == "a blob of shape (2, 2) has 3 values in the file"
 
 
 def test_blobs_are_stored_in_c_order():

@@ -35,6 +35,12 @@ def test_blobproto_of_old_files_and_of_doubles(field):
     np.testing.assert_array_equal(caffe.io.blobproto_to_array(blob), np.arange(6).reshape(1, 2, 1, 3))
 
 
+def test_a_blobproto_without_a_shape():
+    with pytest.raises(ValueError, match=r"^the BlobProto says that its shape is \(\), but holds 100 values$"):
+        caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=range(100)))
+    assert caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=[123])) == 123
+
+
 def test_blobprotovector_there_and_back():
     arrays = [RANDOM.normal(size=shape).astype("f4") for shape in ((2, 3), (4,))]
     back = caffe.io.blobprotovector_str_to_arraylist(caffe.io.arraylist_to_blobprotovector_str(arrays))
@@ -227,5 +233,6 @@ def test_a_mean_of_one_channel_may_have_two_axes():
     ],
 )  # fmt: skip
 def test_wrong_steps_are_named(message, call):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         call(transformer())
+    assert isinstance(caught.value, ValueError) or "is not one of the inputs" in message

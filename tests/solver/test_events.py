@@ -115,7 +115,15 @@ def test_gradients_may_be_changed():
     np.testing.assert_allclose(built.net.params["w"][0].data, -0.1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("event", ["start", "batch", "display", "gradients", "update", "snapshot"])
+def test_a_stop_that_was_asked_for_before_leaves_no_iteration():
+    built = solver()
+    for ask in (built.stop, lambda: built.listeners.append(Do("start", lambda solver: solver.stop()))):
+        ask()
+        built.step(3)
+        assert built.iter == 0 and built.stopped_early
+
+
+@pytest.mark.parametrize("event", ["batch", "display", "gradients", "update", "snapshot"])
 def test_a_stop_ends_the_iteration(event):
     built = solver("display: 1 snapshot: 1")
     built.listeners.append(Do(event, lambda solver: solver.stop()))

@@ -13,7 +13,7 @@ from caffepy.errors import ConfigError, NotFiniteError, SnapshotError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import EarlyStopParameter, SolverParameter
 from caffepy.pycaffe.solvers import Solver
-from caffepy.solver import policies, snapshot
+from caffepy.solver import policies, solverstate
 from caffepy.solver.rules import find_rule
 from caffepy.solver.watch import EarlyStop
 from tests.support import ENGINES
@@ -247,7 +247,7 @@ def test_a_snapshot_that_fails_leaves_the_old_one(kind, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshot, "_write_hdf5" if kind == "HDF5" else "_write_binary", full)
+    monkeypatch.setattr(solverstate, "write_hdf5" if kind == "HDF5" else "write_binary", full)
     with pytest.raises(OSError, match="No space left"):
         built.snapshot("snap_best")
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before

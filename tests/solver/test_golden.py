@@ -11,7 +11,7 @@ import pytest
 
 from caffepy.engine import get_engine
 from caffepy.net.executor import Observer
-from caffepy.net.weights import proto_to_array
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
 from caffepy.pycaffe.solvers import Solver
 from caffepy.solver import Listener

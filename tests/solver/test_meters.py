@@ -9,10 +9,10 @@ import pytest
 
 from caffepy.engine import get_engine
 from caffepy.errors import ShapeError
-from caffepy.net.net import Net
 from caffepy.passes import Whole, of
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, NetParameter, SolverParameter
+from caffepy.pycaffe.net import Net
 from caffepy.pycaffe.solvers import Solver
 from caffepy.solver import meters, testing
 from caffepy.solver.display import output_lines

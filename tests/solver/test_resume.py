@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from caffepy import rng
+from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lmdb import write_lmdb
 from caffepy.errors import SnapshotError
 from caffepy.pycaffe.solvers import Solver
 from caffepy.solver import Listener

@@ -6,6 +6,7 @@ convert differently, in two thirds of the time (benchmarks/README.md).
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy import limits
 from caffepy.errors import DataError, MissingExtraError
 from caffepy.files import near_names
 
@@ -47,25 +49,76 @@ def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> 
     `channels` 3 or 1 forces colour or gray; 0 keeps what is stored: gray 1, colour and palette 3, with alpha 4
     (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError with `where` and `hint`.
     """
-    if (pixels := _fast_jpeg(data, channels)) is not None:
-        return pixels.transpose(2, 0, 1)
+    if size := jpeg_size(data):
+        _check_size(size, where, hint)
+        if (pixels := _fast_jpeg(data, channels)) is not None:
+            return pixels.transpose(2, 0, 1)
     opener = _pillow().open
     try:
-        with opener(BytesIO(data)) as picture:
+        with opener(BytesIO(data), formats=_formats()) as picture:
+            _check_size(picture.size, where, hint)
             if channels == 1 and picture.format == "JPEG":
                 picture.draft("L", picture.size)
             if channels and picture.format == "JPEG":
                 picture = _upright(picture)
             pixels = _gray(picture) if channels == 1 else _color(picture, keep=channels == 0)
+    except (DataError, MemoryError):
+        raise
     except Exception as error:  # decoders of damaged files raise whatever their parsers raise
         text = "no known format" if "cannot identify" in str(error) else str(error) or type(error).__name__
         raise DataError(f"the picture does not decode: {text}", where=where, hint=hint) from None
     return pixels.transpose(2, 0, 1)
 
 
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
+
+
+@cache
+def _formats() -> list[str]:
+    """What is read of what Pillow can: pictures made of pixels. It would start Ghostscript for PostScript."""
+    library = _pillow()
+    library.init()
+    return [name for name in _FORMATS if name in library.OPEN]
+
+
+def _check_size(size: tuple[int, int], where: str, hint: str) -> None:
+    """Before it is decoded: a file of a few megabytes may hold a picture of many gigabytes."""
+    width, height = size
+    if width * height > limits.PIXELS:
+        raise DataError(
+            f"the picture has {width}x{height} pixels, more than {limits.PIXELS}: it is not decoded",
+            where=where,
+            hint=hint,
+        )
+    limits.check(_DECODING * width * height, f"decoding {width}x{height} pixels", where=where)
+
+
+_DECODING = 8
+"""Bytes a pixel while a picture is decoded: the library's and ours."""
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that the header of a JPEG gives, or None if this is none, or a damaged one."""
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        if kind in _END_OF_HEADER:
+            return None
+        at += 1 if kind == 0xFF else 2 if kind in _WITHOUT_LENGTH else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_END_OF_HEADER = {0xD9, 0xDA}
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+
+
 def _fast_jpeg(data: bytes, channels: int) -> np.ndarray | None:
     """(H, W, C) of a JPEG, or None if this is for Pillow: to decode, or to say what is wrong with it."""
-    if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:  # OpenCV would not say that the end is missing
+    if b"\xff\xd9" not in data[-64:]:  # OpenCV would not say that the end is missing
         return None
     library = _opencv()
     if library is None:
@@ -170,13 +223,14 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Weights have 11 bits; exact halving of both sides is the mean of four pixels.
     """
-    _, old_height, old_width = image.shape
+    channels, old_height, old_width = image.shape
     if (height, width) == (old_height, old_width):
         return image
     if (2 * height, 2 * width) == (old_height, old_width):
         quads = image.astype(np.uint16)
         rows = quads[:, 0::2] + quads[:, 1::2]
         return ((rows[:, :, 0::2] + rows[:, :, 1::2] + 2) >> 2).astype(np.uint8)
+    limits.check(8 * channels * max(height, old_height) * width, f"resizing a picture to {height}x{width}")
     left, (near, far) = _taps(old_width, width)
     outside = (left < 0) | (left >= old_width - 1)
     near[outside], far[outside] = 2048, 0

@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 
 from caffepy.data.pictures.image import mirrored
 from caffepy.errors import CaffeError, ConfigError, DataError, ShapeError
-from caffepy.net.weights import proto_to_array, read_bytes
+from caffepy.files import read_bytes
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import TRAIN, BlobProto, TransformationParameter
 
 SMALL = 1 << 14

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
 from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
-from caffepy.files import check_writable
+from caffepy.files import check_writable, sweep, temporary_folder
+from caffepy.plugins import Registry
+
+R = TypeVar("R", bound=Callable[..., Any])
 
 
 class Reader(Protocol):
-    """Key and value of record i, in key order."""
+    """Key and value of record i, in key order; `path` is for messages."""
 
     path: str
 
@@ -30,11 +32,31 @@ class Reader(Protocol):
     def __getitem__(self, i: int) -> tuple[bytes, bytes]: ...
 
 
+_readers: Registry[Callable[..., Reader]] = Registry("reader", "readers")
+_readers.register("lmdb", LmdbReader)
+_readers.register("leveldb", LevelDbReader)
+
+
+def register_reader(name: str, replace: bool = False) -> Callable[[R], R]:
+    """Class decorator: `data_param { reader: "name" source: "..." }` reads records with this class.
+
+    It is called with `source` and is a `Reader`, whose values are Datum messages or what a layer of your own makes of
+    them.
+    """
+
+    def decorate(cls: R) -> R:
+        _readers.register(name, cls, replace=replace)
+        return cls
+
+    return decorate
+
+
 def open_database(path: str | PathLike[str], backend: str) -> Reader:
-    """Open a database read-only; `backend` is "lmdb" or "leveldb". Nothing in its folder is touched."""
-    if backend.lower() == "leveldb":
-        return LevelDbReader(path)
-    return LmdbReader(path)
+    """Open a database read-only; `backend` is "lmdb", "leveldb" or a registered name. Its folder is not touched.
+
+    Raises ConfigError for other names.
+    """
+    return _readers.find(backend)(path)
 
 
 def backends_in(path: str | PathLike[str]) -> list[str]:
@@ -46,6 +68,16 @@ def backends_in(path: str | PathLike[str]) -> list[str]:
 def guess_backend(path: str | PathLike[str]) -> str:
     """The kind that lies in the folder; "lmdb" where neither does, so that its reader says what is missing."""
     return next(iter(backends_in(path)), "lmdb")
+
+
+def write_lmdb(path: str | PathLike[str], records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write a new database; the number of records. Refuses to touch one that exists."""
+    count = 0
+    with create_database(path, "lmdb") as put:
+        for key, value in records:
+            put(key, value)
+            count += 1
+    return count
 
 
 @contextmanager
@@ -61,15 +93,18 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
         _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
     check_writable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path)
     try:
-        with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
-            yield put
-        temporary.rename(path)
+        with temporary_folder(path) as temporary:
+            with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
+                yield put
+            temporary.rename(path)
+    except lmdb.MapFullError:
+        raise DataError(
+            "the LMDB becomes larger than the address space that this process may use (ulimit -v)", where=str(path)
+        ) from None
     except lmdb.Error as error:  # a full disk, a key that is too long
         raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

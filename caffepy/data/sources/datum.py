@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from google.protobuf.message import DecodeError
 
@@ -9,6 +11,7 @@ from caffepy.data.pictures.image import decode
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import Datum
 
+_FOREIGN = "The database is damaged, or was not written by a Caffe tool."
 _AGAIN = "Convert the data again. `caffepy data inspect` counts such records: if all are, no Caffe tool wrote them."
 
 
@@ -29,11 +32,13 @@ def image(datum: Datum, key: bytes, source: str) -> np.ndarray:
     """The values of a raw Datum as (C, H, W): uint8, or float32 for `float_data`."""
     shape = datum.channels, datum.height, datum.width
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-    if values.size != shape[0] * shape[1] * shape[2]:
+    if min(shape) < 0:
+        raise DataError(f"the record has the shape {shape}", where=where(source, key), hint=_FOREIGN)
+    if values.size != prod(shape):
         raise DataError(
-            f"the record has {values.size} values, its shape {shape} needs {shape[0] * shape[1] * shape[2]}",
+            f"the record has {values.size} values, its shape {shape} needs {prod(shape)}",
             where=where(source, key),
-            hint="The database is damaged, or was not written by a Caffe tool.",
+            hint=_FOREIGN,
         )
     return values.reshape(shape)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from caffepy import limits
 from caffepy.errors import DataError
 from caffepy.files import near_names
-from caffepy.hdf5 import Dataset, Group, open_hdf5
+from caffepy.hdf5 import Group, open_hdf5
 
 _WHOLE = "Copy or make the file again; do not write to it during training."
+
+_DIVIDE = "Write several smaller files: one at a time is in memory. Or allow more with --max-memory."
 
 
 class Hdf5Rows:
@@ -39,6 +43,8 @@ class Hdf5Rows:
             )
         if not self.files:
             raise DataError("the list names no HDF5 file", where=list_file, hint="It has the path of a file a line.")
+        self.shapes: list[tuple[int, ...]] = []
+        """Of a row of each dataset, in the first file."""
         lengths = [self._length(path) for path in self.files]
         self.starts = [0, *accumulate(lengths)]
         self._loaded: tuple[int, list[np.ndarray]] | None = None
@@ -53,7 +59,7 @@ class Hdf5Rows:
             path = self.files[file]
             with self._open(path) as h5:
                 try:
-                    arrays = [np.asarray(h5[name].numbers(), np.float32) for name in self.names]
+                    arrays = [np.asarray(h5.dataset(name).numbers(), np.float32) for name in self.names]
                 except KeyError as error:
                     raise DataError(f"the file cannot be read: {error}", where=path, hint=_WHOLE) from None
             if any(len(array) != self.starts[file + 1] - self.starts[file] for array in arrays):
@@ -75,18 +81,10 @@ class Hdf5Rows:
 
     def _length(self, path: str) -> int:
         with self._open(path) as h5:
-            lengths = {}
-            for name in self.names:
-                if name not in h5:
-                    raise DataError(
-                        f'there is no dataset "{name}"',
-                        where=path,
-                        hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
-                    )
-                dataset = h5[name]
-                if not isinstance(dataset, Dataset) or not dataset.is_numbers or not dataset.shape:
-                    raise DataError(f'dataset "{name}" is no array of numbers', where=path)
-                lengths[name] = dataset.shape[0]
+            shapes = {name: self._shape(h5, name, path) for name in self.names}
+        lengths = {name: shape[0] for name, shape in shapes.items()}
+        self.shapes = self.shapes or [shape[1:] for shape in shapes.values()]
+        limits.check(4 * sum(map(prod, shapes.values())), "the rows of the file", where=path, hint=_DIVIDE)
         if len(set(lengths.values())) > 1:
             found = ", ".join(f'"{name}" {n}' for name, n in lengths.items())
             raise DataError(
@@ -97,3 +95,14 @@ class Hdf5Rows:
                 "the datasets have no rows", where=path, hint=f"Write some, or take the file off {self.list_file}."
             )
         return next(iter(lengths.values()))
+
+    def _shape(self, h5: Group, name: str, path: str) -> tuple[int, ...]:
+        if name not in h5:
+            raise DataError(
+                f'there is no dataset "{name}"',
+                where=path,
+                hint=f"Tops are named after datasets; the file has: {', '.join(h5)}.",
+            )
+        if h5.is_group(name) or not h5.dataset(name).is_numbers or not h5.dataset(name).shape:
+            raise DataError(f'dataset "{name}" is no array of numbers', where=path)
+        return h5.dataset(name).shape

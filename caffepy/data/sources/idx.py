@@ -5,46 +5,59 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from io import BytesIO
 from math import prod
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
+from caffepy import limits
 from caffepy.errors import DataError
 from caffepy.files import near_names
 
 
 def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
     """The uint8 array of an IDX file with `ndim` axes. Raises DataError for foreign and truncated files."""
+    where = str(path)
     try:
         raw = Path(path).read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        zipped = raw[:2] == b"\x1f\x8b"
+        with gzip.open(BytesIO(raw)) if zipped else BytesIO(raw) as file:
+            shape = _read_header(file, where, ndim)
+            what = f"the array of shape {shape} that its header announces"
+            if zipped:
+                limits.check_unpacked(prod(shape), len(raw), what, where=where)
+            values = file.read(prod(shape) if zipped else min(prod(shape), len(raw)))
+            file.read(1)  # the checksum stands behind the last
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"the gzipped file is damaged: {error}", where=str(path)) from None
+        raise DataError(f"the gzipped file is damaged: {error}", where=where) from None
     except OSError as error:
-        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise DataError(f"cannot read the file: {error.strerror}", where=where, hint=near_names(path)) from None
+    if len(values) < prod(shape):
+        raise DataError(
+            f"the file is truncated: its header announces {prod(shape)} bytes, {len(values)} follow",
+            where=where,
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read_header(file: BytesIO | gzip.GzipFile, where: str, ndim: int) -> tuple[int, ...]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08":
         raise DataError(
             "this is no IDX file of bytes",
-            where=str(path),
+            where=where,
             hint="MNIST's files are called train-images-idx3-ubyte ...",
         )
-    if raw[3] != ndim:
+    if magic[3] != ndim:
         raise DataError(
-            f"the IDX file has {raw[3]} axes, {ndim} are expected",
-            where=str(path),
+            f"the IDX file has {magic[3]} axes, {ndim} are expected",
+            where=where,
             hint="The images come first, the labels second.",
         )
-    start = 4 + 4 * ndim
-    if len(raw) < start:
-        raise DataError(f"the file is truncated: its header has {start} bytes, the file {len(raw)}", where=str(path))
-    shape = struct.unpack(f">{ndim}I", raw[4:start])
-    count = prod(shape)
-    if len(raw) - start < count:
-        raise DataError(
-            f"the file is truncated: its header announces {count} bytes, {len(raw) - start} follow",
-            where=str(path),
-        )
-    return np.frombuffer(raw, np.uint8, count, start).reshape(shape)
+    dims = file.read(4 * ndim)
+    if len(dims) < 4 * ndim:
+        needed, found = 4 + 4 * ndim, 4 + len(dims)
+        raise DataError(f"the file is truncated: its header has {needed} bytes, the file {found}", where=where)
+    return struct.unpack(f">{ndim}I", dims)

@@ -103,10 +103,10 @@ class LevelDbReader:
     def _live_files(self) -> tuple[list[Path], list[Path]]:
         """The tables and logs that the manifest counts, oldest first."""
         folder = Path(self.path)
-        name = (folder / "CURRENT").read_text("latin-1").strip()
-        if not _MANIFEST.fullmatch(name):  # nor one of another folder
+        current = (folder / "CURRENT").read_text("latin-1").strip()
+        if not _MANIFEST.fullmatch(current):  # nor one of another folder
             raise ValueError("CURRENT names no manifest")
-        manifest = folder / name
+        manifest = folder / current
         if not manifest.is_file():
             raise DataError(f"the file {manifest.name} is missing", where=self.path, hint="Copy the folder as a whole.")
         tables: set[int] = set()

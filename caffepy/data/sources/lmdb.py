@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -94,18 +94,6 @@ def _file_of(path: str) -> str:
             raise DataError("this is a LevelDB, not an LMDB", where=path, hint="Set data_param { backend: LEVELDB }.")
         raise DataError("this is no LMDB: the folder has no file data.mdb", where=path, hint=_MAKE)
     return file
-
-
-def write_lmdb(path: str | PathLike[str], records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write a new database; the number of records. Refuses to touch one that exists."""
-    from caffepy.data.sources.databases import create_database
-
-    count = 0
-    with create_database(path, "lmdb") as put:
-        for key, value in records:
-            put(key, value)
-            count += 1
-    return count
 
 
 @contextmanager

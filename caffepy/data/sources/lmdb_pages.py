@@ -146,7 +146,7 @@ class Pages:
             raise ValueError(f"a record of page {page.number} does not fit into it")
         value = content[key_end:end]
         if flags & _BIG:
-            value = self._overflow(*struct.unpack("=Q", value), size)
+            value = self._overflow(struct.unpack("=Q", value)[0], size)
         return content[start + _NODE.size : key_end], value
 
     def _overflow(self, number: int, size: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
@@ -10,14 +9,18 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from caffepy import rng
 from caffepy.engine.base import Engine
-from caffepy.engine.numpy import conv, lrn, memory, pool
+from caffepy.engine.held import Held
+from caffepy.engine.numpy import lrn, pool
+from caffepy.engine.numpy.blas import one_thread
+from caffepy.engine.numpy.conv import ConvPlan
 from caffepy.engine.numpy.lowering import sum_of_rows
+from caffepy.engine.numpy.pool import PoolPlan
+from caffepy.engine.numpy.shapes import Shapes, cut
 from caffepy.engine.threads import ThreadPool, available_cores
-from caffepy.engine.window import Window
+from caffepy.engine.window import Ints, Window
 
 Array = np.ndarray
 
@@ -26,9 +29,12 @@ Array = np.ndarray
 MAP_TILE = 1 << 17
 # Elements of the largest array a tile of pooling.
 IMAGE_TILE = 1 << 19
-# Below this many elements pooling, and below this many multiply-adds a product, is not worth a second thread: waking
-# each other costs the two 100 to 150 microseconds.
-POOL_MINIMUM, GEMM_MINIMUM = 1 << 17, 1 << 23
+# Below this many elements pooling is not worth a second thread: waking each other costs two of them 100 to 150
+# microseconds.
+POOL_MINIMUM = 1 << 17
+# What is summed, products among it, is cut into so many shares at most, whatever the number of threads: so are the
+# same numbers added in the same order. A product's shares have at least so many multiply-adds.
+SHARES, GEMM_SHARE = 4, 1 << 22
 
 
 class NumpyEngine(Engine):
@@ -40,15 +46,12 @@ class NumpyEngine(Engine):
 
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
-        self._local = threading.local()
-        # The pool is the only parallelism: BLAS threads under it would fight over the cores.
-        threadpool_limits(1, user_api="blas")
-        memory.keep_freed_memory()
+        self._shares = SHARES
 
     @cached_property
     def alone(self) -> NumpyEngine:
         engine = copy(self)
-        engine.pool, engine._local = ThreadPool(1), threading.local()
+        engine.pool, engine._shares = ThreadPool(1), 1
         return engine
 
     def run(self, task: Callable[[int], None], n: int) -> None:
@@ -56,6 +59,9 @@ class NumpyEngine(Engine):
 
     def run_in_step(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None]) -> None:
         self.pool.in_step(steps, n, between)
+
+    def computing(self) -> Held:
+        return one_thread
 
     def wait(self) -> None:
         pass
@@ -81,136 +87,128 @@ class NumpyEngine(Engine):
 
     def map(self, fn: Callable, *args: Any, out: Array | tuple[Array, ...]) -> None:
         outs = out if isinstance(out, tuple) else (out,)
-        shape = outs[0].shape
-        cut = [isinstance(a, np.ndarray) and a.ndim > 0 and a.shape == shape for a in args]
-        if all(cut[i] or not isinstance(a, np.ndarray) or a.ndim == 0 for i, a in enumerate(args)):
-            flats = _flatten([a for a, c in zip(args, cut) if c] + list(outs))
-            if flats is not None:
-                tiles = iter(flats)
-                args = tuple(next(tiles) if c else a for a, c in zip(args, cut))
-                outs = tuple(tiles)
-        else:  # a factor for each item, (N, C, 1, 1), goes with its items
-            cut = [isinstance(a, np.ndarray) and a.ndim == len(shape) and a.shape[:1] == shape[:1] for a in args]
-        length = outs[0].shape[0] if outs[0].ndim else 1
-        count = min(length, -(-outs[0].size // MAP_TILE)) or 1
+        goes_along, arrays = _cut_together(args, outs)
 
-        def task(i: int) -> None:
-            at = slice(i * length // count, (i + 1) * length // count) if count > 1 else ...
+        def task(*tiles: Array) -> None:
+            given, targets = iter(tiles), tiles[-len(outs) :]
             with np.errstate(all="ignore"):  # log(0) is -inf in silence, as in Caffe
-                result = fn(np, *(a[at] if c else a for a, c in zip(args, cut)))
-            for target, value in zip(outs, result if isinstance(out, tuple) else (result,)):
-                target[at] = value
+                result = fn(np, *(next(given) if along else a for a, along in zip(args, goes_along)))
+            for target, value in zip(targets, result if isinstance(out, tuple) else (result,)):
+                target[...] = value
 
-        self.pool.run(task, count)
+        self._over(task, arrays, -(-outs[0].size // MAP_TILE))
 
     def relu(self, x: Array, y: Array) -> None:
         # clip takes less than half the time of numpy's maximum of an array and a number.
-        self._by_tile(lambda x, y: np.clip(x, 0, np.inf, out=y), x, y)
+        self._over(lambda x, y: np.clip(x, 0, np.inf, out=y), _flat([x, y]), -(-x.size // MAP_TILE))
 
     def relu_grad(self, dy: Array, x: Array, dx: Array) -> None:
-        self._by_tile(lambda dy, x, dx: np.multiply(dy, x > 0, out=dx), dy, x, dx)
+        arrays = _flat([dy, x, dx])
+        self._over(lambda dy, x, dx: np.multiply(dy, x > 0, out=dx), arrays, -(-x.size // MAP_TILE))
 
     def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         (m, k), n = a.shape, b.shape[1]
-        rows = m >= n
-        parts = self.pool.threads if m * n * k >= GEMM_MINIMUM else 1
+        parts = min(self._shares, max(1, m * n * k // GEMM_SHARE))
         if accumulate:  # the product before it is added is a temporary: keep it in cache
             parts = max(parts, -(-m * n // (1 << 18)))
-        length = m if rows else n
-        parts = min(parts, length) or 1
+        if parts == 1:
+            with one_thread:
+                self._product(a, b, out, accumulate)
+        elif m >= n:
+            self._over(lambda left, target: self._product(left, b, target, accumulate), (a, out), parts)
+        else:
+            self._over(lambda right, target: self._product(a, right.T, target.T, accumulate), (b.T, out.T), parts)
 
-        def task(i: int) -> None:
-            at = slice(i * length // parts, (i + 1) * length // parts)
-            left, right, target = (a[at], b, out[at]) if rows else (a, b[:, at], out[:, at])
-            if accumulate:
-                product = self._scratch("gemm", (left.shape[0], right.shape[1]))
-                target += np.matmul(left, right, out=product)
-            else:
-                np.matmul(left, right, out=target)
-
-        self.pool.run(task, parts)
-
-    # Convolution
-
-    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, window: Window, group: int = 1) -> None:
-        conv.forward(_last(x), _last(w), bias, _last(y), window, group, self.pool.run, self._scratch, self.pool.threads)
-
-    def conv_grad_weights(
-        self, x: Array, dy: Array, dw: Array, window: Window, group: int = 1, db: Array | None = None
-    ) -> None:
-        run = self.pool.run
-        conv.grad_weights(_last(x), _last(dy), _last(dw), db, window, group, run, self._scratch, self.pool.threads)
-
-    def conv_grad_data(
-        self, dy: Array, w: Array, dx: Array, window: Window, group: int = 1, bias: Array | None = None
-    ) -> None:
-        run = self.pool.run
-        conv.grad_data(_last(dy), _last(w), bias, _last(dx), window, group, run, self._scratch, self.pool.threads)
+    def _product(self, a: Array, b: Array, out: Array, accumulate: bool) -> None:
+        if accumulate:
+            out += np.matmul(a, b, out=self.pool.scratch("gemm", out.shape))
+        else:
+            np.matmul(a, b, out=out)
 
     def add_sum_over_channels(self, x: Array, out: Array, times: Array | None = None) -> None:
         rows = _rows(x)
-        other = None if times is None else _last(times).reshape(rows.shape)
-        # Memory limits a plain sum: a second thread would gain nothing.
-        out += sum_of_rows(rows) if other is None else self._sum_by_tile(rows, lambda at: rows[at] * other[at])
+        with one_thread:
+            if times is None:  # memory limits a plain sum: a second thread would gain nothing
+                out += sum_of_rows(rows)
+            else:
+                other = _last(times).reshape(rows.shape)
+                out += self._sum_by_tile(rows, lambda at: rows[at] * other[at])
 
     def channel_moments(self, x: Array) -> tuple[Array, Array]:
         rows = _rows(x)
         if not len(rows):
             return np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
-        mean = sum_of_rows(rows) / np.float32(len(rows))
-        variance = self._sum_by_tile(rows, lambda at: np.square(rows[at] - mean)) / np.float32(len(rows))
+        with one_thread:
+            mean = sum_of_rows(rows) / np.float32(len(rows))
+            variance = self._sum_by_tile(rows, lambda at: np.square(rows[at] - mean)) / np.float32(len(rows))
         return mean, variance
 
-    def _sum_by_tile(self, rows: Array, terms: Callable[[slice], Array]) -> Array:
-        """The sum (C,) of terms computed from rows (M, C); those of the tiles are added in a fixed order."""
-        parts = min(len(rows), -(-rows.size // MAP_TILE))
-        sums = np.zeros((parts, rows.shape[1]), np.float32)
+    # Convolution
 
-        def task(i: int) -> None:
-            sums[i] = sum_of_rows(terms(slice(i * len(rows) // parts, (i + 1) * len(rows) // parts)))
+    def conv_plan(self, x: Ints, w: Ints, window: Window, group: int = 1) -> ConvPlan:
+        return ConvPlan(Shapes.of(x, w, window, group, self._shares))
 
-        self.pool.run(task, parts)
-        return sums.sum(axis=0)
+    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: ConvPlan) -> None:
+        with one_thread:
+            plan.products.forward(_last(x), _last(w), bias, _last(y), self.pool)
+
+    def conv_grad_weights(self, x: Array, dy: Array, dw: Array, plan: ConvPlan, db: Array | None = None) -> None:
+        with one_thread:
+            plan.products.grad_weights(_last(x), _last(dy), _last(dw), db, self.pool)
+
+    def conv_grad_data(self, dy: Array, w: Array, dx: Array, plan: ConvPlan, bias: Array | None = None) -> None:
+        with one_thread:
+            plan.back.grad_data(_last(dy), _last(w), bias, _last(dx), self.pool)
 
     # Pooling
 
-    def pool_choice(self, shape: tuple[int, ...], window: Window) -> Array:
+    def pool_plan(self, x: Ints, y: Ints, window: Window) -> PoolPlan:
+        return PoolPlan(x, y, window)
+
+    def pool_choice(self, plan: PoolPlan) -> Array:
         """1 + the kernel position, 0 for none."""
-        dtype = np.uint8 if prod(window.kernel) < 256 else np.int32
-        n, c, h, w = shape
-        return np.zeros((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+        n, c, h, w = plan.shape
+        return np.zeros((n, h, w, c), np.uint8 if prod(plan.window.kernel) < 256 else np.int32).transpose(0, 3, 1, 2)
 
-    def max_pool(self, x: Array, y: Array, choice: Array, window: Window) -> None:
-        self._by_image(pool.max_pool, x, y, choice, window=window)
+    def max_pool(self, x: Array, y: Array, choice: Array, plan: PoolPlan) -> None:
+        self._by_image(pool.max_pool, x, y, choice, plan=plan)
 
-    def max_pool_grad(self, dy: Array, choice: Array, dx: Array, window: Window) -> None:
-        self._by_image(pool.max_pool_grad, dy, choice, dx, window=window)
+    def max_pool_grad(self, dy: Array, choice: Array, dx: Array, plan: PoolPlan) -> None:
+        self._by_image(pool.max_pool_grad, dy, choice, dx, plan=plan)
 
-    def max_pool_mask(self, choice: Array, window: Window, size: tuple[int, int]) -> Array:
-        return np.moveaxis(pool.mask(_last(choice), window, size), -1, 1)
+    def max_pool_mask(self, choice: Array, plan: PoolPlan) -> Array:
+        return np.moveaxis(pool.mask(_last(choice), plan), -1, 1)
 
-    def ave_pool(self, x: Array, y: Array, window: Window) -> None:
-        self._by_image(pool.ave_pool, x, y, window=window)
+    def ave_pool(self, x: Array, y: Array, plan: PoolPlan) -> None:
+        self._by_image(pool.ave_pool, x, y, plan=plan)
 
-    def ave_pool_grad(self, dy: Array, dx: Array, window: Window) -> None:
-        self._by_image(pool.ave_pool_grad, dy, dx, window=window)
+    def ave_pool_grad(self, dy: Array, dx: Array, plan: PoolPlan) -> None:
+        self._by_image(pool.ave_pool_grad, dy, dx, plan=plan)
 
-    def stochastic_pool(self, x: Array, y: Array, choice: Array, window: Window, sample: bool) -> None:
+    def stochastic_pool(self, x: Array, y: Array, choice: Array, plan: PoolPlan, sample: bool) -> None:
         if not sample:
-            self._by_image(pool.stochastic_mean, x, y, window=window)
+            self._by_image(pool.stochastic_mean, x, y, plan=plan)
             return
         n, c, h, w = y.shape
         # In (0, 1]: a threshold above 0 never picks a value of 0.
         level = 1 - rng.generator.random((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
-        self._by_image(pool.stochastic_draw, x, y, choice, level, window=window)
+        self._by_image(pool.stochastic_draw, x, y, choice, level, plan=plan)
+
+    def _by_image(self, fn: Callable, *arrays: Array, **options: Any) -> None:
+        """Run `fn` over groups of images, each array seen channels-last."""
+        largest = max(a.size for a in arrays)
+        least = self.pool.threads if largest > POOL_MINIMUM else 1
+        self._over(fn, [_last(a) for a in arrays], max(least, largest // IMAGE_TILE), **options)
 
     # Local response normalization
 
     def lrn(self, x: Array, y: Array, size: int, alpha: float, beta: float, k: float) -> None:
-        self._by_rows(lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
+        rows, parts = [_rows(a) for a in (x, y)], -(-x.size // MAP_TILE)
+        self._over(lrn.across, rows, parts, size=size, alpha=alpha, beta=beta, k=k)
 
     def lrn_grad(self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float) -> None:
-        self._by_rows(lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
+        rows, parts = [_rows(a) for a in (dy, x, dx)], -(-x.size // MAP_TILE)
+        self._over(lrn.across_grad, rows, parts, size=size, alpha=alpha, beta=beta, k=k)
 
     # Rows, random numbers
 
@@ -237,38 +235,24 @@ class NumpyEngine(Engine):
 
     # Tiles
 
-    def _scratch(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Uninitialized memory of the calling thread, valid until it asks for the same name again."""
-        buffers = self._local.__dict__
-        count = prod(shape)
-        buffer = buffers.get(name)
-        if buffer is None or buffer.size < count:
-            buffer = buffers[name] = np.empty(count, np.float32)
-        return buffer[:count].reshape(shape)
+    def _over(self, fn: Callable, arrays: Sequence[Array], parts: int, **options: Any) -> None:
+        """Run `fn`, which writes to some of the arrays, over so many ranges of their first axis, one length."""
+        if parts == 1:
+            self.pool.run(lambda i: fn(*arrays, **options), 1)
+            return
+        ranges = cut(len(arrays[0]), parts)
+        self.pool.run(lambda i: fn(*(a[ranges[i]] for a in arrays), **options), len(ranges))
 
-    def _by_tile(self, fn: Callable, *arrays: Array) -> None:
-        """Run `fn`, which writes to one of them, over tiles of arrays of one shape."""
-        flats = _flatten(list(arrays)) or arrays
-        length = len(flats[0]) if flats[0].ndim else 0
-        parts = max(1, min(length, -(-flats[0].size // MAP_TILE)))
-        cuts = [slice(i * length // parts, (i + 1) * length // parts) for i in range(parts)]
-        self.pool.run(lambda i: fn(*(a[cuts[i]] if a.ndim else a for a in flats)), parts)
+    def _sum_by_tile(self, rows: Array, terms: Callable[[slice], Array]) -> Array:
+        """The sum (C,) of terms computed from rows (M, C); those of the tiles are added in a fixed order."""
+        ranges = cut(len(rows), -(-rows.size // MAP_TILE))
+        sums = np.zeros((len(ranges), rows.shape[1]), np.float32)
 
-    def _by_image(self, fn: Callable, *arrays: Array, **options: Any) -> None:
-        """Run `fn` over groups of images, each array seen channels-last."""
-        arrays = tuple(_last(a) for a in arrays)
-        n = arrays[0].shape[0]
-        largest = max(a.size for a in arrays)
-        parts = min(n, max(self.pool.threads if largest > POOL_MINIMUM else 1, largest // IMAGE_TILE)) or 1
-        self.pool.run(lambda i: fn(*(a[i * n // parts : (i + 1) * n // parts] for a in arrays), **options), parts)
+        def task(i: int) -> None:
+            sums[i] = sum_of_rows(terms(ranges[i]))
 
-    def _by_rows(self, fn: Callable, *arrays: Array, **options: Any) -> None:
-        """Run `fn` over tiles of rows of channels; all arrays are (N, C, H, W) of one shape."""
-        channels = arrays[0].shape[1]
-        rows = [_rows(a) for a in arrays]
-        n = rows[0].shape[0]
-        step = max(1, MAP_TILE // max(1, channels))
-        self.pool.run(lambda i: fn(*(a[i * step : (i + 1) * step] for a in rows), **options), -(-n // step))
+        self.pool.run(task, len(ranges))
+        return sums.sum(axis=0)
 
 
 def _last(a: Array) -> Array:
@@ -281,10 +265,21 @@ def _rows(a: Array) -> Array:
     return _last(a).reshape(a.size // max(1, a.shape[1]), a.shape[1])
 
 
-def _flatten(arrays: list[Array]) -> list[Array] | None:
-    """All arrays as one axis if they share a memory order without holes, else None."""
+def _flat(arrays: list[Array]) -> list[Array]:
+    """All arrays as one axis if they share a memory order without holes, else as they are."""
     for order in (lambda a: a, _last):
         turned = [order(a) for a in arrays]
         if all(a.flags.c_contiguous for a in turned):
             return [a.reshape(-1) for a in turned]
-    return None
+    return arrays
+
+
+def _cut_together(args: tuple, outs: tuple[Array, ...]) -> tuple[list[bool], list[Array]]:
+    """Which of the arguments are cut into tiles with the outputs; these and the outputs, arrays of one length."""
+    shape = outs[0].shape
+    alike = [isinstance(a, np.ndarray) and a.ndim > 0 and a.shape == shape for a in args]
+    if all(alike[i] or not isinstance(a, np.ndarray) or a.ndim == 0 for i, a in enumerate(args)):
+        return alike, _flat([*(a for a, is_alike in zip(args, alike) if is_alike), *outs])
+    # A factor for each item, (N, C, 1, 1), goes with its items.
+    items = [isinstance(a, np.ndarray) and a.ndim == len(shape) and a.shape[:1] == shape[:1] for a in args]
+    return items, [*(a for a, has_items in zip(args, items) if has_items), *outs]

@@ -1,54 +1,16 @@
-"""Tiles of a batch, their zero border and their columns (im2col). Arrays are channels-last, (N, *size, C)."""
+"""The zero border of images and their columns (im2col); sums of rows. Arrays are channels-last, (N, *size, C)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd, prod
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from caffepy.engine.window import Ints, Window
 
-Run = Callable[[Callable[[int], None], int], None]
 Scratch = Callable[[str, tuple[int, ...]], np.ndarray]
-
-# Bytes a tile works on. Tiles that fit the second-level cache would be 1 MB, but every numpy call ends in a wait for
-# the interpreter lock: on two cores LeNet's conv2 took 8 ms backward with 1 MB, 2.8 ms with 8 MB; 4 MB
-# are as fast and need half the memory.
-TILE_BYTES = 4 << 20
-# BLAS packs the weights anew for each tile, so a tile works on at least this many times their bytes.
-TIMES_WEIGHTS, LARGEST_TILE = 4, 16 << 20
-# An image with fewer bytes is not divided for a second thread.
-WORTH_A_THREAD = 1 << 20
-
-
-class Tile(NamedTuple):
-    """Some images, whole, or some rows (of the first spatial axis) of one image."""
-
-    images: slice
-    rows: slice
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.images.stop - self.images.start, self.rows.stop - self.rows.start
-
-
-def tiles(n: int, rows: int, row_bytes: int, weight_bytes: int, parts: int) -> list[Tile]:
-    """Cut `n` images of `rows` rows, each of so many bytes, into tiles, at least `parts` if it goes and pays."""
-    tile_bytes = max(TILE_BYTES, min(TIMES_WEIGHTS * weight_bytes, LARGEST_TILE))
-    per_image = max(1, rows * row_bytes)
-    bands = -(-per_image // tile_bytes)
-    if bands == 1 and n < parts and per_image > WORTH_A_THREAD:
-        bands = -(-parts // max(1, n))
-    if bands == 1:
-        rounds = -(-n * per_image // (tile_bytes * parts))  # of all threads
-        images = max(1, -(-n // (rounds * parts))) if n else 1
-        return [Tile(slice(i, min(n, i + images)), slice(0, rows)) for i in range(0, n, images)]
-    step = -(-rows // bands)
-    step = -(-rows // -(-rows // step))  # even out the last band
-    return [Tile(slice(i, i + 1), slice(r, min(rows, r + step))) for i in range(n) for r in range(0, rows, step)]
 
 
 def bordered(x, images: slice, start: int, count: int, pad: Ints, scratch: Scratch):

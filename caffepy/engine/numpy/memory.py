@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 _KEPT_BLOCK, _KEPT_IN_ALL = 256 << 20, 32 << 20
 
 
+@cache
 def keep_freed_memory() -> None:
     """Let the C library reuse large freed blocks instead of handing each back to the system.
 

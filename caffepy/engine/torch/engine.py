@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from math import prod
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import array_api_compat.torch as compat
@@ -15,11 +14,12 @@ from torch import Tensor
 
 from caffepy import rng
 from caffepy.engine.base import Engine
+from caffepy.engine.held import Held, Undo
 from caffepy.engine.threads import available_cores
-from caffepy.engine.torch import graph
-from caffepy.engine.torch import lrn as torch_lrn
-from caffepy.engine.torch import pool as torch_pool
-from caffepy.engine.window import Window
+from caffepy.engine.torch import conv, graph, lrn, pool
+from caffepy.engine.torch.conv import ConvPlan
+from caffepy.engine.torch.pool import PoolPlan
+from caffepy.engine.window import Ints, Window
 
 aten = torch.ops.aten
 
@@ -47,13 +47,11 @@ class TorchEngine(Engine):
         self.seeds_each = True
         """Whether `generator` is seeded for each array of random numbers, not once for all by who runs the passes."""
         self._copying = None if self.on_host else torch.cuda.Stream(self.device)
-        if self.on_host:
-            torch.set_num_threads(available_cores())
-        else:
+        if self.on_gpu:  # pinned memory and recorded graphs would take memory of the first GPU
             torch.cuda.set_device(self.device)
-            # Of the whole process. So convolutions repeat their bits; some gradients of pooling add in any order.
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+    def computing(self) -> AbstractContextManager[Any]:
+        return _all_cores if self.on_host else super().computing()
 
     def wait(self) -> None:
         if self.on_gpu:
@@ -139,7 +137,7 @@ class TorchEngine(Engine):
         aten.threshold_backward.grad_input(dy, x, 0, grad_input=dx)
 
     def gemm(self, a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
-        self._choose_tf32()
+        self._set_switches()
         if self.precision == "bf16":
             product = self._factor(a) @ self._factor(b)
             out.add_(product) if accumulate else out.copy_(product)
@@ -148,62 +146,20 @@ class TorchEngine(Engine):
         else:
             torch.mm(a, b, out=out)
 
-    def _choose_tf32(self) -> None:
-        """Set PyTorch's switches, which the process has but once, for the next product: engines may differ in them."""
+    def _set_switches(self) -> None:
+        """Set PyTorch's switches, which the process has but once, for the next product: engines may differ in them.
+
+        Convolutions then repeat their bits; some gradients of pooling add in any order.
+        """
         if self.on_gpu:
-            wanted = self.precision == "tf32"
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
+            products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+            products.allow_tf32 = convolutions.allow_tf32 = self.precision == "tf32"
+            products.allow_bf16_reduced_precision_reduction = False
+            convolutions.deterministic = True
 
     def _factor(self, x: Tensor) -> Tensor:
         """A factor of a product in the engine's precision."""
         return x.to(torch.bfloat16) if self.precision == "bf16" else x
-
-    # Convolution
-
-    def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, window: Window, group: int = 1) -> None:
-        self._choose_tf32()
-        if not _in_torch(window):
-            _conv_by_positions(x, w, y, window, group)
-            _add_bias(y, bias)
-            return
-        options = (window.stride, window.pad, window.dilation, False, [0] * len(window.kernel), group)
-        bias = None if bias is None else self._factor(bias)
-        y.copy_(aten.convolution(self._factor(x), self._factor(w), bias, *options))
-
-    def conv_grad_weights(
-        self, x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int = 1, db: Tensor | None = None
-    ) -> None:
-        if db is not None:
-            self.add_sum_over_channels(dy, db)
-        self._choose_tf32()
-        if self.on_host and set(window.kernel) == {1} and set(window.stride) != {1}:
-            # torch 2.13 on the CPU sums wrongly here, differently from run to run: do the stride first.
-            x, window = _seen_by_points(x, dy, window)
-        if _in_torch(window):
-            factors = self._factor(dy), self._factor(x), self._unread(dw)
-            dw.add_(self._conv_backward(factors, window, group, (False, True, False))[1])
-        else:
-            _grad_weights_by_positions(x, dy, dw, window, group)
-
-    def conv_grad_data(
-        self, dy: Tensor, w: Tensor, dx: Tensor, window: Window, group: int = 1, bias: Tensor | None = None
-    ) -> None:
-        self._choose_tf32()
-        if _in_torch(window):
-            factors = self._factor(dy), self._unread(dx), self._factor(w)
-            dx.copy_(self._conv_backward(factors, window, group, (True, False, False))[0])
-        else:
-            _grad_data_by_positions(dy, w, dx, window, group)
-        _add_bias(dx, bias)
-
-    def _unread(self, x: Tensor) -> Tensor:
-        """In the place of a factor whose shape alone counts."""
-        return torch.empty_like(x, dtype=torch.bfloat16) if self.precision == "bf16" else x
-
-    @staticmethod
-    def _conv_backward(factors: tuple[Tensor, Tensor, Tensor], window: Window, group: int, wanted: tuple):
-        options = (window.stride, window.pad, window.dilation, False, [0] * len(window.kernel), group)
-        return aten.convolution_backward(*factors, None, *options, wanted)
 
     def add_sum_over_channels(self, x: Tensor, out: Tensor, times: Tensor | None = None) -> None:
         out.add_(torch.sum(x if times is None else x * times, dim=_but_channels(x)))
@@ -214,44 +170,86 @@ class TorchEngine(Engine):
         variance, mean = torch.var_mean(x, _but_channels(x), correction=0)
         return mean, variance
 
+    # Convolution
+
+    def conv_plan(self, x: Ints, w: Ints, window: Window, group: int = 1) -> ConvPlan:
+        return ConvPlan.of(x, w, window, group)
+
+    def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, plan: ConvPlan) -> None:
+        self._set_switches()
+        if plan.in_torch:
+            bias = None if bias is None else self._factor(bias)
+            y.copy_(aten.convolution(self._factor(x), self._factor(w), bias, *plan.options))
+        else:
+            conv.by_positions(x, w, y, plan)
+            _add_bias(y, bias)
+
+    def conv_grad_weights(self, x: Tensor, dy: Tensor, dw: Tensor, plan: ConvPlan, db: Tensor | None = None) -> None:
+        if db is not None:
+            self.add_sum_over_channels(dy, db)
+        self._set_switches()
+        if self.on_host and conv.is_wrong_in_torch(plan):  # do the stride first
+            x, plan = conv.seen_by_points(x, plan)
+        if plan.in_torch:
+            factors = self._factor(dy), self._factor(x), self._unread(dw)
+            dw.add_(conv.backward(*factors, plan, (False, True, False))[1])
+        else:
+            conv.grad_weights_by_positions(x, dy, dw, plan)
+
+    def conv_grad_data(self, dy: Tensor, w: Tensor, dx: Tensor, plan: ConvPlan, bias: Tensor | None = None) -> None:
+        self._set_switches()
+        if plan.in_torch:
+            factors = self._factor(dy), self._unread(dx), self._factor(w)
+            dx.copy_(conv.backward(*factors, plan, (True, False, False))[0])
+        else:
+            conv.grad_data_by_positions(dy, w, dx, plan)
+        _add_bias(dx, bias)
+
+    def _unread(self, x: Tensor) -> Tensor:
+        """In the place of a factor whose shape alone counts."""
+        return torch.empty_like(x, dtype=torch.bfloat16) if self.precision == "bf16" else x
+
     # Pooling
 
-    def pool_choice(self, shape: tuple[int, ...], window: Window) -> Tensor:
+    def pool_plan(self, x: Ints, y: Ints, window: Window) -> PoolPlan:
+        return PoolPlan(x, y, window, self.device)
+
+    def pool_choice(self, plan: PoolPlan) -> Tensor:
         """An index within H * W, -1 for none."""
-        n, c, h, w = shape
+        n, c, h, w = plan.shape
         return torch.zeros((n, h, w, c), dtype=torch.int64, device=self.device).permute(0, 3, 1, 2)
 
-    def max_pool(self, x: Tensor, y: Tensor, choice: Tensor, window: Window) -> None:
-        torch_pool.max_pool(x, y, choice, window)
+    def max_pool(self, x: Tensor, y: Tensor, choice: Tensor, plan: PoolPlan) -> None:
+        pool.max_pool(x, y, choice, plan)
 
-    def max_pool_grad(self, dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> None:
-        torch_pool.max_pool_grad(dy, choice, dx, window)
+    def max_pool_grad(self, dy: Tensor, choice: Tensor, dx: Tensor, plan: PoolPlan) -> None:
+        pool.max_pool_grad(dy, choice, dx, plan)
 
-    def max_pool_mask(self, choice: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
+    def max_pool_mask(self, choice: Tensor, plan: PoolPlan) -> Tensor:
         return choice
 
-    def ave_pool(self, x: Tensor, y: Tensor, window: Window) -> None:
-        torch_pool.ave_pool(x, y, window)
+    def ave_pool(self, x: Tensor, y: Tensor, plan: PoolPlan) -> None:
+        pool.ave_pool(x, y, plan)
 
-    def ave_pool_grad(self, dy: Tensor, dx: Tensor, window: Window) -> None:
-        torch_pool.ave_pool_grad(dy, dx, window)
+    def ave_pool_grad(self, dy: Tensor, dx: Tensor, plan: PoolPlan) -> None:
+        pool.ave_pool_grad(dy, dx, plan)
 
-    def stochastic_pool(self, x: Tensor, y: Tensor, choice: Tensor, window: Window, sample: bool) -> None:
+    def stochastic_pool(self, x: Tensor, y: Tensor, choice: Tensor, plan: PoolPlan, sample: bool) -> None:
         if not sample:
-            torch_pool.stochastic_mean(x, y, window)
+            pool.stochastic_mean(x, y, plan)
             return
         n, c, h, w = y.shape
         # In (0, 1]: a threshold above 0 never picks a value of 0.
         level = 1 - self._uniform((n, h, w, c)).permute(0, 3, 1, 2)
-        torch_pool.stochastic_draw(x, y, choice, level, window)
+        pool.stochastic_draw(x, y, choice, level, plan)
 
     # Local response normalization
 
     def lrn(self, x: Tensor, y: Tensor, size: int, alpha: float, beta: float, k: float) -> None:
-        self._by_rows(torch_lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
+        self._by_rows(lrn.across, x, y, size=size, alpha=alpha, beta=beta, k=k)
 
     def lrn_grad(self, dy: Tensor, x: Tensor, dx: Tensor, size: int, alpha: float, beta: float, k: float) -> None:
-        self._by_rows(torch_lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
+        self._by_rows(lrn.across_grad, dy, x, dx, size=size, alpha=alpha, beta=beta, k=k)
 
     def _by_rows(self, fn: Callable, *arrays: Tensor, **options: Any) -> None:
         """Run `fn` over the rows of channels of (N, C, H, W) arrays: in tiles on the CPU, at once on a GPU."""
@@ -297,6 +295,16 @@ class TorchEngine(Engine):
         return torch.rand(shape, device=self.device, generator=self.generator)
 
 
+def _use_all_cores() -> Undo:
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    return lambda: torch.set_num_threads(before)
+
+
+_all_cores = Held(_use_all_cores)
+"""Within it PyTorch's kernels on the CPU use as many threads as ours would."""
+
+
 def namespace(device: torch.device) -> types.ModuleType:
     """The array API of torch whose new arrays lie on `device`, and whose maximum and minimum take Python numbers."""
     xp = types.ModuleType("caffepy.engine.torch.xp")
@@ -337,48 +345,3 @@ def _but_channels(x: Tensor) -> tuple[int, ...]:
 def _add_bias(y: Tensor, bias: Tensor | None) -> None:
     if bias is not None:
         y.add_(bias.reshape(-1, *[1] * (y.ndim - 2)))
-
-
-def _seen_by_points(x: Tensor, dy: Tensor, window: Window) -> tuple[Tensor, Window]:
-    """The cells of x that the windows of a 1 x 1 kernel see, and the window of stride 1 that sees them all."""
-    seen = x.new_zeros(*x.shape[:2], *dy.shape[2:])
-    outputs, cells = window.reach((0,) * len(window.kernel), x.shape[2:], dy.shape[2:])
-    seen[(..., *outputs)] = x[(..., *cells)]
-    ones, zeros = (1,) * len(window.kernel), (0,) * len(window.kernel)
-    memory = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
-    return seen.contiguous(memory_format=memory), Window(ones, ones, zeros, ones)
-
-
-# Convolutions over no axis, or more than three, which torch does not have: one product a kernel position.
-
-
-def _in_torch(window: Window) -> bool:
-    return 1 <= len(window.kernel) <= 3
-
-
-def _positions(window: Window, size: tuple[int, ...], out: tuple[int, ...], group: int, channels: int, outputs: int):
-    """(at of x, at of w, at of y) for every group and kernel position, such that the three multiply."""
-    c, o = channels // group, outputs // group
-    for g in range(group):
-        for position in np.ndindex(*window.kernel):
-            seen, cells = window.reach(position, size, out)
-            inputs, produced = slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)
-            yield (slice(None), inputs, *cells), (produced, slice(None), *position), (slice(None), produced, *seen)
-
-
-def _conv_by_positions(x: Tensor, w: Tensor, y: Tensor, window: Window, group: int) -> None:
-    y.zero_()
-    for of_x, of_w, of_y in _positions(window, x.shape[2:], y.shape[2:], group, x.shape[1], y.shape[1]):
-        y[of_y] += torch.einsum("nc...,oc->no...", x[of_x], w[of_w])
-
-
-def _grad_weights_by_positions(x: Tensor, dy: Tensor, dw: Tensor, window: Window, group: int) -> None:
-    for of_x, of_w, of_y in _positions(window, x.shape[2:], dy.shape[2:], group, x.shape[1], dy.shape[1]):
-        left, right = (a.movedim(1, 0).reshape(a.shape[1], prod(a.shape) // a.shape[1]) for a in (dy[of_y], x[of_x]))
-        dw[of_w] += left @ right.T
-
-
-def _grad_data_by_positions(dy: Tensor, w: Tensor, dx: Tensor, window: Window, group: int) -> None:
-    dx.zero_()
-    for of_x, of_w, of_y in _positions(window, dx.shape[2:], dy.shape[2:], group, dx.shape[1], dy.shape[1]):
-        dx[of_x] += torch.einsum("no...,oc->nc...", dy[of_y], w[of_w])

@@ -5,18 +5,40 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffepy.engine.window import Window
+from caffepy.engine.window import Ints, Window
 
 aten = torch.ops.aten
 FLOAT_MAX = torch.finfo(torch.float32).max
 
 
-def options(window: Window, size, out) -> tuple | None:
+class PoolPlan:
+    """What pooling x (N, C, H, W) to y (N, C, h, w) needs to know; it serves any number of images."""
+
+    def __init__(self, x: Ints, y: Ints, window: Window, device: torch.device):
+        self.shape, self.window = y, window
+        self.size, self.out = x[2:], y[2:]
+        self.options = options(window, self.size, self.out)
+        self.border = border(window, self.size, self.out)
+        self._device = device
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """Cells of each window before in + pad, padding included: (h, w), made on the device: a copy would wait."""
+        spans = []
+        for n, m, k, s, p in zip(self.size, self.out, self.window.kernel, self.window.stride, self.window.pad):
+            start = torch.arange(m, device=self._device) * s - p
+            spans.append((start + k).clamp_max(n + p) - start)
+        return torch.outer(*spans).to(torch.float32)
+
+
+def options(window: Window, size: Ints, out: Ints) -> tuple | None:
     """Kernel, stride, pad for torch, and whether its ceil mode, where its windows are Caffe's; else None.
 
     torch refuses a pad above half the kernel, and drops windows that start behind the input's padding, which Caffe
@@ -33,7 +55,7 @@ def options(window: Window, size, out) -> tuple | None:
     for n, p, s, span in zip(size, window.pad, window.stride, spans):
         m = -(-span // s) + 1
         shape.append(m - 1 if (m - 1) * s >= n + p else m)
-    return (window.kernel, window.stride, window.pad, True) if tuple(shape) == tuple(out) else None
+    return (window.kernel, window.stride, window.pad, True) if tuple(shape) == out else None
 
 
 def writable(x: Tensor, *outputs: Tensor) -> bool:
@@ -42,7 +64,7 @@ def writable(x: Tensor, *outputs: Tensor) -> bool:
     return x.device.type == "cpu" or all(a.is_contiguous(memory_format=torch.channels_last) for a in every)
 
 
-def border(window: Window, size, out) -> tuple[int, ...]:
+def border(window: Window, size: Ints, out: Ints) -> Ints:
     """F.pad's widths (left, right, top, bottom) so that every window of `out` fits; the far ones may be negative."""
     widths: list[int] = []
     for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):
@@ -50,33 +72,30 @@ def border(window: Window, size, out) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def max_pool(x: Tensor, y: Tensor, choice: Tensor, window: Window) -> None:
+def max_pool(x: Tensor, y: Tensor, choice: Tensor, plan: PoolPlan) -> None:
     """Largest value of each window; the first in row order wins a tie, as in Caffe."""
-    size, out = x.shape[2:], y.shape[2:]
     if not y.numel():
         return
-    direct = options(window, size, out)
-    if direct and writable(x, y, choice):
-        kernel, stride, pad, ceil = direct
+    if plan.options and writable(x, y, choice):
+        kernel, stride, pad, ceil = plan.options
         aten.max_pool2d_with_indices.out(x, kernel, stride, pad, (1, 1), ceil, out=y, indices=choice)
         return
-    widths = border(window, size, out)
+    widths = plan.border
     bordered = F.pad(x, widths, value=-FLOAT_MAX)
-    values, index = F.max_pool2d(bordered, window.kernel, window.stride, return_indices=True)
+    values, index = F.max_pool2d(bordered, plan.window.kernel, plan.window.stride, return_indices=True)
     y.copy_(values)
     width = bordered.shape[3]
     row, column = index // width - widths[2], index % width - widths[0]
-    choice.copy_(torch.where(values == -FLOAT_MAX, -1, row * size[1] + column))
+    choice.copy_(torch.where(values == -FLOAT_MAX, -1, row * plan.size[1] + column))
 
 
-def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> None:
+def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, plan: PoolPlan) -> None:
     """Each gradient goes where its value came from."""
     if not dy.numel():
         dx.zero_()
         return
-    direct = options(window, dx.shape[2:], dy.shape[2:])
-    if direct and writable(choice, dx):
-        kernel, stride, pad, ceil = direct
+    if plan.options and writable(choice, dx):
+        kernel, stride, pad, ceil = plan.options
         # dx, in the place of the input, gives the shape alone.
         arguments = (dy, dx, kernel, stride, pad, (1, 1), ceil, choice)
         aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=dx)
@@ -90,42 +109,37 @@ def max_pool_grad(dy: Tensor, choice: Tensor, dx: Tensor, window: Window) -> Non
         dx.copy_(target.reshape(n, height, width, c).permute(0, 3, 1, 2))
 
 
-def ave_pool(x: Tensor, y: Tensor, window: Window) -> None:
+def ave_pool(x: Tensor, y: Tensor, plan: PoolPlan) -> None:
     """Sum of each window over its area cut at in + pad."""
-    size, out = x.shape[2:], y.shape[2:]
-    direct = options(window, size, out)
-    if direct and writable(x, y):
-        aten.avg_pool2d.out(x, *direct, out=y)
+    if plan.options and writable(x, y):
+        aten.avg_pool2d.out(x, *plan.options, out=y)
     else:
-        y.copy_(window_sum(x, out, window) / areas(window, size, out, x.device))
+        y.copy_(window_sum(x, plan) / plan.areas)
 
 
-def ave_pool_grad(dy: Tensor, dx: Tensor, window: Window) -> None:
-    size, out = dx.shape[2:], dy.shape[2:]
-    direct = options(window, size, out)
-    if direct:
-        aten.avg_pool2d_backward.grad_input(dy, dx, *direct, True, None, grad_input=dx)
+def ave_pool_grad(dy: Tensor, dx: Tensor, plan: PoolPlan) -> None:
+    if plan.options:
+        aten.avg_pool2d_backward.grad_input(dy, dx, *plan.options, True, None, grad_input=dx)
         return
-    widths = border(window, size, out)
-    bordered = F.pad(dx, widths)
-    share = dy / areas(window, size, out, dy.device)
-    spread = aten.avg_pool2d_backward(share, bordered, window.kernel, window.stride, (0, 0), False, True, 1)
-    dx.copy_(F.pad(spread, [-width for width in widths]))
+    kernel, stride = plan.window.kernel, plan.window.stride
+    bordered = F.pad(dx, plan.border)
+    spread = aten.avg_pool2d_backward(dy / plan.areas, bordered, kernel, stride, (0, 0), False, True, 1)
+    dx.copy_(F.pad(spread, [-width for width in plan.border]))
 
 
-def stochastic_draw(x: Tensor, y: Tensor, choice: Tensor, level: Tensor, window: Window) -> None:
+def stochastic_draw(x: Tensor, y: Tensor, choice: Tensor, level: Tensor, plan: PoolPlan) -> None:
     """The first value of each window whose running sum reaches `level` times the window's sum.
 
     x is not negative (Zeiler and Fergus 2013; Caffe's GPU kernel).
     """
-    size, out = x.shape[2:], y.shape[2:]
-    threshold = level * window_sum(x, out, window)
+    size, out = plan.size, plan.out
+    threshold = level * window_sum(x, plan)
     y.zero_()
     choice.fill_(-1)
     total = torch.zeros_like(y)
-    index = torch.arange(size[0] * size[1], device=x.device).reshape(tuple(size))
-    for position in np.ndindex(*window.kernel):
-        outputs, cells = window.reach(position, size, out)
+    index = torch.arange(size[0] * size[1], device=x.device).reshape(size)
+    for position in np.ndindex(*plan.window.kernel):
+        outputs, cells = plan.window.reach(position, size, out)
         at, values = (..., *outputs), x[(..., *cells)]
         total[at] += values
         reached = (total[at] >= threshold[at]) & (choice[at] < 0)
@@ -133,22 +147,11 @@ def stochastic_draw(x: Tensor, y: Tensor, choice: Tensor, level: Tensor, window:
         choice[at] = torch.where(reached, index[cells], choice[at])
 
 
-def stochastic_mean(x: Tensor, y: Tensor, window: Window) -> None:
+def stochastic_mean(x: Tensor, y: Tensor, plan: PoolPlan) -> None:
     """sum x^2 / sum x of each window, 0 where the sum is not positive."""
-    out = y.shape[2:]
-    total = window_sum(x, out, window)
-    y.copy_(torch.where(total > 0, window_sum(x * x, out, window) / total, 0.0))
+    total = window_sum(x, plan)
+    y.copy_(torch.where(total > 0, window_sum(x * x, plan) / total, 0.0))
 
 
-def window_sum(x: Tensor, out, window: Window) -> Tensor:
-    bordered = F.pad(x, border(window, x.shape[2:], out))
-    return F.avg_pool2d(bordered, window.kernel, window.stride, divisor_override=1)
-
-
-def areas(window: Window, size, out, device: torch.device) -> Tensor:
-    """Cells of each window before in + pad, padding included: (h, w), made on the device: a copy would wait for it."""
-    spans = []
-    for n, m, k, s, p in zip(size, out, window.kernel, window.stride, window.pad):
-        start = torch.arange(m, device=device) * s - p
-        spans.append((start + k).clamp_max(n + p) - start)
-    return torch.outer(*spans).to(torch.float32)
+def window_sum(x: Tensor, plan: PoolPlan) -> Tensor:
+    return F.avg_pool2d(F.pad(x, plan.border), plan.window.kernel, plan.window.stride, divisor_override=1)

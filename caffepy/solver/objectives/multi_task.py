@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,12 @@ from caffepy.net.build import LearnableParam
 from caffepy.net.net import Net
 from caffepy.net.rows import Rows
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
+from caffepy.solver import policies
 from caffepy.solver.events import Listener
 from caffepy.solver.objectives import shared
 from caffepy.solver.objectives.base import Seen, Tasks, find
 from caffepy.solver.objectives.gradients import TaskGradients
-
-if TYPE_CHECKING:
-    from caffepy.solver.solver import Solver
+from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -123,12 +122,12 @@ class MultiTask(Listener):
         if self.others:
             yield self.others
 
-    def batch(self, solver: Solver) -> None:
+    def batch(self, solver: Training) -> None:
         if not solver.testing:
             self.gradients_of_tasks.clear()
             self._losses_seen[...], self._passes = 0, 0
 
-    def gradients(self, solver: Solver) -> None:
+    def gradients(self, solver: Training) -> None:
         """Put the weighted sum of the tasks' gradients in the place of the shared parameters' gradient."""
         self.seen = self._look(solver)
         self.weights = self.objective.weights(self.seen)
@@ -143,11 +142,13 @@ class MultiTask(Listener):
         k, found = len(self.names), self.gradients_of_tasks.gram(self.layers[layer] if layer else None)
         return found[:k, :k] / max(1, self._passes) ** 2
 
-    def _look(self, solver: Solver) -> Seen:
+    def _look(self, solver: Training) -> Seen:
         losses = np.asarray(self.net.engine.to_host(self._losses_seen), float) / max(1, self._passes)
         gram = self.gram()
         layer = self.gram(self.layer) if self.layer else gram
-        return Seen(losses, gram, layer, solver.learning_rate(), solver.iter + 1)
+        step = policies.next_step(solver.param, solver.iter, solver.current_step)
+        rate = policies.learning_rate(solver.param, solver.iter, step)
+        return Seen(losses, gram, layer, rate, solver.iter + 1)
 
     # What several processes have in common
 
@@ -159,12 +160,13 @@ class MultiTask(Listener):
         """The parameters that are not shared."""
         return (param for i, param in enumerate(self.net.learnable_params) if i not in set(self.numbers))
 
-    def average(self, mean: Callable[[Array], None], mean_of_rows: Callable[[Rows], None]) -> None:
-        """Replace the tasks' gradients and losses by the means of all processes; before `gradients`."""
-        mean(self.gradients_of_tasks.matrix)
-        mean(self._losses_seen)
-        for rows in self.gradients_of_tasks.all_rows():
-            mean_of_rows(rows)
+    def arrays(self) -> list[Array]:
+        """What is to be the mean of all processes before `gradients`: the tasks' gradients and losses."""
+        return [self.gradients_of_tasks.matrix, self._losses_seen]
+
+    def rows(self) -> Iterator[Rows]:
+        """And the gradients of tables."""
+        return self.gradients_of_tasks.all_rows()
 
     # What there is to see
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -46,6 +47,11 @@ DAMAGED = {
         gzip.compress(idx(IMAGES))[:-12],
         "the gzipped file is damaged: Compressed file ended before the end-of-stream marker was reached",
     ),
+    "packed with other bytes": (
+        gzip.compress(idx(IMAGES))[:-8] + bytes(8),
+        "the gzipped file is damaged: CRC check failed 0x0 != 0x"
+        f"{zlib.crc32(idx(IMAGES)):x}",
+    ),
     "packed badly": (b"\x1f\x8b" + b"x" * 30, "the gzipped file is damaged: Unknown compression method"),
 }  # fmt: skip
 
@@ -60,3 +66,30 @@ def test_damaged_files(tmp_path, kind):
     with pytest.raises(DataError) as caught:
         read_idx(path, 3)
     assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_a_file_that_would_fill_the_memory(tmp_path):
+    """Before it is unpacked: four megabytes of zeros in a row are four gigabytes."""
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(struct.pack(">4BIII", 0, 0, 8, 3, 1 << 10, 1 << 11, 1 << 11) + bytes(1 << 20)))
+    with pytest.raises(DataError) as caught:
+        read_idx(path, 3)
+    assert str(caught.value) == (
+        f"{path}: the array of shape (1024, 2048, 2048) that its header announces would unpack to 4 GB, the file has "
+        f"{path.stat().st_size / 1024:.3g} KB\n"
+        "  No data are packed so densely: the file is damaged, or made to fill the memory."
+    )
+
+
+def test_an_array_above_the_limit(tmp_path, monkeypatch):
+    path = tmp_path / "images"
+    path.write_bytes(gzip.compress(idx(np.zeros((100, 100, 100), np.uint8))))
+    monkeypatch.setenv("CAFFEPY_MAX_MEMORY", "900K")
+    with pytest.raises(DataError) as caught:
+        read_idx(path, 3)
+    assert str(caught.value) == (
+        f"{path}: the array of shape (100, 100, 100) that its header announces needs 977 KB; the limit is 900 KB\n"
+        "  Allow more with --max-memory, or CAFFEPY_MAX_MEMORY, if the machine has it."
+    )
+    monkeypatch.setenv("CAFFEPY_MAX_MEMORY", "1M")
+    assert read_idx(path, 3).shape == (100, 100, 100)

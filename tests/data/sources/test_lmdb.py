@@ -14,8 +14,8 @@ import lmdb
 import pytest
 
 from caffepy.data.sources import opened
-from caffepy.data.sources.databases import create_database
-from caffepy.data.sources.lmdb import LmdbReader, filling, write_lmdb
+from caffepy.data.sources.databases import create_database, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.data.sources.lmdb_pages import Pages, read_meta
 from caffepy.data.sources.opened import AHEAD, OpenFile
 from caffepy.errors import DataError
@@ -23,7 +23,7 @@ from caffepy.errors import DataError
 MAKE = "Caffe-style databases are made with `caffepy convert-mnist`, `caffepy convert-imageset` and their like."
 KILLED = """
 import os, signal, sys
-from caffepy.data.sources.lmdb import write_lmdb
+from caffepy.data.sources.databases import write_lmdb
 def records():
     yield from ((b"%08d" % i, b"value") for i in range(2500))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -241,7 +241,7 @@ def damaged_at(reader: LmdbReader, i: int) -> str:
 @pytest.mark.parametrize("count", [1, 3, 1500])
 def test_what_the_library_itself_reads(tmp_path, sizes, count):
     """Also after records were deleted and replaced, whose pages are used again."""
-    count = min(count, (20 << 20) // max(sizes + [1]))  # of the largest values fewer
+    count = min(count, (20 << 20) // max([*sizes, 1]))  # of the largest values fewer
     with lmdb.open(str(tmp_path / "db"), map_size=1 << 28) as env:
         for turn in range(3):
             with env.begin(write=True) as transaction:

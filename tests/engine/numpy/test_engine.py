@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffepy.engine.numpy import engine as engine_module
-from caffepy.engine.numpy import lowering, winograd
+from caffepy.engine.numpy import shapes, winograd
 from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.engine.window import Window
 from tests.support import assert_close
@@ -87,7 +87,7 @@ def test_gemm(engine, m, n, k, turned, accumulate):
 
 
 def test_gemm_in_several_parts_is_exact_in_its_order(monkeypatch):
-    monkeypatch.setattr(engine_module, "GEMM_MINIMUM", 1)
+    monkeypatch.setattr(engine_module, "GEMM_SHARE", 1)
     a, b = random((31, 17)), random((17, 23), 1)
     first, second = (np.ones((31, 23), "f4") for _ in range(2))
     for out in (first, second):
@@ -140,7 +140,7 @@ CONVOLUTIONS = {
     "three axes": ((2, 3, 4, 5, 3), (2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1),
     "no images": ((0, 3, 6, 6), (4, 3, 3), (1, 1), (1, 1), (1, 1), 1),
 }  # fmt: skip
-TILES = {"whole": lowering.TILE_BYTES, "rows": 2000, "single rows": 1}
+TILES = {"whole": shapes.TILE_BYTES, "rows": 2000, "single rows": 1}
 
 
 class Case:
@@ -152,14 +152,17 @@ class Case:
         self.dy = channels_last(random((shape[0], outputs, *self.window.conv_shape(shape[2:])), 2))
         self.naive = Naive(self.x, self.w, self.dy, self.window, self.group)
 
+    def plan(self, engine):
+        return engine.conv_plan(self.x.shape, self.w.shape, self.window, self.group)
+
 
 case_of = cache(Case)
 
 
 @pytest.fixture(params=TILES)
 def tiled(request, monkeypatch):
-    monkeypatch.setattr(lowering, "TILE_BYTES", TILES[request.param])
-    monkeypatch.setattr(lowering, "TIMES_WEIGHTS", 0)
+    monkeypatch.setattr(shapes, "TILE_BYTES", TILES[request.param])
+    monkeypatch.setattr(shapes, "TIMES_WEIGHTS", 0)
 
 
 @pytest.fixture(params=["chosen", "filtered", "plain"])
@@ -176,7 +179,7 @@ def test_conv(engine, tiled, method, name):
     bias = random(len(case.w), 3)
     for given, added in ((None, 0), (bias, bias.reshape(-1, *[1] * (case.x.ndim - 2)))):
         y = np.full_like(case.dy, np.nan)
-        engine.conv(case.x, case.w, given, y, case.window, case.group)
+        engine.conv(case.x, case.w, given, y, case.plan(engine))
         assert_close(y, case.naive.y + added)
 
 
@@ -186,7 +189,7 @@ def test_conv_grad_data(engine, tiled, method, name):
     bias = random(case.x.shape[1], 3)  # of a deconvolution
     for given, added in ((None, 0), (bias, bias.reshape(-1, *[1] * (case.x.ndim - 2)))):
         dx = np.full_like(case.x, np.nan)
-        engine.conv_grad_data(case.dy, case.w, dx, case.window, case.group, given)
+        engine.conv_grad_data(case.dy, case.w, dx, case.plan(engine), given)
         assert_close(dx, case.naive.dx + added)
 
 
@@ -194,20 +197,21 @@ def test_conv_grad_data(engine, tiled, method, name):
 def test_conv_grad_weights_are_added(engine, tiled, method, name):
     case = case_of(name)
     dw, db = np.ones_like(case.w), np.ones(len(case.w), np.float32)
-    engine.conv_grad_weights(case.x, case.dy, dw, case.window, case.group, db)
+    plan = case.plan(engine)
+    engine.conv_grad_weights(case.x, case.dy, dw, plan, db)
     assert_close(dw, case.naive.dw + 1)
     assert_close(db, case.dy.sum(axis=(0, *range(2, case.dy.ndim))) + 1)
     again = np.ones_like(case.w)
-    engine.conv_grad_weights(case.x, case.dy, again, case.window, case.group)
+    engine.conv_grad_weights(case.x, case.dy, again, plan)
     np.testing.assert_array_equal(dw, again)  # the same bits every time
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 100, 2000, 1 << 20])
 @pytest.mark.parametrize(("n", "rows", "row_bytes"), [(3, 7, 220), (1, 1, 4), (8, 4, 8), (5, 1, 12), (0, 2, 16)])
 def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, rows, row_bytes):
-    monkeypatch.setattr(lowering, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(shapes, "TILE_BYTES", tile_bytes)
     covered = np.zeros((n, rows), int)
-    for tile in lowering.tiles(n, rows, row_bytes, 0, 2):
+    for tile in shapes.tiles(n, rows, row_bytes, 0, 2):
         covered[tile.images, tile.rows] += 1
     assert (covered == 1).all()
 
@@ -217,10 +221,11 @@ def test_pooling_takes_any_memory_order(stride):
     engine, window = NumpyEngine(1), Window((2, 2), (stride, stride), (0, 0), (1, 1))
     x = random((2, 3, 6, 6))
     y = random((2, 3, *window.conv_shape((6, 6))))
-    choice = engine.pool_choice(y.shape, window)
-    engine.max_pool(x, y, choice, window)
+    plan = engine.pool_plan(x.shape, y.shape, window)
+    choice = engine.pool_choice(plan)
+    engine.max_pool(x, y, choice, plan)
     results = [x.copy(), channels_last(x)]
     for dx in results:
-        engine.max_pool_grad(np.ones_like(y), choice, dx, window)
+        engine.max_pool_grad(np.ones_like(y), choice, dx, plan)
     np.testing.assert_array_equal(*results)
     assert results[0].sum() == y.size

@@ -39,14 +39,15 @@ def channels_last(values: np.ndarray) -> np.ndarray:
 def test_convolution(engine, name):
     case = case_of(name)
     x, w, dy = (engine.asarray(a) for a in (case.x, case.w, case.dy))
+    plan = case.plan(engine)
     for bias in (None, random(len(case.w), 3)):
         y = engine.asarray(np.full_like(case.dy, np.nan))
-        engine.conv(x, w, None if bias is None else engine.asarray(bias), y, case.window, case.group)
+        engine.conv(x, w, None if bias is None else engine.asarray(bias), y, plan)
         added = 0 if bias is None else bias.reshape(-1, *[1] * (case.x.ndim - 2))
         assert_close(engine.to_host(y), case.naive.y + added)
     dx, dw = engine.asarray(np.full_like(case.x, np.nan)), engine.asarray(np.ones_like(case.w))
-    engine.conv_grad_data(dy, w, dx, case.window, case.group)
-    engine.conv_grad_weights(x, dy, dw, case.window, case.group)
+    engine.conv_grad_data(dy, w, dx, plan)
+    engine.conv_grad_weights(x, dy, dw, plan)
     assert_close(engine.to_host(dx), case.naive.dx)
     assert_close(engine.to_host(dw), case.naive.dw + 1)
 
@@ -59,10 +60,11 @@ def test_point_kernels_with_a_stride(engine, stride, pad):
     dy = channels_last(random((3, 6, *window.conv_shape((8, 8))), 1))
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))[..., ::stride, ::stride]
     expected = np.einsum("nohw,nchw->oc", dy, padded)[..., None, None]
+    plan = engine.conv_plan(x.shape, (6, 4, 1, 1), window)
     for i in range(50):
         np.ones(1000 + i, "f4")  # other memory for the kernel's buffers
         dw = engine.zeros(24).reshape(6, 4, 1, 1)
-        engine.conv_grad_weights(engine.asarray(x), engine.asarray(dy), dw, window)
+        engine.conv_grad_weights(engine.asarray(x), engine.asarray(dy), dw, plan)
         assert_close(engine.to_host(dw), expected)
 
 
@@ -86,12 +88,13 @@ def test_pooling_equals_numpys(engine, size, window, out, ties):
     for e in (oracle, engine):
         given, gradient = e.asarray(x), e.asarray(dy)
         y, mean, dx, dmean = (e.asarray(np.zeros_like(a)) for a in (dy, dy, x, x))
-        choice = e.pool_choice(dy.shape, window)
-        e.max_pool(given, y, choice, window)
-        e.max_pool_grad(gradient, choice, dx, window)
-        e.ave_pool(given, mean, window)
-        e.ave_pool_grad(gradient, dmean, window)
-        results.append([e.to_host(a) for a in (y, dx, mean, dmean, e.max_pool_mask(choice, window, size))])
+        plan = e.pool_plan(x.shape, dy.shape, window)
+        choice = e.pool_choice(plan)
+        e.max_pool(given, y, choice, plan)
+        e.max_pool_grad(gradient, choice, dx, plan)
+        e.ave_pool(given, mean, plan)
+        e.ave_pool_grad(gradient, dmean, plan)
+        results.append([e.to_host(a) for a in (y, dx, mean, dmean, e.max_pool_mask(choice, plan))])
     for ours, reference in zip(*reversed(results)):
         assert_close(ours, reference)
 
@@ -180,7 +183,7 @@ def test_bfloat16_rounds_products_alone():
     window, results = Window((3, 3), (1, 1), (1, 1), (1, 1)), []
     for e in (exact, rough):
         y, product = e.zeros(288).reshape(2, 4, 6, 6), e.zeros(64).reshape(8, 8)
-        e.conv(e.asarray(x), e.asarray(w), None, y, window)
+        e.conv(e.asarray(x), e.asarray(w), None, y, e.conv_plan(x.shape, w.shape, window))
         e.gemm(e.asarray(x[0].reshape(8, 36)), e.asarray(x[1].reshape(8, 36).T), product, accumulate=True)
         assert y.dtype is product.dtype is torch.float32
         results.append((e.to_host(y), e.to_host(product)))
@@ -189,12 +192,16 @@ def test_bfloat16_rounds_products_alone():
         assert (ours != reference).any()
 
 
+def points(engine: TorchEngine):
+    """A convolution of (2, 2, 1, 1) arrays."""
+    return engine.conv_plan((2, 2, 1, 1), (2, 2, 1, 1), Window((1, 1), (1, 1), (0, 0), (1, 1)))
+
+
 @pytest.mark.parametrize("product", ["gemm", "conv", "conv_grad_data", "conv_grad_weights"])
 def test_engines_of_one_process_may_differ_in_tf32(product, monkeypatch):
     switches = SimpleNamespace(allow_tf32=None), SimpleNamespace(allow_tf32=None)
     monkeypatch.setattr(torch.backends, "cudnn", switches[0])
     monkeypatch.setattr(torch.backends.cuda, "matmul", switches[1])
-    points = Window((1, 1), (1, 1), (0, 0), (1, 1))
     engines = [TorchEngine(precision=precision) for precision in ("tf32", "float32")]
     for engine in (*engines, *engines):
         engine.on_gpu = True  # but for this its arrays stay on the host
@@ -203,7 +210,7 @@ def test_engines_of_one_process_may_differ_in_tf32(product, monkeypatch):
         else:
             x, w, y = (torch.ones(2, 2, 1, 1) for _ in range(3))
             bias = (None,) if product == "conv" else ()
-            getattr(engine, product)(x, w, *bias, y, points)
+            getattr(engine, product)(x, w, *bias, y, points(engine))
         assert [switch.allow_tf32 for switch in switches] == [engine.precision == "tf32"] * 2
 
 
@@ -213,7 +220,7 @@ def test_bfloat16_converts_what_is_read_alone(product, monkeypatch):
     factor = engine._factor
     monkeypatch.setattr(engine, "_factor", lambda x: converted.append(x) or factor(x))
     first, second, out = (torch.ones(2, 2, 1, 1) for _ in range(3))
-    getattr(engine, product)(first, second, out, Window((1, 1), (1, 1), (0, 0), (1, 1)))
+    getattr(engine, product)(first, second, out, points(engine))
     assert len(converted) == 2 and not any(x is out for x in converted)
 
 
@@ -229,3 +236,13 @@ def test_precisions_are_torchs():
         get_engine("numpy", precision="bf16")
     with pytest.raises(ConfigError, match='no precision "fp8"'):
         get_engine("torch", precision="fp8")
+
+
+def test_threads_are_set_while_computing(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("CAFFEPY_THREADS", str(before + 1))
+    engine = TorchEngine()
+    assert torch.get_num_threads() == before
+    with engine.computing(), engine.computing():
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before

@@ -8,10 +8,16 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from caffepy.cli import terminal
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.show import logs
+from caffepy.solver import Solver
+from tests.solver.test_features import NET
 
 # As in Caffe's tools/extra: parse_log.py takes the time from the line, extract_seconds.py the words before "]".
 GLOG = re.compile(r"([IWEF])(\d{2})(\d{2}) (\d{2}):(\d{2}):(\d{2})\.(\d{6}) +(\d+) ([\w.]+):(\d+)\] (.*)")
@@ -23,7 +29,7 @@ def handler():
     logger = logging.getLogger("caffepy")
     kept = logger.handlers[:], logger.level, logger.propagate
     logger.handlers = []
-    yield terminal.start_logging()
+    yield logs.start_logging()
     logger.handlers[:], logger.level, logger.propagate = kept[0], kept[1], kept[2]
 
 
@@ -33,20 +39,20 @@ def test_lines_are_glogs(handler, capsys, level, letter):
     out, err = capsys.readouterr()
     found = GLOG.fullmatch(err.rstrip("\n"))
     assert found and out == ""
-    assert found[1] == letter and found[9] == "test_terminal.py" and found[11] == "Iteration 100, loss = 0.25"
+    assert found[1] == letter and found[9] == "test_logs.py" and found[11] == "Iteration 100, loss = 0.25"
     assert 1 <= int(found[2]) <= 12 and int(found[8]) > 0
 
 
 def test_microseconds_are_of_the_same_moment(monkeypatch):
     record = logging.LogRecord("caffepy", logging.INFO, "/a/solver.py", 7, "text", (), None)
     record.created = 1_700_000_000.25
-    assert re.search(r":20\.250000 \d+ solver\.py:7\] text$", terminal.GlogFormatter().format(record))
+    assert re.search(r":20\.250000 \d+ solver\.py:7\] text$", logs.GlogFormatter().format(record))
 
 
 def test_the_level_follows_the_last_call(handler, capsys):
-    assert terminal.start_logging(verbose=True) is handler
+    assert logs.start_logging(verbose=True) is handler
     logging.getLogger("caffepy.net").debug("shown")
-    terminal.start_logging()
+    logs.start_logging()
     logging.getLogger("caffepy.net").debug("hidden")
     assert re.findall(r"\] (.*)", capsys.readouterr().err) == ["shown"]
 
@@ -54,17 +60,34 @@ def test_the_level_follows_the_last_call(handler, capsys):
 def test_a_file_sees_no_bar(handler, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with terminal.progress(handler, "testing", 10) as advance:
+    with logs.progress(handler, "testing", 10) as advance:
         advance(5)
         logging.getLogger("caffepy").info("a line")
     assert GLOG.fullmatch(stream.getvalue().rstrip("\n"))
 
 
+def test_the_bar_of_a_training_follows_its_iterations(handler, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def progress(*arguments):
+        shown.append(arguments)
+        yield shown.append
+
+    monkeypatch.setattr(terminal, "progress", progress)
+    solver = Solver(text.parse(f'{NET % ""} base_lr: 0.1 lr_policy: "fixed" max_iter: 9', SolverParameter()))
+    solver.step(2)
+    with terminal.training(handler, solver):
+        solver.step(2)
+    solver.step(1)
+    assert shown == [(handler, "training", 9, 2), 3, 4]
+
+
 BAR = """
 import logging, time
-from caffepy.cli import terminal
-handler = terminal.start_logging()
-with terminal.progress(handler, "training", 40, done=10) as advance:
+from caffepy.show import logs
+handler = logs.start_logging()
+with logs.progress(handler, "training", 40, done=10) as advance:
     for i in range(11, 41):
         advance(i)
         if i == 20:

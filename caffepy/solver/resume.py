@@ -1,0 +1,81 @@
+"""What a resume needs beyond Caffe's files: data cursors, generators, recurrent states, the window of losses."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from caffepy.errors import SnapshotError
+from caffepy.solver.fields import Malformed, like
+from caffepy.solver.resume_file import AS_CAFFE
+from caffepy.solver.training import Training
+
+if TYPE_CHECKING:
+    from caffepy.net.layer import Layer
+    from caffepy.net.net import Net
+
+log = logging.getLogger(__name__)
+
+_FOREIGN = LookupError, TypeError, ValueError, AttributeError
+"""What setting the state of another layer or solver raises."""
+
+
+def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
+    """What a snapshot holds beyond Caffe's two files, whose sizes and checksums are `files`."""
+    nets = [solver.net, *solver.test_nets]
+    return {
+        "iter": solver.iter,
+        "files": {os.path.basename(path): digest for path, digest in files.items()},
+        "random": solver.random.state,
+        "layers": [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets],
+        **solver.state(),
+    }
+
+
+def check(solver: Training, remembered: dict[str, Any], where: str) -> None:
+    """Raises SnapshotError where the state of one of our layers is not built as it is now."""
+    for net, states in zip([solver.net, *solver.test_nets], remembered["layers"]):
+        for name, layer in _by_name(net):
+            if name in states and type(layer).__module__.startswith("caffepy."):
+                try:
+                    like(layer.state())(states[name], "it")
+                except Malformed as error:
+                    raise _not_its_state(layer, error, where) from None
+
+
+def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
+    """Set the generator, the layers' states and the solver's."""
+    nets = [solver.net, *solver.test_nets]
+    if len(nets) != len(remembered["layers"]):
+        log.warning("%s: it is of a solver with %d nets, this one has %d", where, len(remembered["layers"]), len(nets))
+    solver.random.state = remembered["random"]
+    for net, states in zip(nets, remembered["layers"]):
+        for name, layer in _by_name(net):
+            if name in states:
+                try:
+                    layer.set_state(states[name])
+                except _FOREIGN as error:  # of a layer of the user's
+                    raise _not_its_state(layer, error, where) from error
+            elif layer.state():
+                log.warning('%s: there is no state of layer "%s", which starts anew', where, name)
+    try:
+        solver.set_state(remembered)
+    except _FOREIGN as error:
+        problem = f"the solver's state is not one of this solver: {error}"
+        raise SnapshotError(problem, where=where, hint=AS_CAFFE) from error
+
+
+def _not_its_state(layer: Layer, error: Exception, where: str) -> SnapshotError:
+    return SnapshotError(
+        f'the state of layer "{layer.name}" is not one of this net: {error}', where=where, hint=AS_CAFFE
+    )
+
+
+def _by_name(net: Net) -> Iterator[tuple[str, Layer]]:
+    """Each layer with a name of its own: further layers of one name have their index behind it."""
+    seen: set[str] = set()
+    for i, layer in enumerate(net.layers):
+        yield f"{layer.name}/{i}" if layer.name in seen else layer.name, layer
+        seen.add(layer.name)

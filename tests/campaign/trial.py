@@ -1,0 +1,55 @@
+"""Many mutants of one kind, read by another process; the one that gets through is made minimal and kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+
+from tests.campaign.isolated import Reader
+from tests.campaign.kinds import KINDS
+from tests.campaign.mutants import mutated_bytes
+
+FAILURES = Path(__file__).parent / "failures"
+
+
+def whole_of(kind: str) -> bytes:
+    """A whole file of the kind, made in a folder of its own."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            KINDS[kind].prepare(Path(folder))
+            return KINDS[kind].whole()
+        finally:
+            os.chdir(before)
+
+
+def try_mutants(kind: str, count: int, seed: int) -> Counter[str]:
+    """How many of `count` mutants were read and refused. Raises AssertionError for one that was neither."""
+    outcomes: Counter[str] = Counter()
+    with Reader(kind) as reader:
+
+        @seeded(seed)
+        @settings(
+            max_examples=count,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(mutated_bytes(whole_of(kind)))
+        def trial(mutant: bytes) -> None:
+            try:
+                outcomes[reader.outcome(mutant)] += 1
+            except AssertionError:
+                FAILURES.mkdir(exist_ok=True)
+                (FAILURES / f"{kind}-{seed}").write_bytes(mutant)  # the last of them is the minimal one
+                raise
+
+        trial()
+    return outcomes
