@@ -7,7 +7,7 @@ and that a few bytes are gigabytes (chunks that were never written, or that unpa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 

@@ -135,9 +135,9 @@ class GAUC(Score):
 
 @register("LogLoss")
 class LogLoss(Score):
-    """The mean of -(t log p + (1 - t) log(1 - p)): bottoms p, t and the mask of the task's own samples; 0 without items.
+    """The mean of -(t log p + (1 - t) log(1 - p)): bottoms p, t and the mask of the task's own samples.
 
-    p is kept 1e-7 from 0 and 1. A test has that of all its items.
+    0 without items. p is kept 1e-7 from 0 and 1. A test has that of all its items.
     """
 
     num_bottom = (2, 3)

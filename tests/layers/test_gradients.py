@@ -280,7 +280,8 @@ CASES = {
     ],
 }
 
-# Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's backward.
+# Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's
+# backward.
 WITHOUT_GRADIENT = {
     "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "GAUC", "HDF5Data", "HDF5Output", "HashIds",
     "ImageData", "Input", "LogLoss", "MemoryData", "Python", "TableData", "Threshold", "WindowData",

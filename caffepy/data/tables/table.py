@@ -109,19 +109,23 @@ def open_table(path: str) -> Table:
 def _read(path: str, changed: int, size: int) -> Table:
     hint = "caffepy convert-ratings writes such files."
     with open_hdf5(path, hint=hint) as file:
-        names = [name for name in file if isinstance(file[name], Dataset)]
-        columns = {name: _column(file[name]) for name in names}
+        names = [name for name in file if not file.is_group(name)]
+        columns = {name: _column(file.dataset(name)) for name in names}
         if not columns:
             raise DataError("this is no table: it holds no columns", where=path, hint=hint)
-        kinds = {k: g for k, g in _groups(file, FEATURES).items() if isinstance(g, Group)}
-        features = {k: {name: _column(g[name]) for name in g} for k, g in kinds.items()}
+        features = {}
+        if file.is_group(FEATURES):
+            kinds = file.group(FEATURES)
+            features = {k: _columns(kinds.group(k)) for k in kinds if kinds.is_group(k)}
         table = Table(path, columns, features)
-        table.vocabularies = {name: data.texts() for name, data in _groups(file, VOCABULARIES).items()}
+        if file.is_group(VOCABULARIES):
+            words = file.group(VOCABULARIES)
+            table.vocabularies = {name: words.dataset(name).texts() for name in words}
     return table
 
 
-def _groups(file: Group, name: str) -> dict:
-    return {key: file[name][key] for key in file[name]} if name in file else {}
+def _columns(group: Group) -> dict[str, Column]:
+    return {name: _column(group.dataset(name)) for name in group}
 
 
 def _column(data: Dataset) -> Column:
