@@ -28,11 +28,13 @@ class TaskGradients:
             self.places[number] = slice(end, end + blob.count)
             end += blob.count
         self.matrix = net.engine.zeros(count * end).reshape((count, end))
+        self._cleared: set[int] = set()
+        """Losses whose gradient is zero, whatever the matrix holds."""
         self.rows = {number: [Rows(net.engine, b.shape) for _ in range(count)] for number, b in self.tables.items()}
 
     def clear(self) -> None:
-        """Set all gradients to zero."""
-        self.matrix[...] = 0
+        """Set all gradients to zero, those of the matrix when they are next looked at."""
+        self._cleared = set(range(self.count))
         for rows in self.all_rows():
             rows.clear()
 
@@ -44,14 +46,19 @@ class TaskGradients:
     def take(self, r: int) -> None:
         """Add the parameters' gradients to those of loss r and leave zeros."""
         for number, blob in self.dense.items():
-            self.matrix[r, self.places[number]] += blob.flat("diff")
+            if r in self._cleared:
+                self.matrix[r, self.places[number]] = blob.flat("diff")
+            else:
+                self.matrix[r, self.places[number]] += blob.flat("diff")
             blob.clear_diff()
+        self._cleared.discard(r)
         for number, blob in self.tables.items():
             _add(self.rows[number][r], blob.rows, 1.0)
             blob.clear_diff()
 
     def put(self, weights: np.ndarray) -> None:
         """Let the parameters' gradients be the sum of weight * gradient (R,)."""
+        self._clear_rest()
         factors = self.net.engine.asarray(np.asarray(weights, np.float32))
         total = self.xp.matmul(factors, self.matrix)
         for number, blob in self.dense.items():
@@ -63,10 +70,16 @@ class TaskGradients:
 
     def gram(self, numbers: Collection[int] | None = None) -> np.ndarray:
         """The inner products (R, R) of the gradients for some of the parameters, by default for all."""
+        self._clear_rest()
         total = np.zeros((self.count, self.count))
         for part in self._products(numbers):
             total += np.asarray(self.net.engine.to_host(part), float)
         return total
+
+    def _clear_rest(self) -> None:
+        for r in self._cleared:
+            self.matrix[r] = 0
+        self._cleared = set()
 
     def _products(self, numbers: Collection[int] | None) -> Iterator[Array]:
         wanted = [number for number in self.places if numbers is None or number in numbers]
