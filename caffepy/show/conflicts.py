@@ -14,6 +14,7 @@ from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffepy.solver import Listener, Solver
 from caffepy.solver.objectives.multi_task import MultiTask
+from caffepy.solver.training import Training
 
 ALL = "all shared"
 
@@ -21,17 +22,17 @@ ALL = "all shared"
 class Watch(Listener):
     """Notes of every iteration the losses and, where several tasks are trained, their inner products by layer."""
 
-    def __init__(self, losses: list[str], tell: Callable[[], None]):
-        self.names, self.tell = losses, tell
+    def __init__(self, losses: list[str], tasks: MultiTask | None, tell: Callable[[], None]):
+        self.names, self.tasks, self.tell = losses, tasks, tell
         self.losses: list[list[float]] = []
         self.grams: dict[str, list[np.ndarray]] = {}
 
-    def gradients(self, solver: Solver) -> None:
+    def gradients(self, solver: Training) -> None:
         self.losses.append([float(solver.net.engine_blobs[name].data) for name in self.names])
-        if solver.multi_task:
-            for layer in solver.multi_task.layers:
-                self.grams.setdefault(layer, []).append(solver.multi_task.gram(layer))
-            self.grams.setdefault(ALL, []).append(solver.multi_task.gram())
+        if self.tasks:
+            for layer in self.tasks.layers:
+                self.grams.setdefault(layer, []).append(self.tasks.gram(layer))
+            self.grams.setdefault(ALL, []).append(self.tasks.gram())
         self.tell()
 
 
@@ -139,7 +140,7 @@ def _tasks(solver: Solver) -> MultiTask:
 
 
 def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[], None]) -> Watch:
-    watch = Watch(tasks, tell)
+    watch = Watch(tasks, solver.multi_task, tell)
     solver.listeners.append(watch)
     solver.step(iterations)
     return watch
