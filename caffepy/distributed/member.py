@@ -50,7 +50,11 @@ class Member(Listener):
         self._travelling: list[Callable[[], None]] = []
         self._rest: list[Blob] = []
         """Whose gradients are sent when all are there."""
-        if solver.param.layer_wise_reduce and solver.param.iter_size == 1:
+        self._tasks = solver.multi_task
+        if self._tasks:
+            self._tasks.seed(self.seed)
+            self._rest = [param.blob for param in self._tasks.of_one_task() if param.lr_mult]
+        elif solver.param.layer_wise_reduce and solver.param.iter_size == 1:
             solver.net.observers.append(Overlapped(self._send, complete_after(solver.net)))
         else:
             self._rest = [param.blob for param in solver.net.learnable_params if param.lr_mult]
@@ -65,10 +69,14 @@ class Member(Listener):
             solver.random.seed(zlib.crc32(f"{self.seed} {self.group.rank} {solver.iter}".encode()))
 
     def gradients(self, solver: Training) -> None:
+        if self._tasks:
+            self._travelling += [self.group.start_sum(array) for array in self._tasks.arrays()]
         self._send(self._rest)
         for finish in self._travelling:
             finish()
         self._travelling.clear()
+        for rows in self._tasks.rows() if self._tasks else ():
+            average_rows(self.group, rows, solver.engine)
         for param in solver.net.learnable_params:
             if param.blob.rows is not None and param.lr_mult:
                 average_rows(self.group, param.blob.rows, solver.engine)

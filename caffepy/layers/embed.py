@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from caffepy.errors import ConfigError, DataError
+from math import prod
+
+from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layers.labels import position, read_indices
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
+from caffepy.proto.caffe_pb2 import Combine
 
 
 @register("Embed")
 class Embed(Layer):
     """y[i] = W[x[i]] + b: indices of any shape (...), W (input_dim, num_output), y (..., num_output).
+
+    With `combine: SUM` or `MEAN` the last axis of x is a list, whose rows are added up or averaged, y (..., num_output)
+    without that axis; negative indices fill lists up and count for nothing, nor do those that are 0 in a second bottom,
+    the mask of x (`NAME_mask` of TableData). The mean of none is 0.
 
     A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
     one outside 0 .. input_dim - 1. With `param { sparse: true }` the gradient of W is rows, and a step of the solver
@@ -18,6 +25,7 @@ class Embed(Layer):
     where that comes from TableData.
     """
 
+    num_bottom = (1, 2)
     sparse_params = (0,)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -28,29 +36,45 @@ class Embed(Layer):
         self.add_blob((p.input_dim, p.num_output), p.weight_filler)
         if p.bias_term:
             self.add_blob((p.num_output,), p.bias_filler)
+        self.combine = p.combine
+        if self.combine and not bottom[0].shape:
+            raise ShapeError(f"combine needs lists of indices (..., L), {self.bottom_name(0)} has no axis")
+        if len(bottom) > 1 and not self.combine:
+            raise ConfigError("Embed has a mask, but no lists", hint="Set embed_param { combine: SUM } or MEAN.")
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         return True  # and then refused, as in Caffe
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        top[0].reshape((*bottom[0].shape, self.param.embed_param.num_output))
+        self.check_same_shape(bottom)
+        shape = bottom[0].shape[:-1] if self.combine else bottom[0].shape
+        top[0].reshape((*shape, self.param.embed_param.num_output))
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        index = self._indices(bottom)
-        with self.written_as(top[0].data, (bottom[0].count, self.param.embed_param.num_output)) as y:
-            self.engine.gather(self.blobs[0].data, index, y)
+        index, width = self._indices(bottom), self.param.embed_param.num_output
+        with self.written_as(top[0].data, (prod(top[0].shape[:-1]), width)) as y:
+            if self.combine:
+                y[...] = self._combined(index, self._shares(bottom))
+            else:
+                self.engine.gather(self.blobs[0].data, index, y)
             if len(self.blobs) > 1:
                 y += self.blobs[1].data
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
+        if any(propagate_down):
             raise ConfigError("Embed cannot pass a gradient to its indices", hint="Set propagate_down: false.")
-        dy = top[0].diff.reshape((bottom[0].count, self.param.embed_param.num_output))
-        table = self.blobs[0]
-        if self.param_propagate_down[0] and table.rows is not None:
-            table.rows.add(self._indices(bottom), dy)
-        elif self.param_propagate_down[0]:
-            self.engine.scatter_add(table.diff, self._indices(bottom), dy)
+        dy = top[0].diff.reshape((prod(top[0].shape[:-1]), self.param.embed_param.num_output))
+        if self.param_propagate_down[0]:
+            index, rows = self._indices(bottom), dy
+            if self.combine:
+                shares = self._shares(bottom)
+                rows = (dy[:, None, :] * shares[:, :, None]).reshape((index.shape[0], dy.shape[1]))
+                listed = shares.reshape((-1,)) > 0  # a row that is in no list is not touched
+                index, rows = index[listed], rows[listed]
+            if self.blobs[0].rows is not None:
+                self.blobs[0].rows.add(index, rows)
+            else:
+                self.engine.scatter_add(self.blobs[0].diff, index, rows)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].diff[...] += self.xp.sum(dy, axis=0)
 
@@ -63,4 +87,23 @@ class Embed(Layer):
                 hint="embed_param.input_dim is the number of rows.",
             )
 
-        return read_indices(self, bottom[0].data, size, error).reshape((-1,))
+        given = bottom[0].data
+        if self.combine:
+            given = self.xp.where(given < 0, self.xp.zeros_like(given), given)
+        return read_indices(self, given, size, error).reshape((-1,))
+
+    def _shares(self, bottom: list[Blob]) -> Array:
+        """The factor of each row in its list (n, L)."""
+        x = bottom[0].data
+        listed = x >= 0 if len(bottom) == 1 else (x >= 0) & (bottom[1].data != 0)
+        listed = self.xp.astype(listed.reshape((prod(x.shape[:-1]), x.shape[-1])), x.dtype)
+        if self.combine == Combine.MEAN:
+            return listed / self.xp.maximum(self.xp.sum(listed, axis=1, keepdims=True), 1.0)
+        return listed
+
+    def _combined(self, index: Array, shares: Array) -> Array:
+        """The rows of each list, weighted and added up (n, num_output)."""
+        width = self.param.embed_param.num_output
+        rows = self.engine.zeros(index.shape[0] * width).reshape((index.shape[0], width))
+        self.engine.gather(self.blobs[0].data, index, rows)
+        return self.xp.sum(rows.reshape((*shares.shape, width)) * shares[:, :, None], axis=1)

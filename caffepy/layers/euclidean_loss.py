@@ -17,6 +17,7 @@ class EuclideanLoss(LossLayer):
     """
 
     param_field = "loss_param"
+    regression = True
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,14 @@ class TableData(BatchLayer):
         self.fed = None
 
     # Batches
+
+    def items(self, position: Position) -> tuple[int, int]:
+        return self.batch_size, sum(self._width(name) for name in self.names)
+
+    def _width(self, name: str) -> int:
+        """The values of an item in the top of this name; a group has rows as often as there are, and counts as one."""
+        found = self.lookups.get(name)
+        return prod(found.column.values.shape[1:]) if found else 1
 
     @cached_property
     def special(self) -> set[str]:

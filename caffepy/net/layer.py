@@ -92,6 +92,8 @@ class Layer:
     """Whether a CUDA graph can hold its passes: not if they run code of Python, or shape tops by values."""
     param_field: ClassVar[str] = ""
     """The field of LayerParameter with its parameters. Said where its message is called after another type."""
+    regression: ClassVar[bool] = False
+    """Of a loss: whether it is of the size of a squared error, not of a log likelihood."""
     takes_label: ClassVar[bool] = False
     """Whether the last bottom is a label that the others are compared with: a loss, a score."""
     pixelwise: ClassVar[bool] = False

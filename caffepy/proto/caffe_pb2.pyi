@@ -116,7 +116,7 @@ class NetParameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[V1LayerParameter, _Mapping]]] = ..., input: _Optional[_Iterable[str]] = ..., input_dim: _Optional[_Iterable[int]] = ..., force_backward: bool = ..., state: _Optional[_Union[NetState, _Mapping]] = ..., debug_info: bool = ..., input_shape: _Optional[_Iterable[_Union[BlobShape, _Mapping]]] = ..., layer: _Optional[_Iterable[_Union[LayerParameter, _Mapping]]] = ...) -> None: ...
 
 class SolverParameter(_message.Message):
-    __slots__ = ("train_net", "test_net", "test_iter", "test_interval", "base_lr", "display", "max_iter", "lr_policy", "gamma", "power", "momentum", "weight_decay", "stepsize", "snapshot", "snapshot_prefix", "snapshot_diff", "solver_mode", "device_id", "test_compute_loss", "random_seed", "train_net_param", "test_net_param", "debug_info", "net", "net_param", "train_state", "test_state", "snapshot_after_train", "regularization_type", "solver_type", "delta", "test_initialization", "average_loss", "stepvalue", "clip_gradients", "iter_size", "snapshot_format", "rms_decay", "momentum2", "type", "layer_wise_reduce", "weights", "clip_value", "warmup_iter", "warmup_factor", "min_lr", "decoupled_weight_decay", "early_stop", "snapshot_keep", "snapshot_best")
+    __slots__ = ("train_net", "test_net", "test_iter", "test_interval", "base_lr", "display", "max_iter", "lr_policy", "gamma", "power", "momentum", "weight_decay", "stepsize", "snapshot", "snapshot_prefix", "snapshot_diff", "solver_mode", "device_id", "test_compute_loss", "random_seed", "train_net_param", "test_net_param", "debug_info", "net", "net_param", "train_state", "test_state", "snapshot_after_train", "regularization_type", "solver_type", "delta", "test_initialization", "average_loss", "stepvalue", "clip_gradients", "iter_size", "snapshot_format", "rms_decay", "momentum2", "type", "layer_wise_reduce", "weights", "clip_value", "warmup_iter", "warmup_factor", "min_lr", "decoupled_weight_decay", "early_stop", "snapshot_keep", "snapshot_best", "multi_task")
     class SnapshotFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HDF5: _ClassVar[SolverParameter.SnapshotFormat]
@@ -193,6 +193,7 @@ class SolverParameter(_message.Message):
     EARLY_STOP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_KEEP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_BEST_FIELD_NUMBER: _ClassVar[int]
+    MULTI_TASK_FIELD_NUMBER: _ClassVar[int]
     train_net: str
     test_net: _containers.RepeatedScalarFieldContainer[str]
     test_iter: _containers.RepeatedScalarFieldContainer[int]
@@ -243,7 +244,8 @@ class SolverParameter(_message.Message):
     early_stop: EarlyStopParameter
     snapshot_keep: int
     snapshot_best: str
-    def __init__(self, train_net: _Optional[str] = ..., test_net: _Optional[_Iterable[str]] = ..., test_iter: _Optional[_Iterable[int]] = ..., test_interval: _Optional[int] = ..., base_lr: _Optional[float] = ..., display: _Optional[int] = ..., max_iter: _Optional[int] = ..., lr_policy: _Optional[str] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., stepsize: _Optional[int] = ..., snapshot: _Optional[int] = ..., snapshot_prefix: _Optional[str] = ..., snapshot_diff: bool = ..., solver_mode: _Optional[_Union[SolverParameter.SolverMode, str]] = ..., device_id: _Optional[int] = ..., test_compute_loss: bool = ..., random_seed: _Optional[int] = ..., train_net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., test_net_param: _Optional[_Iterable[_Union[NetParameter, _Mapping]]] = ..., debug_info: bool = ..., net: _Optional[str] = ..., net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., train_state: _Optional[_Union[NetState, _Mapping]] = ..., test_state: _Optional[_Iterable[_Union[NetState, _Mapping]]] = ..., snapshot_after_train: bool = ..., regularization_type: _Optional[str] = ..., solver_type: _Optional[_Union[SolverParameter.SolverType, str]] = ..., delta: _Optional[float] = ..., test_initialization: bool = ..., average_loss: _Optional[int] = ..., stepvalue: _Optional[_Iterable[int]] = ..., clip_gradients: _Optional[float] = ..., iter_size: _Optional[int] = ..., snapshot_format: _Optional[_Union[SolverParameter.SnapshotFormat, str]] = ..., rms_decay: _Optional[float] = ..., momentum2: _Optional[float] = ..., type: _Optional[str] = ..., layer_wise_reduce: bool = ..., weights: _Optional[_Iterable[str]] = ..., clip_value: _Optional[float] = ..., warmup_iter: _Optional[int] = ..., warmup_factor: _Optional[float] = ..., min_lr: _Optional[float] = ..., decoupled_weight_decay: bool = ..., early_stop: _Optional[_Union[EarlyStopParameter, _Mapping]] = ..., snapshot_keep: _Optional[int] = ..., snapshot_best: _Optional[str] = ...) -> None: ...
+    multi_task: MultiTaskParameter
+    def __init__(self, train_net: _Optional[str] = ..., test_net: _Optional[_Iterable[str]] = ..., test_iter: _Optional[_Iterable[int]] = ..., test_interval: _Optional[int] = ..., base_lr: _Optional[float] = ..., display: _Optional[int] = ..., max_iter: _Optional[int] = ..., lr_policy: _Optional[str] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., stepsize: _Optional[int] = ..., snapshot: _Optional[int] = ..., snapshot_prefix: _Optional[str] = ..., snapshot_diff: bool = ..., solver_mode: _Optional[_Union[SolverParameter.SolverMode, str]] = ..., device_id: _Optional[int] = ..., test_compute_loss: bool = ..., random_seed: _Optional[int] = ..., train_net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., test_net_param: _Optional[_Iterable[_Union[NetParameter, _Mapping]]] = ..., debug_info: bool = ..., net: _Optional[str] = ..., net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., train_state: _Optional[_Union[NetState, _Mapping]] = ..., test_state: _Optional[_Iterable[_Union[NetState, _Mapping]]] = ..., snapshot_after_train: bool = ..., regularization_type: _Optional[str] = ..., solver_type: _Optional[_Union[SolverParameter.SolverType, str]] = ..., delta: _Optional[float] = ..., test_initialization: bool = ..., average_loss: _Optional[int] = ..., stepvalue: _Optional[_Iterable[int]] = ..., clip_gradients: _Optional[float] = ..., iter_size: _Optional[int] = ..., snapshot_format: _Optional[_Union[SolverParameter.SnapshotFormat, str]] = ..., rms_decay: _Optional[float] = ..., momentum2: _Optional[float] = ..., type: _Optional[str] = ..., layer_wise_reduce: bool = ..., weights: _Optional[_Iterable[str]] = ..., clip_value: _Optional[float] = ..., warmup_iter: _Optional[int] = ..., warmup_factor: _Optional[float] = ..., min_lr: _Optional[float] = ..., decoupled_weight_decay: bool = ..., early_stop: _Optional[_Union[EarlyStopParameter, _Mapping]] = ..., snapshot_keep: _Optional[int] = ..., snapshot_best: _Optional[str] = ..., multi_task: _Optional[_Union[MultiTaskParameter, _Mapping]] = ...) -> None: ...
 
 class EarlyStopParameter(_message.Message):
     __slots__ = ("metric", "patience", "min_delta", "mode")
@@ -322,7 +324,7 @@ class ParamSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., sparse: bool = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "param_str", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "autorec_param")
+    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "param_str", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "autorec_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
@@ -392,6 +394,14 @@ class LayerParameter(_message.Message):
     RATING_RBM_PARAM_FIELD_NUMBER: _ClassVar[int]
     RANKING_PARAM_FIELD_NUMBER: _ClassVar[int]
     AUTOREC_PARAM_FIELD_NUMBER: _ClassVar[int]
+    EXPERTS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    GATE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SNR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BUCKETIZE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    HASH_IDS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CROSS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DICE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BINARY_CROSS_ENTROPY_PARAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     bottom: _containers.RepeatedScalarFieldContainer[str]
@@ -461,7 +471,15 @@ class LayerParameter(_message.Message):
     rating_rbm_param: RatingRBMParameter
     ranking_param: RankingParameter
     autorec_param: AutoRecParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., param_str: _Optional[str] = ..., table_data_param: _Optional[_Union[TableDataParameter, _Mapping]] = ..., ratings_param: _Optional[_Union[RatingsParameter, _Mapping]] = ..., baseline_param: _Optional[_Union[BaselineParameter, _Mapping]] = ..., neighbors_param: _Optional[_Union[NeighborsParameter, _Mapping]] = ..., factors_param: _Optional[_Union[FactorsParameter, _Mapping]] = ..., rating_rbm_param: _Optional[_Union[RatingRBMParameter, _Mapping]] = ..., ranking_param: _Optional[_Union[RankingParameter, _Mapping]] = ..., autorec_param: _Optional[_Union[AutoRecParameter, _Mapping]] = ...) -> None: ...
+    experts_param: ExpertsParameter
+    gate_param: GateParameter
+    snr_param: SNRParameter
+    bucketize_param: BucketizeParameter
+    hash_ids_param: HashIdsParameter
+    cross_param: CrossParameter
+    dice_param: DiceParameter
+    binary_cross_entropy_param: BinaryCrossEntropyParameter
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., param_str: _Optional[str] = ..., table_data_param: _Optional[_Union[TableDataParameter, _Mapping]] = ..., ratings_param: _Optional[_Union[RatingsParameter, _Mapping]] = ..., baseline_param: _Optional[_Union[BaselineParameter, _Mapping]] = ..., neighbors_param: _Optional[_Union[NeighborsParameter, _Mapping]] = ..., factors_param: _Optional[_Union[FactorsParameter, _Mapping]] = ..., rating_rbm_param: _Optional[_Union[RatingRBMParameter, _Mapping]] = ..., ranking_param: _Optional[_Union[RankingParameter, _Mapping]] = ..., autorec_param: _Optional[_Union[AutoRecParameter, _Mapping]] = ..., experts_param: _Optional[_Union[ExpertsParameter, _Mapping]] = ..., gate_param: _Optional[_Union[GateParameter, _Mapping]] = ..., snr_param: _Optional[_Union[SNRParameter, _Mapping]] = ..., bucketize_param: _Optional[_Union[BucketizeParameter, _Mapping]] = ..., hash_ids_param: _Optional[_Union[HashIdsParameter, _Mapping]] = ..., cross_param: _Optional[_Union[CrossParameter, _Mapping]] = ..., dice_param: _Optional[_Union[DiceParameter, _Mapping]] = ..., binary_cross_entropy_param: _Optional[_Union[BinaryCrossEntropyParameter, _Mapping]] = ...) -> None: ...
 
 class TransformationParameter(_message.Message):
     __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "brightness", "contrast", "saturation", "min_crop_area", "erase")
@@ -714,18 +732,20 @@ class ELUParameter(_message.Message):
     def __init__(self, alpha: _Optional[float] = ...) -> None: ...
 
 class EmbedParameter(_message.Message):
-    __slots__ = ("num_output", "input_dim", "bias_term", "weight_filler", "bias_filler")
+    __slots__ = ("num_output", "input_dim", "bias_term", "weight_filler", "bias_filler", "combine")
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     INPUT_DIM_FIELD_NUMBER: _ClassVar[int]
     BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
     BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    COMBINE_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     input_dim: int
     bias_term: bool
     weight_filler: FillerParameter
     bias_filler: FillerParameter
-    def __init__(self, num_output: _Optional[int] = ..., input_dim: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+    combine: Combine.Mode
+    def __init__(self, num_output: _Optional[int] = ..., input_dim: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., combine: _Optional[_Union[Combine.Mode, str]] = ...) -> None: ...
 
 class ExpParameter(_message.Message):
     __slots__ = ("base", "scale", "shift")
@@ -1678,3 +1698,195 @@ class AutoRecParameter(_message.Message):
     decay: float
     batch_size: int
     def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., num_hidden: _Optional[int] = ..., learning_rate: _Optional[float] = ..., decay: _Optional[float] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class Combine(_message.Message):
+    __slots__ = ()
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NONE: _ClassVar[Combine.Mode]
+        SUM: _ClassVar[Combine.Mode]
+        MEAN: _ClassVar[Combine.Mode]
+    NONE: Combine.Mode
+    SUM: Combine.Mode
+    MEAN: Combine.Mode
+    def __init__(self) -> None: ...
+
+class ExpertsParameter(_message.Message):
+    __slots__ = ("num_experts", "num_output", "activation", "bias_term", "weight_filler", "bias_filler")
+    class Activation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NONE: _ClassVar[ExpertsParameter.Activation]
+        RELU: _ClassVar[ExpertsParameter.Activation]
+        SIGMOID: _ClassVar[ExpertsParameter.Activation]
+        TANH: _ClassVar[ExpertsParameter.Activation]
+    NONE: ExpertsParameter.Activation
+    RELU: ExpertsParameter.Activation
+    SIGMOID: ExpertsParameter.Activation
+    TANH: ExpertsParameter.Activation
+    NUM_EXPERTS_FIELD_NUMBER: _ClassVar[int]
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    num_experts: int
+    num_output: _containers.RepeatedScalarFieldContainer[int]
+    activation: ExpertsParameter.Activation
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    def __init__(self, num_experts: _Optional[int] = ..., num_output: _Optional[_Iterable[int]] = ..., activation: _Optional[_Union[ExpertsParameter.Activation, str]] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+
+class GateParameter(_message.Message):
+    __slots__ = ("bias_term", "weight_filler", "bias_filler")
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    def __init__(self, bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+
+class SNRParameter(_message.Message):
+    __slots__ = ("num_routes", "connection", "num_output", "beta", "gamma", "zeta", "weight_filler", "gate_filler")
+    class Connection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TRANSFORM: _ClassVar[SNRParameter.Connection]
+        AVERAGE: _ClassVar[SNRParameter.Connection]
+    TRANSFORM: SNRParameter.Connection
+    AVERAGE: SNRParameter.Connection
+    NUM_ROUTES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ZETA_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    GATE_FILLER_FIELD_NUMBER: _ClassVar[int]
+    num_routes: int
+    connection: SNRParameter.Connection
+    num_output: int
+    beta: float
+    gamma: float
+    zeta: float
+    weight_filler: FillerParameter
+    gate_filler: FillerParameter
+    def __init__(self, num_routes: _Optional[int] = ..., connection: _Optional[_Union[SNRParameter.Connection, str]] = ..., num_output: _Optional[int] = ..., beta: _Optional[float] = ..., gamma: _Optional[float] = ..., zeta: _Optional[float] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., gate_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+
+class BucketizeParameter(_message.Message):
+    __slots__ = ("boundary",)
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    boundary: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, boundary: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class HashIdsParameter(_message.Message):
+    __slots__ = ("num_buckets", "seed")
+    NUM_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    num_buckets: int
+    seed: int
+    def __init__(self, num_buckets: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class CrossParameter(_message.Message):
+    __slots__ = ("rank", "bias_term", "weight_filler", "bias_filler")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    def __init__(self, rank: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+
+class DiceParameter(_message.Message):
+    __slots__ = ("filler", "moving_average_fraction", "eps")
+    FILLER_FIELD_NUMBER: _ClassVar[int]
+    MOVING_AVERAGE_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    filler: FillerParameter
+    moving_average_fraction: float
+    eps: float
+    def __init__(self, filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., moving_average_fraction: _Optional[float] = ..., eps: _Optional[float] = ...) -> None: ...
+
+class BinaryCrossEntropyParameter(_message.Message):
+    __slots__ = ("logits",)
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    logits: bool
+    def __init__(self, logits: bool = ...) -> None: ...
+
+class MultiTaskParameter(_message.Message):
+    __slots__ = ("method", "task", "gradnorm", "gradvac", "dwa", "cagrad", "report")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNIFORM: _ClassVar[MultiTaskParameter.Method]
+        UNCERTAINTY: _ClassVar[MultiTaskParameter.Method]
+        GRADNORM: _ClassVar[MultiTaskParameter.Method]
+        DWA: _ClassVar[MultiTaskParameter.Method]
+        PE_LTR: _ClassVar[MultiTaskParameter.Method]
+        MGDA: _ClassVar[MultiTaskParameter.Method]
+        PCGRAD: _ClassVar[MultiTaskParameter.Method]
+        GRADVAC: _ClassVar[MultiTaskParameter.Method]
+        CAGRAD: _ClassVar[MultiTaskParameter.Method]
+    UNIFORM: MultiTaskParameter.Method
+    UNCERTAINTY: MultiTaskParameter.Method
+    GRADNORM: MultiTaskParameter.Method
+    DWA: MultiTaskParameter.Method
+    PE_LTR: MultiTaskParameter.Method
+    MGDA: MultiTaskParameter.Method
+    PCGRAD: MultiTaskParameter.Method
+    GRADVAC: MultiTaskParameter.Method
+    CAGRAD: MultiTaskParameter.Method
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    GRADNORM_FIELD_NUMBER: _ClassVar[int]
+    GRADVAC_FIELD_NUMBER: _ClassVar[int]
+    DWA_FIELD_NUMBER: _ClassVar[int]
+    CAGRAD_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    method: MultiTaskParameter.Method
+    task: _containers.RepeatedCompositeFieldContainer[TaskParameter]
+    gradnorm: GradNormParameter
+    gradvac: GradVacParameter
+    dwa: DWAParameter
+    cagrad: CAGradParameter
+    report: int
+    def __init__(self, method: _Optional[_Union[MultiTaskParameter.Method, str]] = ..., task: _Optional[_Iterable[_Union[TaskParameter, _Mapping]]] = ..., gradnorm: _Optional[_Union[GradNormParameter, _Mapping]] = ..., gradvac: _Optional[_Union[GradVacParameter, _Mapping]] = ..., dwa: _Optional[_Union[DWAParameter, _Mapping]] = ..., cagrad: _Optional[_Union[CAGradParameter, _Mapping]] = ..., report: _Optional[int] = ...) -> None: ...
+
+class TaskParameter(_message.Message):
+    __slots__ = ("loss", "weight", "min_weight")
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MIN_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    loss: str
+    weight: float
+    min_weight: float
+    def __init__(self, loss: _Optional[str] = ..., weight: _Optional[float] = ..., min_weight: _Optional[float] = ...) -> None: ...
+
+class GradNormParameter(_message.Message):
+    __slots__ = ("alpha", "layer")
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    layer: str
+    def __init__(self, alpha: _Optional[float] = ..., layer: _Optional[str] = ...) -> None: ...
+
+class GradVacParameter(_message.Message):
+    __slots__ = ("beta",)
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    beta: float
+    def __init__(self, beta: _Optional[float] = ...) -> None: ...
+
+class DWAParameter(_message.Message):
+    __slots__ = ("temperature", "period")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    period: int
+    def __init__(self, temperature: _Optional[float] = ..., period: _Optional[int] = ...) -> None: ...
+
+class CAGradParameter(_message.Message):
+    __slots__ = ("c",)
+    C_FIELD_NUMBER: _ClassVar[int]
+    c: float
+    def __init__(self, c: _Optional[float] = ...) -> None: ...

@@ -20,6 +20,7 @@ from caffepy.solver import divergence, nets, policies, snapshot, tests
 from caffepy.solver.display import Display
 from caffepy.solver.events import Action, Listener, Requests
 from caffepy.solver.loss import SmoothedLoss
+from caffepy.solver.objectives.multi_task import MultiTask
 from caffepy.solver.rules import Rule, find_rule
 from caffepy.solver.testing import Scores
 from caffepy.solver.update import Update
@@ -93,10 +94,12 @@ class Solver:
             for net in (self.net, *self.test_nets):
                 net.copy_from(source)
         self._update = Update(p, self.rule, self.net)
+        self.multi_task = MultiTask(p, self.net) if p.HasField("multi_task") else None
+        """How several losses share parameters, where the definition says so."""
         watches = list(self._watches())
         for watch in watches:
             watch.check([name for net in self.test_nets for name in net.outputs])
-        self.listeners = [Display(), *watches]
+        self.listeners = [*([self.multi_task] if self.multi_task else []), Display(), *watches]
 
     def _build(self, definition: text.Definition, state: NetState) -> Net:
         return self.net_class(definition, state=state, engine=self.engine)
@@ -235,11 +238,14 @@ class Solver:
         return total / self.param.iter_size
 
     def _forward_backward(self) -> Any:
-        if self.engine.lazy:
+        if self.engine.lazy and not self.multi_task:
             return self.passes.forward_backward()
         loss = float(self.passes.forward())
         divergence.check(self, [loss])
-        self.passes.backward()
+        if self.multi_task:
+            self.multi_task.backward()
+        else:
+            self.passes.backward()
         return loss
 
     def learning_rate(self) -> float:

@@ -125,6 +125,24 @@ def test_as_one_process_with_the_whole_batch(folder, engine, n, more):
     check_as_one_process(folder, n, engine, more)
 
 
+TASK = """
+layer { name: "ip3" type: "InnerProduct" bottom: "ip1" top: "ip3"
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "other" type: "EuclideanLoss" bottom: "ip3" bottom: "label" top: "other" loss_weight: 3 }
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["UNCERTAINTY", "GRADNORM", "PCGRAD", "CAGRAD"])
+def test_several_tasks_as_one_process_with_the_whole_batch(folder, method):
+    for n in (1, 2):
+        write(n, f"multi_task {{ method: {method} }}", TASK)
+        run = train(n, "torch")
+        assert run.returncode == 0, run.stderr
+    for ours, reference in zip(trained("out2_iter_10.caffemodel"), trained("out1_iter_10.caffemodel")):
+        assert_close(ours, reference, 1e-4)
+
+
 @pytest.mark.slow
 def test_torchrun_equals_one_process(folder):
     check_as_one_process(folder, 2, "torch", start=TORCHRUN)

@@ -41,6 +41,21 @@ CASES = {
         ("", [[IMAGE, (3, 4)], [IMAGE, (3,)]]),
         ("bias_param { axis: 0 }", [[IMAGE, IMAGE], [MATRIX, (4,)], [MATRIX, ()]]),
     ],
+    "BinaryCrossEntropy": [
+        ("", [[("probability", (4, 3)), ("target", (4, 3))]]),
+        (
+            "binary_cross_entropy_param { logits: true }",
+            [
+                [IMAGE, ("target", IMAGE)],
+                [MATRIX, ("index 2", MATRIX), ("index 2", MATRIX)],
+                [MATRIX, ("target", MATRIX), ("index 2", MATRIX), ("target", MATRIX)],
+            ],
+        ),
+        (
+            "loss_param { normalization: BATCH_SIZE }",
+            [[("probability", (5, 2)), ("target", (5, 2)), ("index 2", (5, 2))]],
+        ),
+    ],
     "Clip": [("clip_param { min: -0.5 max: 0.3 }", SPACED)],
     "Concat": [
         ("", [[IMAGE, (2, 1, 4, 5), (2, 2, 4, 5)], [IMAGE]]),
@@ -74,6 +89,10 @@ CASES = {
         ("crop_param { axis: 1 offset: 1 offset: 0 offset: 2 }", [[IMAGE, ("reference", (2, 2, 3, 1))]]),
         ("crop_param { axis: -1 offset: 2 }", [[(2, 3, 7), ("reference", (1, 1, 4))]]),
     ],
+    "Cross": [
+        ("", [[MATRIX, MATRIX], [MATRIX], [(2, 3, 2)]]),
+        ("cross_param { rank: 2 bias_term: false }", [[MATRIX, MATRIX], [MATRIX]]),
+    ],
     "Deconvolution": [
         ("convolution_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 }", [[(2, 2, 3, 2)]]),
         ("convolution_param { num_output: 4 kernel_size: 2 group: 2 bias_term: false }", [[(2, 4, 2, 3)]]),
@@ -82,6 +101,7 @@ CASES = {
             [[(1, 2, 4)], [(1, 2, 3, 2)]],
         ),
     ],
+    "Dice": [("", [[(6, 3)], [(3, 2, 4)]])],
     "Dropout": [("dropout_param { dropout_ratio: 0.3 }", ANY)],
     "ELU": [("", SPACED), ("elu_param { alpha: 0.4 }", SPACED)],
     "Eltwise": [
@@ -100,9 +120,18 @@ CASES = {
     "Embed": [
         ("embed_param { num_output: 3 input_dim: 5 }", [[("index 5", (4, 3))], [("index 5", (7,))]]),
         ("embed_param { num_output: 2 input_dim: 3 bias_term: false }", [[("index 3", (2, 1, 3, 2))]]),
+        ("embed_param { num_output: 2 input_dim: 4 combine: SUM }", [[("list 4", (3, 5))], [("list 4", (2, 3, 2))]]),
+        ("embed_param { num_output: 2 input_dim: 4 combine: MEAN bias_term: false }", [[("list 4", (4, 3))]]),
     ],
     "EuclideanLoss": [("", [[IMAGE, IMAGE], [(4, 6), (4, 2, 3)], [VECTOR, VECTOR]])],
     "Exp": [("", ANY), ("exp_param { base: 2 scale: 0.5 shift: 1 }", ANY)],
+    "Experts": [
+        ("experts_param { num_experts: 3 num_output: 4 num_output: 2 activation: TANH }", [[(5, 3)], [(2, 3, 4)]]),
+        ("experts_param { num_experts: 2 num_output: 3 activation: SIGMOID bias_term: false }", [[MATRIX], [IMAGE]]),
+        ("experts_param { num_experts: 2 num_output: 3 activation: NONE }", [[MATRIX]]),
+        ("experts_param { num_experts: 2 num_output: 3 num_output: 3 num_output: 2 activation: TANH }", [[(3, 2, 4)]]),
+    ],
+    "FactorizationMachine": [("", [[(3, 4, 2)], [(2, 1, 3)]])],
     "Filter": [
         (
             "",
@@ -118,6 +147,10 @@ CASES = {
         ("", [[IMAGE], [MATRIX]]),
         ("flatten_param { axis: 1 end_axis: -2 }", [[IMAGE]]),
         ("flatten_param { axis: 0 }", [[IMAGE]]),
+    ],
+    "Gate": [
+        ("", [[MATRIX, (4, 3, 2)], [MATRIX, (4, 3, 2), (4, 1, 2), (4, 2, 2)], [(2, 3, 2), (2, 2, 3)]]),
+        ("gate_param { bias_term: true }", [[MATRIX, (4, 3, 2)]]),
     ],
     "HingeLoss": [
         ("", [[("spaced", (5, 3)), ("index 3", (5,))]]),
@@ -198,6 +231,11 @@ CASES = {
         ("reshape_param { shape { dim: 0 dim: -1 } }", [[IMAGE]]),
         ("reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 2 }", [[(2, 4, 3, 5)]]),
     ],
+    "SNR": [
+        ("snr_param { num_routes: 2 num_output: 3 }", [[(4, 3, 2)]]),
+        ("snr_param { num_routes: 2 num_output: 3 }", [[(4, 3, 2)]], 2),
+        ("snr_param { num_routes: 3 connection: AVERAGE }", [[(4, 2, 3)]], 2),
+    ],
     "SPP": [
         ("spp_param { pyramid_height: 2 }", [[("spaced", (2, 3, 4, 6))]]),
         ("spp_param { pyramid_height: 3 pool: AVE }", [[(1, 2, 7, 8)]]),
@@ -242,10 +280,11 @@ CASES = {
     ],
 }
 
-# Accuracy, ArgMax and Threshold are steps; the others make data or take it. The user writes Python's backward.
+# Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's
+# backward.
 WITHOUT_GRADIENT = {
-    "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
-    "TableData", "Threshold", "WindowData",
+    "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "GAUC", "HDF5Data", "HDF5Output", "HashIds",
+    "ImageData", "Input", "LogLoss", "MemoryData", "Python", "TableData", "Threshold", "WindowData",
     "AutoRec", "Baseline", "Blend", "Factors", "ImplicitFactors", "MAE", "Neighbors", "NonNegativeFactors", "RMSE",
     "Ranking", "RatingRBM", "SlopeOne",
 }  # fmt: skip
@@ -264,11 +303,13 @@ def values(spec, random) -> tuple[np.ndarray, bool]:
         "marker": lambda: (random.random(shape) < 0.7) * (np.arange(shape[0]) > 0).reshape(-1, *[1] * (len(shape) - 1)),
         "selector": lambda: (np.arange(count) != 1).reshape(shape) * 1.5,
         "target": lambda: random.random(shape),
+        "probability": lambda: random.uniform(0.2, 0.8, shape),
+        "list": lambda: random.integers(-2, int(number), shape),
         "matrix": lambda: random.random(shape),
         "state": lambda: random.standard_normal(shape),
         "reference": lambda: np.zeros(shape),
     }[kind]()
-    return np.asarray(made, np.float32), kind in ("normal", "spaced", "positive")
+    return np.asarray(made, np.float32), kind in ("normal", "spaced", "positive", "probability")
 
 
 def table():
@@ -287,7 +328,10 @@ def test_gradient(layer_type, fields, bottoms, tops, engine):
     hosts, wanted = [m[0] for m in made], [m[1] for m in made]
     built = Built(f'type: "{layer_type}" {fields}', *hosts, engine=engine, tops=tops)
     blobs = [*built.bottom, *built.layer.blobs]
-    if layer_type == "BatchNorm":  # statistics, not trained
+    if layer_type == "Dice":  # the slope alone is trained
+        wanted += [True, False, False]
+        hosts += [random.standard_normal(b.shape).astype("f4") for b in built.layer.blobs]
+    elif layer_type == "BatchNorm":  # statistics, not trained
         wanted += [False] * 3
         hosts += [np.array(v, np.float32) for v in ([1, -2, 0.5], [2, 3, 6], [1.5])]
         hosts[1:3] = [h[: built.layer.blobs[0].count] for h in hosts[1:3]]

@@ -1,0 +1,82 @@
+"""CSV files to tables for training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from caffepy.data.tables.columns import Made, Spec, make
+from caffepy.data.tables.csv import Words
+from caffepy.data.tables.table import Column
+from caffepy.data.tables.writer import write_table
+from caffepy.errors import ConfigError
+
+PARTS = ("train", "val", "test")
+CATEGORIES, DENSE = "categories", "dense"
+
+
+def parts(text: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """The rows of each part, "60,20,20" of them after a permutation by `numpy.random.default_rng(seed)`.
+
+    Two shares are train and test; without any all rows are train, in their order.
+    """
+    if not text:
+        return {"train": np.arange(count)}
+    try:
+        shares = np.array([float(share) for share in text.split(",")])
+    except ValueError:
+        shares = np.zeros(0)
+    if len(shares) not in (2, 3) or (shares <= 0).any():
+        raise ConfigError(f'--split takes two or three shares, got "{text}"', hint="--split 60,20,20")
+    names = PARTS if len(shares) == 3 else (PARTS[0], PARTS[2])
+    cuts = np.floor(np.cumsum(shares)[:-1] / shares.sum() * count + 1e-9).astype(int)
+    return dict(zip(names, np.split(np.random.default_rng(seed).permutation(count), cuts)))
+
+
+def convert(words: Words, specs: Sequence[Spec], rows: dict[str, np.ndarray]) -> dict[str, Made]:
+    """The columns of the table, and two that join others.
+
+    `categories` (N, F): the ids of all categories and buckets, those of each behind those of the ones before, so that
+    one Embed has the rows of all. `dense` (N, D): all standardised numbers.
+    """
+    wanted = [spec for spec in specs if spec.kind != "skip"]
+    made = {spec.name: make(spec, words, rows["train"]) for spec in wanted}
+    ids = {spec.name: made[spec.name] for spec in wanted if made[spec.name].column.size}
+    numbers = [made[spec.name].column.values for spec in wanted if spec.kind in ("dense", "log")]
+    joined = dict(made)
+    for name in (CATEGORIES, DENSE):
+        if name in made:
+            raise ConfigError(
+                f'--columns: "{name}" is what the table calls columns that are joined',
+                hint=f"Give it another name: my_{name}={name}:KIND.",
+            )
+    if ids:
+        joined[CATEGORIES] = _joined(ids)
+    if numbers:
+        joined[DENSE] = Made(Column(np.stack(numbers, axis=1)), [])
+    return joined
+
+
+def _joined(ids: dict[str, Made]) -> Made:
+    offsets = np.cumsum([0, *(one.column.size for one in ids.values())])
+    values = np.stack([one.column.values + offset for one, offset in zip(ids.values(), offsets)], axis=1)
+    vocabulary = [f"{name}={word}" for name, one in ids.items() for word in one.vocabulary]
+    return Made(Column(values.astype(np.int32), int(offsets[-1]), CATEGORIES), vocabulary)
+
+
+def write(folder: str, made: dict[str, Made], rows: dict[str, np.ndarray]) -> list[str]:
+    """Write `train.h5` and so on to the folder; their paths."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    vocabularies = {name: one.vocabulary for name, one in made.items() if one.vocabulary}
+    paths = []
+    for part, chosen in rows.items():
+        path = str(Path(folder) / f"{part}.h5")
+        columns = {
+            name: Column(one.column.values[chosen], one.column.size, one.column.vocabulary)
+            for name, one in made.items()
+        }
+        write_table(path, columns, vocabularies)
+        paths.append(path)
+    return paths
