@@ -234,6 +234,31 @@ def test_gradients_that_nobody_wants_are_left_alone(engine):
     assert not any(built.host(blob.diff).any() for blob in built.layer.blobs)
 
 
+WITH_PLANS = [
+    'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 }',
+    'type: "Convolution" convolution_param { num_output: 4 kernel_size: 2 stride: 2 }',
+    'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 3 stride: 2 }',
+    'type: "Pooling" pooling_param { kernel_size: 3 stride: 2 }',
+    'type: "LRN" lrn_param { norm_region: WITHIN_CHANNEL }',
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("definition", WITH_PLANS)
+def test_plans_are_made_in_reshape_alone(definition, engine, monkeypatch):
+    x = np.random.default_rng(1).random((2, 8, 9, 9))
+    built = Built(definition, x, engine=engine)
+    made = []
+    for name in ("conv_plan", "pool_plan"):
+        monkeypatch.setattr(built.engine, name, lambda *args, name=name: made.append(name))
+    monkeypatch.setattr("caffepy.engine.window.Window.conv_shape", None)
+    monkeypatch.setattr("caffepy.engine.numpy.winograd.plan", None)
+    monkeypatch.setattr("caffepy.engine.numpy.shapes.tiles", None)
+    built.layer.forward(built.bottom, built.top)
+    built.backward(built.top[0].host())
+    assert not made
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bottom_may_change_size(engine):
     built = Built(
