@@ -133,7 +133,9 @@ class Dataset:
 
     def numbers(self) -> np.ndarray:
         """All of it, in its own type."""
-        self.check()
+        if not self.is_numbers:
+            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
+        self._check_place()
         return self._dataset[()]
 
     def number(self) -> int:
@@ -151,13 +153,8 @@ class Dataset:
             raise self._error(f'dataset "{self._name}" is no text', where=self._path)
         return os.fsdecode(value)
 
-    def check(self) -> None:
-        """Raises the file's error if this is no array of numbers in the file, of a size that the file can hold."""
-        if not self.is_numbers:
-            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
-        self._check_place()
-
     def _check_place(self) -> None:
+        """Raises the file's error if the numbers lie elsewhere, or are more than the file can hold."""
         if self._dataset.external or self._dataset.is_virtual:
             raise self._error(
                 f'dataset "{self._name}" lies in another file, which is not read', where=self._path, hint=_OUTSIDE

@@ -1,7 +1,7 @@
 """A process that reads mutants: where one kills it, hangs it or fills its memory, the campaign goes on and knows which.
 
-    with Reader("lmdb") as reader:
-        reader.outcome(mutant)  # "read" or "refused"; raises AssertionError for anything else
+with Reader("lmdb") as reader:
+    reader.outcome(mutant)  # "read" or "refused"; raises AssertionError for anything else
 """
 
 from __future__ import annotations

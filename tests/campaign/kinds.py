@@ -165,7 +165,9 @@ class Trained(Kind):
         from caffepy.proto.caffe_pb2 import SolverParameter
         from caffepy.solver import Solver
 
-        definition = f'net_param {{ {NET} }} base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 snapshot_format: {self.format}'
+        definition = (
+            f'net_param {{ {NET} }} base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 snapshot_format: {self.format}'
+        )
         self.solver = Solver(text.parse(definition, SolverParameter()), file="s.prototxt")
         self.solver.snapshot("snap_iter_0")
         self._whole = Path(self.name).read_bytes()
