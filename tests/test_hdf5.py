@@ -132,16 +132,15 @@ def test_names_that_lead_nowhere(name):
                 file.dataset(name)
     Path("list.txt").write_text("data.h5")
     escaped = name.replace("\0", "\\0")
-    with pytest.raises(DataError, match="there is no dataset|is no array of numbers|no dataset"):
+    with pytest.raises(DataError, match=r"there is no dataset|is no array of numbers|no dataset"):
         layer("HDF5Data", 'hdf5_data_param { source: "list.txt" batch_size: 1 }', tops=escaped or "/")
 
 
 def test_links_in_a_circle():
     with h5py.File("data.h5", "w") as file:
         file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
-    with pytest.raises(DataError, match='"/b" is an endless row of links|"/a" is an endless row of links'):
-        with open_hdf5("data.h5") as file:
-            file.dataset("a")
+    with pytest.raises(DataError, match=r'"/[ab]" is an endless row of links'), open_hdf5("data.h5") as file:
+        file.dataset("a")
 
 
 @pytest.mark.parametrize("how", ["never written", "packed", "without end"])
@@ -157,7 +156,7 @@ def test_a_few_bytes_that_are_gigabytes(how):
     Path("list.txt").write_text("data.h5")
     with (
         open_hdf5("data.h5") as file,
-        pytest.raises(DataError, match="would unpack to .*, the file has .* KB\n  No data"),
+        pytest.raises(DataError, match=r"would unpack to .*, the file has .* KB\n  No data"),
     ):
         file.dataset("data").numbers()
     with pytest.raises(DataError, match=r"data.h5: "):

@@ -44,7 +44,7 @@ def test_what_is_no_amount(text, monkeypatch):
     assert str(caught.value) == f'"{text}" is no amount of memory\n  Write it as 4G, 512M or in bytes.'
     if text:
         monkeypatch.setenv("CAFFEPY_MAX_MEMORY", text)
-        with pytest.raises(ConfigError, match="^CAFFEPY_MAX_MEMORY: "):
+        with pytest.raises(ConfigError, match=r"^CAFFEPY_MAX_MEMORY: "):
             limits.max_memory()
 
 
@@ -162,7 +162,8 @@ def test_a_batch_above_the_limit_is_refused_before_it_is_read(kind, tmp_path, at
         options = f'hdf5_data_param {{ source: "{tmp_path}/list.txt" batch_size: {batch} }}'
     else:
         (tmp_path / "w.txt").write_text("# 0\na.png\n3\n12\n10\n2\n1 0.9 0 0 5 5\n0 0.1 0 0 5 5\n")
-        options = f'window_data_param {{ source: "{tmp_path}/w.txt" batch_size: {batch} }} transform_param {{ crop_size: 11 }}'
+        options = f'window_data_param {{ source: "{tmp_path}/w.txt" batch_size: {batch} }}'
+        options += " transform_param { crop_size: 11 }"
     with pytest.raises(
         ConfigError, match=rf"keeping {4 + HELD} batches of {batch} items of 36[0-3] values needs .* the limit is"
     ):
@@ -207,7 +208,7 @@ def test_a_picture_of_many_gigabytes_is_not_decoded(made, library, monkeypatch):
         pytest.importorskip("cv2")
     else:
         monkeypatch.setattr(image, "_opencv", lambda: None)
-    with pytest.raises(DataError, match="65500x65000 pixels, more than|exceeds limit of 178956970 pixels"):
+    with pytest.raises(DataError, match=r"65500x65000 pixels, more than|exceeds limit of 178956970 pixels"):
         image.decode(made(65500, 65000), "bomb")
 
 

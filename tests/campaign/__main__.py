@@ -1,5 +1,6 @@
-"""python -m tests.campaign --seconds 600 [--kind Lmdb ...]: mutants of every kind, turn and turn about, until the time is
-over. The seed of each turn is printed; a mutant that gets through is made minimal and kept in tests/campaign/failures.
+"""python -m tests.campaign --seconds 600 [--kind Lmdb ...]: mutants of every kind, turn and turn about, for so long.
+
+The seed of each turn is printed; a mutant that gets through is made minimal and kept in tests/campaign/failures.
 """
 
 from __future__ import annotations

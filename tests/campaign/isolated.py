@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 10.0
@@ -29,7 +30,7 @@ class Reader:
     def __init__(self, kind: str):
         self.kind = kind
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()  # libraries complain of every second mutant
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # libraries complain of every second mutant
 
     def __enter__(self) -> Reader:
         return self
@@ -76,10 +77,8 @@ class Reader:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe:
-                    try:
+                    with suppress(OSError):
                         pipe.close()
-                    except OSError:
-                        pass
         self._process = None
 
 

@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
     """A solver of layers with states of every kind, two iterations and a snapshot old; and what the file holds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("trained"))
-        database(Path("db"), [picture for picture in pictures(3)])
+        database(Path("db"), pictures(3))
         image_list(Path(), pictures(3))
         built = Solver(text.parse(NET, SolverParameter()), file="solver.prototxt")
         built.step(2)
