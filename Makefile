@@ -4,7 +4,7 @@ BIN := .venv/bin
 LENET := models/lenet
 DIGITS := $(LENET)/digits
 
-.PHONY: help lenet test parts torch slow lint check bench proto clean
+.PHONY: help lenet test parts torch slow campaign lint check bench proto clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,6 +41,10 @@ parts: .venv/installed  ## run the tests of nets and solvers with every batch di
 
 slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+SECONDS ?= 600
+campaign: .venv/installed  ## read damaged files of every kind for SECONDS seconds
+	$(BIN)/python -m tests.campaign --seconds $(SECONDS)
 
 lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .

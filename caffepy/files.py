@@ -61,11 +61,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
             os.replace(temporary, path)
     except OSError as error:
         if error.filename in (None, str(temporary)):  # a full disk, which only the call that writes notices
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
         raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
@@ -80,6 +77,8 @@ def _made(temporary: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -133,7 +133,9 @@ class Dataset:
 
     def numbers(self) -> np.ndarray:
         """All of it, in its own type."""
-        self.check()
+        if not self.is_numbers:
+            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
+        self._check_place()
         return self._dataset[()]
 
     def number(self) -> int:
@@ -156,7 +158,7 @@ class Dataset:
         import h5py
 
         self._check_place()
-        if h5py.check_string_dtype(self.dtype) is None or len(self.shape or ()) != 1:
+        if h5py.check_string_dtype(self.dtype) is None or len(self.shape) != 1:
             raise self._error(f'dataset "{self._name}" is no list of texts', where=self._path)
         return [os.fsdecode(value) for value in self._dataset[()].tolist()]
 
@@ -165,13 +167,8 @@ class Dataset:
         """What the file says of it in numbers and words."""
         return self._dataset.attrs
 
-    def check(self) -> None:
-        """Raises the file's error if this is no array of numbers in the file, of a size that the file can hold."""
-        if not self.is_numbers:
-            raise self._error(f'dataset "{self._name}" is no array of numbers', where=self._path)
-        self._check_place()
-
     def _check_place(self) -> None:
+        """Raises the file's error if the numbers lie elsewhere, or are more than the file can hold."""
         if self._dataset.external or self._dataset.is_virtual:
             raise self._error(
                 f'dataset "{self._name}" lies in another file, which is not read', where=self._path, hint=_OUTSIDE

@@ -23,6 +23,7 @@ FLOOR = 1 << 26
 PIXELS = 178_956_970
 """Of a picture, where Pillow refuses one, too: half a gigabyte in colour."""
 
+_NAMES = ("B", "KB", "MB", "GB", "TB")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _MORE = "Allow more with --max-memory, or CAFFEPY_MAX_MEMORY, if the machine has it."
@@ -97,7 +98,8 @@ def spend(size: int) -> None:
 def readable(size: int) -> str:
     """1536 as 1.5 KB; powers of 1024."""
     power = min(max(size.bit_length() - 1, 0) // 10, 4)
-    return f"{size / 1024**power:.3g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
+    number = size / 1024**power
+    return f"{number:.3g} {_NAMES[power]}" if number < 1000 else f"{number:.0f} {_NAMES[power]}"
 
 
 @cache

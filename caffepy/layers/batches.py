@@ -58,7 +58,7 @@ class BatchLayer(Layer):
         ahead = max(1, depth) + HELD
         limits.check(
             4 * count * item * ahead,
-            f"{ahead} batches of {count} items of {item} values",
+            f"keeping {ahead} batches of {count} items of {item} values",
             ConfigError,
             hint="Lower batch_size, or data_param.prefetch; or allow more with --max-memory.",
         )

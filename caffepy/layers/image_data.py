@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from caffepy import rng
@@ -12,6 +14,9 @@ from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import PictureLayer
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
+
+_FARTHEST = 10**10
+"""Pictures behind which no training stands: a shuffled list is mixed anew for every epoch up to there, in hours."""
 
 
 @register("ImageData")
@@ -64,6 +69,12 @@ class ImageData(PictureLayer):
             error.hint = missing_slash(p.root_folder, record.name) or error.hint
             raise
         return image.resize(picture, p.new_height, p.new_width) if p.new_height else picture, record.label
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        (epoch, _), _ = state["position"]
+        if self.order.shuffle and epoch * len(self.entries) > _FARTHEST:
+            raise ValueError(f"it stands in epoch {epoch} of {len(self.entries)} pictures")
+        super().set_state(state)
 
     def place(self, record: Entry) -> str:
         return f"{self.param.image_data_param.source}:{record.line}"

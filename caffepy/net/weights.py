@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffepy import hdf5
@@ -165,8 +166,9 @@ def write_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
 
 
 def load_hdf5(net: Layers, path: str) -> None:
-    """Copy trained layers by name from an HDF5 weight file."""
-    matched = []
+    """Copy trained layers by name from an HDF5 weight file; all is read before anything is changed."""
+    matched: list[Sequence[Blob]] = []
+    stored: list[tuple[Blob, np.ndarray]] = []
     with open_hdf5(path) as file:
         if "data" not in file:
             raise SnapshotError('the HDF5 file has no group "data", so it holds no weights', where=path)
@@ -176,20 +178,20 @@ def load_hdf5(net: Layers, path: str) -> None:
             if target is None:
                 log.info("Ignoring source layer %s", name)
                 continue
-            group = data.group(name)
             try:
-                _check_group(net, name, target.blobs, group, path)
+                stored += _read_group(net, name, target.blobs, data.group(name), path)
             except ShapeError as error:
                 raise error.at(f'layer "{name}"') from None
-            matched.append((group, target.blobs))
-        for group, blobs in matched:
-            for i, blob in enumerate(blobs):
-                if str(i) in group:
-                    blob.fill(group.dataset(str(i)).numbers())
-        _warn_of_strangers(net, [blobs for _, blobs in matched], path)
+            matched.append(target.blobs)
+    for blob, values in stored:
+        blob.fill(values)
+    _warn_of_strangers(net, matched, path)
 
 
-def _check_group(net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str) -> None:
+def _read_group(
+    net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str
+) -> Iterator[tuple[Blob, np.ndarray]]:
+    """A layer's parameters and their values; shapes are compared before the values are read."""
     if len(group) > len(blobs):
         raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(group)}", hint=RENAME)
     for i, blob in enumerate(blobs):
@@ -197,10 +199,10 @@ def _check_group(net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Grou
             if net.owns_param(name, i):
                 raise ShapeError(f"parameter {i} is missing in {path}", hint=RENAME)
             continue  # shared: it comes with its owner
-        stored = group.dataset(str(i))
-        stored.check()
-        if stored.shape != blob.shape:
-            raise mismatch(i, blob.shape, stored.shape, path)
+        dataset = group.dataset(str(i))
+        if dataset.shape != blob.shape:
+            raise mismatch(i, blob.shape, dataset.shape, path)
+        yield blob, dataset.numbers()
 
 
 def is_hdf5(path: str) -> bool:

@@ -1,6 +1,4 @@
-"""Mutants of every kind, turn and turn about, until the time is over.
-
-    python -m tests.campaign --seconds 600 [--kind Lmdb ...]
+"""python -m tests.campaign --seconds 600 [--kind Lmdb ...]: mutants of every kind, turn and turn about, for so long.
 
 The seed of each turn is printed; a mutant that gets through is made minimal and kept in tests/campaign/failures.
 """
@@ -11,7 +9,9 @@ import argparse
 import sys
 import time
 import traceback
+from itertools import count
 
+from tests.campaign.isolated import Reader
 from tests.campaign.kinds import KINDS
 from tests.campaign.trial import try_mutants
 
@@ -23,18 +23,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the first turn")
     parser.add_argument("--mutants", type=int, default=500, help="how many a turn")
     options = parser.parse_args()
-    end, seed, failed = time.monotonic() + options.seconds, options.seed, 0
-    while time.monotonic() < end:
-        for kind in options.kind or sorted(KINDS):
-            if time.monotonic() >= end:
-                break
+    end, failed = time.monotonic() + options.seconds, 0
+    turns = ((kind, seed) for seed in count(options.seed) for kind in options.kind or sorted(KINDS))
+    with Reader() as reader:
+        while time.monotonic() < end:
+            kind, seed = next(turns)
             try:
-                outcomes = try_mutants(kind, options.mutants, seed)
-                print(f"{kind}: seed {seed}: {outcomes['read']} read, {outcomes['refused']} refused", flush=True)
+                found = try_mutants(reader, kind, options.mutants, seed)
+                print(f"{kind}: seed {seed}: {found['read']} read, {found['refused']} refused", flush=True)
             except AssertionError:
                 failed += 1
                 print(f"{kind}: seed {seed}: FAILED\n{traceback.format_exc(limit=0)}", flush=True)
-        seed += 1
     sys.exit(bool(failed))
 
 

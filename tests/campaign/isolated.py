@@ -1,7 +1,7 @@
 """A process that reads mutants: where one kills it, hangs it or fills its memory, the campaign goes on and knows which.
 
-with Reader("lmdb") as reader:
-    reader.outcome(mutant)  # "read" or "refused"; raises AssertionError for anything else
+with Reader() as reader:
+    reader.outcome("Lmdb", mutant)  # "read" or "refused"; raises AssertionError for anything else
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ _NEWS = struct.Struct("=I")
 
 
 class Reader:
-    """Reads mutants of a kind in another process, which is started again where one has killed it."""
+    """Reads mutants in another process, which is started again where one has killed it."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # libraries complain of every second mutant
 
@@ -39,22 +38,31 @@ class Reader:
         self._end()
         self._said.close()
 
-    def outcome(self, mutant: bytes) -> str:
+    def outcome(self, kind: str, mutant: bytes) -> str:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.isolated", self.kind],
+                [sys.executable, "-m", "tests.campaign.isolated"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 env={**os.environ, "CAFFEPY_MAX_MEMORY": "512M", "PYTHONFAULTHANDLER": "1"},
             )
+            self._ready: set[str] = set()
+        if kind not in self._ready:
+            self._ask(kind.encode())
             assert self._answer(60.0) == "ready"
-        assert self._process.stdin
-        self._process.stdin.write(_NEWS.pack(len(mutant)) + mutant)
-        self._process.stdin.flush()
+            self._ready.add(kind)
+        self._ask(kind.encode(), mutant)
         answer = self._answer(PATIENCE)
         assert answer in ("read", "refused"), answer
         return answer
+
+    def _ask(self, kind: bytes, mutant: bytes | None = None) -> None:
+        """A whole file of the kind is made and read; or a mutant is read."""
+        assert self._process and self._process.stdin
+        for part in (kind, b"?" if mutant is None else b"!" + mutant):
+            self._process.stdin.write(_NEWS.pack(len(part)) + part)
+        self._process.stdin.flush()
 
     def _answer(self, patience: float) -> str:
         assert self._process and self._process.stdout
@@ -82,21 +90,29 @@ class Reader:
         self._process = None
 
 
-def serve(name: str) -> None:
-    """What the other process does: read a mutant, say what came of it, again and again."""
-    from tests.campaign.kinds import KINDS
+def serve() -> None:
+    """What the other process does: prepare for a kind, read a mutant of it, say what came of it, again and again."""
+    from tests.campaign.kinds import KINDS, SelfTest
 
-    kind, answers = KINDS[name], os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        kind.prepare(Path(folder))
-        kind.read(kind.write(Path(folder), kind.whole()))  # imports all that it takes, and must succeed
-        _limit_memory()
-        _say(answers, "ready")
-        while head := sys.stdin.buffer.read(_NEWS.size):
-            mutant = sys.stdin.buffer.read(_NEWS.unpack(head)[0])
-            _say(answers, _try(kind, kind.write(Path(folder), mutant)))
+    with tempfile.TemporaryDirectory() as place:
+        while name := _heard().decode():
+            kind, folder = KINDS.get(name) or SelfTest(), Path(place, name)
+            folder.mkdir(exist_ok=True)
+            os.chdir(folder)
+            if (order := _heard())[:1] == b"!":
+                _say(answers, _try(kind, kind.write(folder, order[1:])))
+                continue
+            kind.prepare(folder)
+            kind.read(kind.write(folder, kind.whole()))  # imports all that it takes, and must succeed
+            _limit_memory()
+            _say(answers, "ready")
+
+
+def _heard() -> bytes:
+    head = sys.stdin.buffer.read(_NEWS.size)
+    return sys.stdin.buffer.read(_NEWS.unpack(head)[0]) if head else b""
 
 
 def _try(kind, path: Path) -> str:
@@ -113,7 +129,8 @@ def _try(kind, path: Path) -> str:
 
 def _limit_memory() -> None:
     used = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
-    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + MEMORY,) * 2)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + MEMORY, most))
 
 
 def _say(answers, text: str) -> None:
@@ -123,4 +140,4 @@ def _say(answers, text: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve()

@@ -47,6 +47,38 @@ def pictures(count: int = 12) -> list[np.ndarray]:
     return list(np.random.default_rng(3).integers(0, 256, (count, 3, 12, 10), np.uint8))
 
 
+class SelfTest:
+    """What the campaign must notice, by name."""
+
+    name = "order"
+    write = Kind.write
+
+    def prepare(self, folder: Path) -> None:
+        pass
+
+    def whole(self) -> bytes:
+        return b"fine"
+
+    def read(self, path: Path) -> object:
+        import os
+        import time
+
+        from caffepy.errors import DataError
+
+        match path.read_bytes():
+            case b"crash":
+                os.abort()
+            case b"hang":
+                time.sleep(60)
+            case b"fill":
+                return bytearray(2 << 30)
+            case b"raise":
+                return 1 // 0
+            case b"refuse":
+                raise DataError("this is none")
+        return None
+
+
 class Lmdb(Kind):
     """Records in leaves and, of every third, in overflow pages; two levels; a list of free pages."""
 

@@ -29,27 +29,26 @@ def whole_of(kind: str) -> bytes:
             os.chdir(before)
 
 
-def try_mutants(kind: str, count: int, seed: int) -> Counter[str]:
+def try_mutants(reader: Reader, kind: str, count: int, seed: int) -> Counter[str]:
     """How many of `count` mutants were read and refused. Raises AssertionError for one that was neither."""
     outcomes: Counter[str] = Counter()
-    with Reader(kind) as reader:
 
-        @seeded(seed)
-        @settings(
-            max_examples=count,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(mutated_bytes(whole_of(kind)))
-        def trial(mutant: bytes) -> None:
-            try:
-                outcomes[reader.outcome(mutant)] += 1
-            except AssertionError:
-                FAILURES.mkdir(exist_ok=True)
-                (FAILURES / f"{kind}-{seed}").write_bytes(mutant)  # the last of them is the minimal one
-                raise
+    @seeded(seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(mutated_bytes(whole_of(kind)))
+    def trial(mutant: bytes) -> None:
+        try:
+            outcomes[reader.outcome(kind, mutant)] += 1
+        except AssertionError:
+            FAILURES.mkdir(exist_ok=True)
+            (FAILURES / f"{kind}-{seed}").write_bytes(mutant)  # the last of them is the minimal one
+            raise
 
-        trial()
+    trial()
     return outcomes

@@ -84,7 +84,7 @@ class Hdf5Rows:
             shapes = {name: self._shape(h5, name, path) for name in self.names}
         lengths = {name: shape[0] for name, shape in shapes.items()}
         self.shapes = self.shapes or [shape[1:] for shape in shapes.values()]
-        limits.check(4 * sum(map(prod, shapes.values())), "the rows of the file", where=path, hint=_DIVIDE)
+        limits.check(4 * sum(map(prod, shapes.values())), "keeping the rows of the file", where=path, hint=_DIVIDE)
         if len(set(lengths.values())) > 1:
             found = ", ".join(f'"{name}" {n}' for name, n in lengths.items())
             raise DataError(
