@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 
 from caffepy.show.logs import Deaf, Lines, printable, progress, start_logging
-from caffepy.solver.training import Training
 
 if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
+    from caffepy.solver.training import Training
 
 __all__ = ["echo", "progress", "start_logging", "training"]
 

@@ -18,6 +18,7 @@ class Cross(Layer):
     """
 
     num_bottom = (1, 2)
+    in_place = "refused"  # a matrix product reads all of an item for each output
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.cross_param

@@ -19,6 +19,8 @@ class Dice(Layer):
     s = f s + (1 - f) batch value. Parameters: a, mean, variance (C,), one a channel, of which a alone is trained.
     """
 
+    in_place = "forward"
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom[0].shape) < 2:
             raise ShapeError(f"Dice needs at least two axes (N, C), {self.bottom_name(0)} is {bottom[0].shape}")

@@ -281,7 +281,7 @@ def subject(layer_type, fields, bottoms, tops):
     for spec in bottoms:
         kind, shape = spec if spec and isinstance(spec[0], str) else ("normal", spec)
         kind, _, number = kind.partition(" ")
-        shaped.append(Bottom(shape, *(("index", int(number)) if kind == "index" else kinds.get(kind, ()))))
+        shaped.append(Bottom(shape, *(("index", int(number)) if kind in ("index", "list") else kinds.get(kind, ()))))
     param = text.parse(f'type: "{layer_type}" {fields}', caffe_pb2.LayerParameter())
     number = {0: len(bottoms), -1: len(bottoms) - 1, None: 0}.get(tops[0], tops[0]) if tops else 1
     return Subject(param, shaped, get_engine("numpy"), caffepy.TRAIN, number)
