@@ -27,6 +27,7 @@ class Embed(Layer):
 
     num_bottom = (1, 2)
     sparse_params = (0,)
+    in_place = "refused"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.embed_param
