@@ -113,12 +113,12 @@ class Solver:
             yield EarlyStop(p.early_stop)
 
     @contextmanager
-    def _file_named(self) -> Iterator[None]:
-        """What is found wrong with the definition says which file it is."""
+    def _file_named(self, always: bool = False) -> Iterator[None]:
+        """What is found wrong with the definition says which file it is; `always`: also beside another place."""
         try:
             yield
         except CaffeError as error:
-            raise error.at(self.file) if self.file and not error.where else error from None
+            raise error.at(self.file) if self.file and (always or not error.where) else error from None
 
     @property
     def iter(self) -> int:
@@ -163,7 +163,7 @@ class Solver:
         if not p.HasField("max_iter"):
             raise ConfigError("max_iter is not set", where=self.file, hint="Say how many iterations to train.")
         if p.snapshot_after_train or p.snapshot:
-            with self._file_named():
+            with self._file_named(always=True):
                 snapshot.check(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
