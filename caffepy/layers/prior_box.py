@@ -13,7 +13,7 @@ from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import PriorBoxParameter
 
 Pair = tuple[float, float]
-"""Height and width, or the same of something else: down, then across."""
+"""Something down and across, such as height and width; of boxes width and height."""
 
 SAME = 1e-6
 """Aspect ratios that differ by less are one."""
@@ -34,19 +34,17 @@ def box_sizes(p: PriorBoxParameter) -> np.ndarray:
     For each min_size the square, that of the geometric mean with its max_size, then w = min sqrt(r), h = min / sqrt(r)
     for the ratios r other than 1. SSD truncates the sizes to whole pixels.
     """
-    sizes = []
+    sizes: list[Pair] = []
     for i, given in enumerate(p.min_size):
         least = int(given)
         sizes.append((least, least))
         if p.max_size:
             sizes.append((sqrt(least * int(p.max_size[i])),) * 2)
-        sizes += [
-            (least * sqrt(r), least / sqrt(r)) for r in ratios(p.aspect_ratio, p.flip) if abs(r - 1) >= SAME
-        ]
+        sizes += [(least * sqrt(r), least / sqrt(r)) for r in ratios(p.aspect_ratio, p.flip) if abs(r - 1) >= SAME]
     return np.array(sizes)
 
 
-def prior_boxes(cells: tuple[int, int], picture: Pair, step: Pair, p: PriorBoxParameter) -> np.ndarray:
+def prior_boxes(cells: tuple[int, ...], picture: Pair, step: Pair, p: PriorBoxParameter) -> np.ndarray:
     """Boxes (H, W, B, 4) as shares of the picture, centred at (offset + index) * step."""
     centre_y, centre_x = ((np.arange(n) + p.offset) * s for n, s in zip(cells, step))
     centres = np.stack(np.broadcast_arrays(centre_x, centre_y[:, None]), axis=-1)[:, :, None]

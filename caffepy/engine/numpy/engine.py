@@ -258,6 +258,10 @@ class NumpyEngine:
             starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
             table[ranked[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
+    def add_at(self, flat: Array, index: Array, values: Array) -> None:
+        """flat[index[i]] += values[i], all with one axis; repeated indices add up in order."""
+        np.add.at(flat, index, values)
+
     def random_mask(self, keep: float, out: Array) -> None:
         """out = 1 with probability `keep`, else 0."""
         np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")

@@ -279,6 +279,10 @@ class TorchEngine:
         else:  # index_add_ adds in any order there; this one sorts
             table.index_put_((index,), rows, accumulate=True)
 
+    def add_at(self, flat: Tensor, index: Tensor, values: Tensor) -> None:
+        """flat[index[i]] += values[i], all with one axis; repeated indices add up in order."""
+        self.scatter_add(flat, index, values)
+
     def random_mask(self, keep: float, out: Tensor) -> None:
         """out = 1 with probability `keep`, else 0."""
         out.copy_(self._uniform(tuple(out.shape)) < keep)
