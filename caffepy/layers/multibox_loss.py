@@ -144,8 +144,10 @@ class MultiBoxLoss(LossLayer):
         return losses
 
     def _target(self, label: Array) -> Array:
-        """Of LOGISTIC: 1 for the prior's class; without mining the background is no class."""
-        return self.engine.asarray(self.mines | (label != self.param.multibox_loss_param.background_label_id))
+        """What the score of a prior's class should become: 1; to LOGISTIC without mining the background is no class."""
+        p = self.param.multibox_loss_param
+        always = self.mines or p.conf_loss_type == MultiBoxLossParameter.SOFTMAX
+        return self.engine.asarray(always | (label != p.background_label_id))
 
     def _mine(
         self, objects: Objects, matches: Matches, loc: Array, priors: Array, variances: Array, losses: Array
