@@ -18,7 +18,7 @@ SMALLEST = np.float32(0.1)
 class Corners(NamedTuple):
     """Of each bin (R, D, G, G): the places of its corners in sums (N, H + 1, W + 1, C), and its number of cells."""
 
-    places: Array  # (4, ...): high high, low low, then high low, low high
+    places: Array  # (4, ...): what counts for the bin, twice, then what counts against it
     cells: Array
 
 
@@ -61,8 +61,8 @@ class PSROIPooling(Layer):
         xp = self.xp
         self.corners = self._corners(bottom)
         sums = sums_from_corner(xp, xp.permute_dims(bottom[0].data, (0, 2, 3, 1))).reshape((-1,))
-        high, low, left, right = (xp.take(sums, xp.asarray(p.reshape(-1)), axis=0) for p in self.corners.places)
-        total = (high + low - left - right).reshape(top[0].shape)
+        a, b, c, d = (xp.take(sums, xp.asarray(place.reshape(-1)), axis=0) for place in self.corners.places)
+        total = (a + b - c - d).reshape(top[0].shape)
         top[0].data[...] = total / xp.asarray(np.maximum(self.corners.cells, 1))
 
     def _corners(self, bottom: list[Blob]) -> Corners:
@@ -74,18 +74,14 @@ class PSROIPooling(Layer):
         columns = spans(sides[:, 0], p.group_size, width, before=corners[:, :1])
         rows = spans(sides[:, 1], p.group_size, height, before=corners[:, 1:2])
         channel = np.arange(channels).reshape(p.output_dim, p.group_size, p.group_size)
-        top, bottom_, left, right = (
-            edge.reshape(edge.shape[0], 1, *shape)
-            for edge, shape in zip((*rows, *columns), [(-1, 1)] * 2 + [(1, -1)] * 2)
-        )
         image = regions.images.reshape(-1, 1, 1, 1)
-        cells = np.maximum(bottom_ - top, 0) * np.maximum(right - left, 0)
-
-        def place(row: Array, column: Array) -> Array:
-            return ((image * (height + 1) + row) * (width + 1) + column) * channels + channel
-
-        pairs = ((bottom_, right), (top, left), (bottom_, left), (top, right))
-        places = [np.where(cells > 0, place(*pair), 0) for pair in pairs]
+        low, high = (edge[:, None, :, None] for edge in rows)
+        left, right = (edge[:, None, None, :] for edge in columns)
+        cells = np.maximum(high - low, 0) * np.maximum(right - left, 0)
+        places = [
+            np.where(cells > 0, ((image * (height + 1) + i) * (width + 1) + j) * channels + channel, 0)
+            for i, j in ((high, right), (low, left), (high, left), (low, right))
+        ]
         return Corners(np.stack(places), np.broadcast_to(cells, places[0].shape))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
