@@ -13,8 +13,11 @@ from caffepy.net.net import Net
 
 log = logging.getLogger(__name__)
 
-# These run Python code, look at values, or make tops of another shape each time.
-UNRECORDABLE = {"Filter", "HDF5Output", "Python"}
+# These run Python code, look at values on the host, or make tops of another shape each time.
+UNRECORDABLE = {
+    "BoxAnnotatorOHEM", "DetectionEvaluate", "DetectionOutput", "Filter", "HDF5Output", "MultiBoxLoss", "PSROIPooling",
+    "Proposal", "Python", "ROIAlign", "ROIPooling",
+}  # fmt: skip
 WARM_UP = 3
 """Passes before the recording, in which buffers are allocated and kernels chosen."""
 
