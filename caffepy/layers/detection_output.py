@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layers.boxes import best, decode, nms
+from caffepy.layers.detection_files import result_files
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
+
+log = logging.getLogger(__name__)
 
 
 def check_predictions(layer: Layer, bottom: list[Blob], num_classes: int, share_location: bool) -> int:
@@ -40,6 +45,7 @@ class DetectionOutput(Layer):
     `nms_param.top_k` of them, non-maximum suppression (`nms_threshold`, `eta`); then the `keep_top_k` best of an image.
     Images and labels ascend, scores descend. Where nothing is found in all images, D is N: image and six times -1.
     Boxes are not clipped. From SSD (Liu et al. 2016). No gradient. The number of detections is known after forward.
+    `save_output_param` writes them to files (layers/detection_files.py).
     """
 
     num_bottom = (3, 4)
@@ -53,6 +59,9 @@ class DetectionOutput(Layer):
         if not 0 < p.nms_param.eta <= 1:
             raise ConfigError(f"eta must be in (0, 1], got {p.nms_param.eta:g}")
         self.classes = [c for c in range(p.num_classes) if c != p.background_label_id]
+        self.files = result_files(p.save_output_param, self.classes)
+        if p.visualize:
+            log.warning("visualize shows nothing here: draw the boxes of the top, which are shares of the picture")
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.detection_output_param
@@ -71,6 +80,9 @@ class DetectionOutput(Layer):
         )
         scores = conf.reshape((n, self.priors, p.num_classes))
         rows = np.concatenate([self._rows(i, boxes[i], scores[i]) for i in range(n)] or [np.zeros((0, 7))])
+        if self.files:
+            for i in range(n):
+                self.files.add(rows[rows[:, 0] == i])
         if not len(rows):
             rows = np.full((n, 7), -1)
             rows[:, 0] = np.arange(n)
