@@ -115,6 +115,17 @@ def test_softmax_with_loss_of_each_instance(engine):
                  one.backward(1.0, propagate_down=[True, False])[0], 0)  # fmt: skip
 
 
+@engines
+@pytest.mark.parametrize("fixed, divisor", [(128, 128), (0.5, 1)])
+def test_a_fixed_normalizer_of_softmax(fixed, divisor, engine):
+    loss_param = f"loss_param {{ normalization: PRE_FIXED pre_fixed_normalizer: {fixed} }}"
+    built = Built(f'type: "SoftmaxWithLossOHEM" {loss_param}', A, np.array([1, 5, 2, 0]), engine=engine, tops=3)
+    total, _, each = built.forward()
+    assert_close(total, each.sum() / divisor)
+    (dx,) = built.backward(propagate_down=[True, False])[:1]
+    assert_close(np.abs(dx).sum(), 2 * (1 - np.exp(-each)).sum() / divisor)
+
+
 def test_hardest_of_each_image():
     images, losses = np.array([0, 1, 0, 1, 0, 2]), np.array([0.5, 0.1, 0.7, 0.2, 0.5, 0])
     assert hardest(images, losses, 2).tolist() == [True, True, True, True, False, True]
