@@ -12,6 +12,7 @@ import numpy as np
 from caffepy import limits, rng
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
+from caffepy.data.pictures.shaping import OF_OBJECTS, Shaping, refuse
 from caffepy.data.pictures.transformer import Choice, Transformer
 from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
@@ -103,6 +104,8 @@ class PictureLayer(BatchLayer):
     batch_size: int
     seed = 0
     """Of what Caffe does not draw: augmentation and the order of records."""
+    refused_fields: ClassVar[tuple[str, ...]] = OF_OBJECTS
+    """Fields of `transform_param` that the layer does not read."""
 
     def fetch(self, i: int) -> Any:
         """What there is of record `i` without decoding it."""
@@ -118,8 +121,10 @@ class PictureLayer(BatchLayer):
 
     def begin(self, top: list[Blob], threads: int, before_start: Callable[[], Cursor]) -> None:
         """Draw the seeds in Caffe's order, with the subclass's own in between, and start reading ahead."""
+        refuse(self.param.transform_param, self.refused_fields, self.type)
         self.transformer = Transformer(self.param.transform_param, self.phase)
         self.augmenter = Augmenter(self.param.transform_param, self.phase)
+        self.shaping = Shaping(self.param.transform_param)
         self.with_labels = len(top) > 1
         if threads < 1:
             raise ConfigError("threads must be at least 1", hint="Leave it out for one thread.")
@@ -129,7 +134,7 @@ class PictureLayer(BatchLayer):
         cursor = before_start()
         random = rng.mt19937(rng.draw()).bit_generator.state if self.transformer.random else None
         rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
-        if self.augmenter.active:
+        if self.draws:
             self.seed = self.seed or rng.draw()
         self.start(Position(cursor, random), self.param.data_param.prefetch, top)
 
@@ -149,8 +154,7 @@ class PictureLayer(BatchLayer):
             len(images), lambda part: self._finish(images[part], choices[part], randoms[part], batch[0][part])
         )
         if self.with_labels:
-            batch.append(new_array(recycled, 1, (len(images),)))
-            batch[1][...] = [label for _, label in decoded]
+            batch.append(self.labels([label for _, label in decoded], images, choices, recycled))
         return batch, Position(cursor, random and random.bit_generator.state)
 
     def items(self, position: Position) -> tuple[int, int]:
@@ -164,15 +168,32 @@ class PictureLayer(BatchLayer):
             raise error.at(self.place(record)) from None
 
     def _augmentation(self, cursor: Cursor, k: int) -> np.random.Generator | None:
-        if not self.augmenter.active:
+        if not self.draws:
             return None
         return np.random.default_rng([self.seed, *cursor, self.order.rank, k])
 
     def _prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, float]:
         image, label = self.decode(record)
-        if random is not None:
-            image = self.augmenter.before(image, random, self.place(record))
-        return image, label
+        return (image, label) if random is None else self.change(image, label, random, self.place(record))
+
+    @property
+    def draws(self) -> bool:
+        """Whether `change` does something, so that every picture has random numbers of its own."""
+        return self.augmenter.active or self.shaping.active
+
+    def change(self, image: np.ndarray, label: Any, random: np.random.Generator, where: str) -> tuple[np.ndarray, Any]:
+        """The picture before it is cropped and mirrored, and what is known of it: in TRAIN augmented, then resized."""
+        if self.augmenter.active:
+            image = self.augmenter.before(image, random, where)
+        return self.shaping(image, random, where), label
+
+    def labels(
+        self, given: list[Any], images: list[np.ndarray], choices: list[Choice], recycled: Batch | None
+    ) -> np.ndarray:
+        """The second top, from what is known of the pictures."""
+        out = new_array(recycled, 1, (len(given),))
+        out[...] = given
+        return out
 
     def _finish(
         self,
@@ -183,7 +204,7 @@ class PictureLayer(BatchLayer):
     ) -> None:
         self.transformer.apply_all(images, choices, out)
         for target, random in zip(out, randoms):
-            self.augmenter.after(target, random)
+            self.augmenter.after(target, random if self.augmenter.active else None)
 
     def _common_shape(self, images: list[np.ndarray], records: list[Any]) -> tuple[int, int, int]:
         """The shape of the batch; raises ShapeError and DataError with the record that has another."""

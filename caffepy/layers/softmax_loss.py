@@ -19,8 +19,8 @@ class SoftmaxWithLoss(LossLayer):
 
     x (N, K, ...), labels (N, ...) or any shape with the right count. `loss_param`:
     `ignore_label` positions count nothing and get no gradient; `normalization` VALID (default) divides by the labels
-    not ignored, FULL by all, BATCH_SIZE by the product of the axes before the class axis, NONE by 1.
-    dx = (p - 1 at the label) * weight / normalizer.
+    not ignored, FULL by all, BATCH_SIZE by the product of the axes before the class axis, NONE by 1, PRE_FIXED by
+    `pre_fixed_normalizer`. dx = (p - 1 at the label) * weight / normalizer.
     """
 
     param_field = "loss_param"
@@ -52,7 +52,8 @@ class SoftmaxWithLoss(LossLayer):
             valid = xp.astype(given, xp.int64) != self.ignore
         picked = xp.take_along_axis(p, index, axis=1)
         losses = xp.where(valid, -xp.log(xp.clip(picked, FLOAT_MIN, None)), 0)
-        self.normalizer = labels.normalizer(xp, self.mode, self.outer * self.inner, self.outer, xp.sum(valid))
+        counts = self.outer * self.inner, self.outer, xp.sum(valid)
+        self.normalizer = labels.normalizer(xp, self.mode, *counts, self.param.loss_param.pre_fixed_normalizer)
         self.p, self.index, self.valid = p, index, valid
         top[0].data[...] = xp.sum(losses) / self.normalizer
 

@@ -6,12 +6,15 @@ from multiples of 0.1, where kinks are; of the other kinds only `positive` gets 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from caffepy import rng
 from caffepy.net.gradient import numerical_gradient
 from caffepy.net.layer import layer_class, layer_types
+from tests.layers import detection
 from tests.support import ENGINES, Built, assert_close
 
 IMAGE, MATRIX, VECTOR = (2, 3, 4, 5), (4, 3), (7,)
@@ -248,6 +251,9 @@ WITHOUT_GRADIENT = {
     "Threshold", "WindowData",
 }  # fmt: skip
 
+CASES |= detection.CASES
+WITHOUT_GRADIENT |= detection.WITHOUT_GRADIENT
+
 
 def values(spec, random) -> tuple[np.ndarray, bool]:
     """Values for a bottom, and whether it has a gradient."""
@@ -265,6 +271,7 @@ def values(spec, random) -> tuple[np.ndarray, bool]:
         "matrix": lambda: random.random(shape),
         "state": lambda: random.standard_normal(shape),
         "reference": lambda: np.zeros(shape),
+        **{name: partial(make, random, shape) for name, make in detection.VALUES.items()},
     }[kind]()
     return np.asarray(made, np.float32), kind in ("normal", "spaced", "positive")
 

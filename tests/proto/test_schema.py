@@ -13,13 +13,13 @@ from caffepy.proto import caffe_pb2
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = (ROOT / "proto/caffe.proto").read_text(encoding="utf-8")
-OURS = 10001  # Caffe ends below; field numbers from here on are additions.
+OURS = 10001  # Caffe ends below; numbers from here on are additions, but for those that forks use.
 
 
-def read_listing():
-    """Return {"message NAME" or "enum NAME": its lines} of Caffe's schema, as blocks() does for ours."""
+def read_listing(name):
+    """Return {"message NAME" or "enum NAME": its lines} of Caffe's schema or a fork's, as blocks() does for ours."""
     listing = {}
-    for line in Path(__file__).with_name("caffe-schema.txt").read_text(encoding="utf-8").splitlines():
+    for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         if line.startswith("message "):
@@ -31,18 +31,18 @@ def read_listing():
     return listing
 
 
-def blocks(file):
-    """Describe a FileDescriptorProto in the words of the listing, without fields of our own."""
+def blocks(file, end=OURS):
+    """Describe a FileDescriptorProto in the words of the listing, without fields numbered from `end` on."""
     result = {f"enum {e.name}": [describe_enum(e)] for e in file.enum_type}
     for message in file.message_type:
-        fields = [describe_field(f) for f in message.field if f.number < OURS]
+        fields = [describe_field(f) for f in message.field if f.number < end]
         nested = [f"message {n.name}" for n in message.nested_type]
         result[f"message {message.name}"] = [describe_enum(e) for e in message.enum_type] + nested + fields
     return result
 
 
 def describe_enum(enum):
-    return f"enum {enum.name}: " + ", ".join(f"{v.name}={v.number}" for v in enum.value)
+    return f"enum {enum.name}: " + ", ".join(f"{v.name}={v.number}" for v in enum.value if v.number < OURS)
 
 
 def describe_field(field):
@@ -90,7 +90,8 @@ def added_types(file):
     return found
 
 
-LISTING = read_listing()
+LISTING = read_listing("caffe-schema.txt")
+DETECTION = read_listing("detection-schema.txt")
 FILE = FileDescriptorProto()
 caffe_pb2.DESCRIPTOR.CopyToProto(FILE)
 
@@ -102,11 +103,18 @@ def test_package():
 
 @pytest.mark.parametrize("block", LISTING)
 def test_agrees_with_caffe(block):
-    assert blocks(FILE).get(block) == LISTING[block]
+    ours = blocks(FILE).get(block, [])
+    assert [line for line in ours if line not in DETECTION.get(block, [])] == LISTING[block]
+
+
+@pytest.mark.parametrize("block", DETECTION)
+def test_agrees_with_forks_for_detection(block):
+    ours = blocks(FILE, end=2**29).get(block, [])
+    assert [line for line in DETECTION[block] if line not in ours] == []
 
 
 def test_additions_are_numbered_apart():
-    added = {block.split()[1] for block in blocks(FILE).keys() - LISTING.keys()}
+    added = {block.split()[1] for block in blocks(FILE).keys() - LISTING.keys() - DETECTION.keys()}
     assert added <= added_types(FILE), f"new types must belong to fields numbered from {OURS} on"
 
 

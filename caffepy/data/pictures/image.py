@@ -218,14 +218,17 @@ def _eight_bits(picture: Any) -> np.ndarray:
     return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(image: np.ndarray, height: int, width: int, mode: str = "LINEAR") -> np.ndarray:
     """A uint8 picture (C, H, W) scaled bilinearly in the fixed-point arithmetic of Caffe's image library.
 
-    Weights have 11 bits; exact halving of both sides is the mean of four pixels.
+    Weights have 11 bits; exact halving of both sides is the mean of four pixels. The other modes, "AREA", "NEAREST",
+    "CUBIC" and "LANCZOS4", are OpenCV's where that is installed, else the nearest that Pillow has.
     """
     channels, old_height, old_width = image.shape
     if (height, width) == (old_height, old_width):
         return image
+    if mode != "LINEAR":
+        return _resize_by_library(image, height, width, mode)
     if (2 * height, 2 * width) == (old_height, old_width):
         quads = image.astype(np.uint16)
         rows = quads[:, 0::2] + quads[:, 1::2]
@@ -242,6 +245,20 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     upper = across[:, top.clip(0, old_height - 1)] * above[:, None] >> 16
     lower = across[:, (top + 1).clip(0, old_height - 1)] * below[:, None] >> 16
     return ((upper + lower + 2) >> 2).astype(np.uint8)
+
+
+_FILTERS = {"AREA": "BOX", "NEAREST": "NEAREST", "CUBIC": "BICUBIC", "LANCZOS4": "LANCZOS"}
+
+
+def _resize_by_library(image: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
+    library = _opencv()
+    if library is not None:
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+        scaled = library.resize(pixels, (width, height), interpolation=getattr(library, f"INTER_{mode}"))
+        return scaled.reshape(height, width, -1).transpose(2, 0, 1)
+    filter = getattr(_pillow().Resampling, _FILTERS[mode])
+    planes = [_pillow().fromarray(np.ascontiguousarray(plane)).resize((width, height), filter) for plane in image]
+    return np.stack([np.asarray(plane) for plane in planes])
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

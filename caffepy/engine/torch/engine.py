@@ -280,6 +280,9 @@ class TorchEngine(Engine):
     def put_rows(self, table: Tensor, index: Tensor, rows: Tensor) -> None:
         table.index_copy_(0, index, rows)
 
+    def add_at(self, flat: Tensor, index: Tensor, values: Tensor) -> None:
+        self.scatter_add(flat, index, values)
+
     def random_mask(self, keep: float, out: Tensor) -> None:
         out.copy_(self._uniform(tuple(out.shape)) < keep)
 
