@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from caffepy.engine.numpy import winograd
+from caffepy.engine.numpy import depthwise, winograd
 from caffepy.engine.numpy.lowering import (
     Run,
     Scratch,
@@ -27,6 +27,9 @@ from caffepy.engine.window import Ints, Window
 
 def forward(x, w, bias, y, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:
     """y = x * w + bias (cross-correlation)."""
+    if depthwise.fits_forward(w, window, group):
+        depthwise.forward(x, w, bias, y, window, run, scratch, threads)
+        return
     n, *out, _ = y.shape
     if plan := winograd.plan(window, tuple(out), w.shape[-1]):
         winograd.forward(x, w, bias, y, plan, group, run, scratch, threads)
@@ -59,6 +62,9 @@ def grad_weights(x, dy, dw, db, window: Window, group: int, run: Run, scratch: S
 
     Partial sums are added in a fixed order: same threads, same bits.
     """
+    if depthwise.fits_forward(dw, window, group):
+        depthwise.grad_weights(x, dy, dw, db, window, run, scratch, threads)
+        return
     n, *out, _ = dy.shape
     if plan := winograd.plan(window, tuple(out), dw.shape[-1]):
         winograd.grad_weights(x, dy, dw, db, plan, group, run, scratch, threads)
@@ -92,7 +98,9 @@ def grad_weights(x, dy, dw, db, window: Window, group: int, run: Run, scratch: S
 
 def grad_data(dy, w, bias, dx, window: Window, group: int, run: Run, scratch: Scratch, threads: int) -> None:
     """dx = the gradient of the input (+ bias, for Deconvolution, whose forward pass this is)."""
-    if _flipped_is_cheaper(dy, dx, window):
+    if depthwise.fits(w, window, group):
+        depthwise.grad_data(dy, w, bias, dx, window, run, scratch, threads)
+    elif _flipped_is_cheaper(dy, dx, window):
         # Stride 1: a convolution of dy with flipped kernels, without the scattered sums of col2im.
         flipped = w.reshape(group, w.shape[0] // group, *w.shape[1:])
         flipped = np.flip(np.moveaxis(flipped, (1, -1), (-1, 1)), tuple(range(2, w.ndim)))
