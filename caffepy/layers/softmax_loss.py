@@ -19,8 +19,9 @@ class SoftmaxWithLoss(LossLayer):
 
     x (N, K, ...), labels (N, ...) or any shape with the right count. `loss_param`:
     `ignore_label` positions count nothing and get no gradient; `normalization` VALID (default) divides by the labels
-    not ignored, FULL by all, BATCH_SIZE by the product of the axes before the class axis, NONE by 1.
-    dx = (p - 1 at the label) * weight / normalizer.
+    not ignored, FULL by all, BATCH_SIZE by the product of the axes before the class axis, NONE by 1, PRE_FIXED by
+    `pre_fixed_normalizer`; with `label_smoothing` e the label counts 1 - e + e / K, each other class e / K
+    (Szegedy et al. 2016). dx = (p - 1 at the label) * weight / normalizer.
     """
 
     num_top = (1, 2)
@@ -28,6 +29,9 @@ class SoftmaxWithLoss(LossLayer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ignore = labels.ignored_label(self.param.loss_param)
         self.mode = labels.normalization(self.param.loss_param, LossParameter.VALID)
+        self.smoothing = self.param.loss_param.label_smoothing
+        if not 0 <= self.smoothing <= 1:
+            raise ConfigError(f"label_smoothing must lie in 0 .. 1, got {self.smoothing:g}")
         if len(top) > 1:
             # Caffe cannot build it: one loss_weight does not fit two tops, two do not fit its inner softmax.
             raise ConfigError(
@@ -50,8 +54,13 @@ class SoftmaxWithLoss(LossLayer):
         if self.ignore is not None:
             valid = xp.astype(given, xp.int64) != self.ignore
         picked = xp.take_along_axis(p, index, axis=1)
-        losses = xp.where(valid, -xp.log(xp.clip(picked, FLOAT_MIN, None)), 0)
-        self.normalizer = labels.normalizer(xp, self.mode, self.outer * self.inner, self.outer, xp.sum(valid))
+        losses = -xp.log(xp.clip(picked, FLOAT_MIN, None))
+        if self.smoothing:
+            every = -xp.mean(xp.log(xp.clip(p, FLOAT_MIN, None)), axis=1, keepdims=True)
+            losses = (1 - self.smoothing) * losses + self.smoothing * every
+        losses = xp.where(valid, losses, 0)
+        counts = self.outer * self.inner, self.outer, xp.sum(valid)
+        self.normalizer = labels.normalizer(xp, self.mode, *counts, self.param.loss_param.pre_fixed_normalizer)
         self.p, self.index, self.valid = p, index, valid
         top[0].data[...] = xp.sum(losses) / self.normalizer
 
@@ -60,6 +69,8 @@ class SoftmaxWithLoss(LossLayer):
             return
         xp = self.xp
         classes = xp.reshape(xp.arange(self.p.shape[1]), (1, -1, 1))
-        dx = xp.where(classes == self.index, self.p - 1, self.p)
+        dx = xp.where(classes == self.index, self.p - (1 - self.smoothing), self.p)
+        if self.smoothing:
+            dx = dx - self.smoothing / self.p.shape[1]
         dx = xp.where(self.valid, dx, 0) * (top[0].diff / self.normalizer)
         bottom[0].diff[...] = xp.reshape(dx, bottom[0].shape)

@@ -57,7 +57,7 @@ def layer_class(name: str) -> type[Layer]:
 
 def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None) -> Layer:
     """The layer that `param` describes. It has no shapes and parameters before `set_up`."""
-    return layer_class(param.type)(param, phase, engine)
+    return layer_class(param.type).form(param)(param, phase, engine)
 
 
 class Layer:
@@ -91,6 +91,11 @@ class Layer:
         self._refused: dict[tuple[int, ...], tuple[Array, Callable[[int, float], CaffeError]]] = {}
 
     # What a layer defines
+
+    @classmethod
+    def form(cls, param: caffe_pb2.LayerParameter) -> type[Layer]:
+        """The class that computes what `param` asks for, where Caffes give one type to several layers."""
+        return cls
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Check parameters and make `self.blobs`. Called once, before the first `reshape`."""

@@ -258,6 +258,10 @@ class NumpyEngine:
             starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
             table[ranked[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
+    def scatter(self, table: Array, index: Array, values: Array) -> None:
+        """table[index[i]] = values[i], all of one axis; of a repeated index the last value stays."""
+        table[index] = values
+
     def random_mask(self, keep: float, out: Array) -> None:
         """out = 1 with probability `keep`, else 0."""
         np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")

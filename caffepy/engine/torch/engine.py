@@ -279,6 +279,14 @@ class TorchEngine:
         else:  # index_add_ adds in any order there; this one sorts
             table.index_put_((index,), rows, accumulate=True)
 
+    def scatter(self, table: Tensor, index: Tensor, values: Tensor) -> None:
+        """table[index[i]] = values[i], all of one axis; of a repeated index the last value stays."""
+        # Of several values for one place torch takes any: find the last first.
+        order = torch.arange(len(index), device=self.device)
+        last = torch.full(table.shape, -1, dtype=order.dtype, device=self.device)
+        last.scatter_reduce_(0, index, order, "amax")
+        table.copy_(torch.where(last < 0, table, values[last.clamp_min(0)]) if len(index) else table)
+
     def random_mask(self, keep: float, out: Tensor) -> None:
         """out = 1 with probability `keep`, else 0."""
         out.copy_(self._uniform(tuple(out.shape)) < keep)
