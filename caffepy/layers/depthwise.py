@@ -32,5 +32,5 @@ class DepthwiseConvolution(Convolution):
         if not p.group == p.num_output == self.channels:
             raise ConfigError(
                 f"group {p.group} and num_output {p.num_output} must both be {self.channels}, the number of channels",
-                hint="Write type: \"Convolution\" for other groups.",
+                hint='Write type: "Convolution" for other groups.',
             )

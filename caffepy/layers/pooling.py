@@ -28,9 +28,7 @@ def read_pair(p: PoolingParameter | UnpoolingParameter, field: str) -> tuple[int
             raise ConfigError(f"{field}_h and {field}_w must both be given")
         return getattr(p, f"{field}_h"), getattr(p, f"{field}_w")
     if field == "kernel" and not p.HasField("kernel_size"):
-        raise ConfigError(
-            "kernel_size is not set", hint="Set kernel_size, kernel_h and kernel_w, or global_pooling."
-        )
+        raise ConfigError("kernel_size is not set", hint="Set kernel_size, kernel_h and kernel_w, or global_pooling.")
     return (getattr(p, square),) * 2
 
 
@@ -45,9 +43,10 @@ def rounds_up(p: PoolingParameter) -> bool:
 class Pooling(Layer):
     """MAX: y = largest value of the window; AVE: mean over the window cut at in + pad; x (N, C, H, W), y (N, C, h, w).
 
-    h = ceil((H + 2 pad - kernel) / stride) + 1 (`round_mode: FLOOR` or `ceil_mode: false`: floor). MAX ignores padding, takes the first of
-    equal values and gives their index within H * W in a second top. STOCHASTIC (Zeiler and Fergus 2013) draws a value
-    with probability proportional to it in TRAIN and weights all by it in TEST; Caffe has it on GPUs only.
+    h = ceil((H + 2 pad - kernel) / stride) + 1 (`round_mode: FLOOR`, or `ceil_mode: false` of forks: floor). MAX
+    ignores padding, takes the first of equal values and gives their index within H * W in a second top. STOCHASTIC
+    (Zeiler and Fergus 2013) draws a value with probability proportional to it in TRAIN and weights all by it in TEST;
+    Caffe has it on GPUs only.
     """
 
     num_top = (1, 2)

@@ -11,7 +11,8 @@ from caffepy.net.layer import LossLayer, register
 class TripletLoss(LossLayer):
     """L = sum of max(|a - p|^2 - |a - n|^2 + margin, 0) / (2 N): anchors, positives, negatives (N, ...) of one shape.
 
-    `triplet_loss_param.margin`, which MyCaffe calls `alpha`. A fourth bottom, labels, is not read (Schroff et al. 2015).
+    `triplet_loss_param.margin`, which MyCaffe calls `alpha`. A fourth bottom, labels, is not read (Schroff et al.
+    2015).
     """
 
     num_bottom = (3, 4)

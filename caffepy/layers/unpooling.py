@@ -15,7 +15,7 @@ from caffepy.proto.caffe_pb2 import UnpoolingParameter
 
 @register("Unpooling")
 class Unpooling(Layer):
-    """x (N, C, H, W), y (N, C, h, w): each value in its window of y, windows as in Pooling (DeconvNet, Noh et al. 2015).
+    """x (N, C, H, W), y (N, C, h, w): each value in its window of y, windows as in Pooling (Noh et al. 2015).
 
     `unpooling_param.unpool` MAX: at the place that a mask, the second bottom, gives, else in the window's first cell;
     0 elsewhere. AVE: x / area in every cell of the window, TILE: x; windows that overlap add up. h and w:

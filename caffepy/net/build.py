@@ -70,16 +70,18 @@ class Graph:
         self._param_index: list[list[int]] = []
         self._param_owner: dict[str, int] = {}  # name to index in learnable_params
         self._owned: set[tuple[str, int]] = set()
-        self._build(definition.places)
+        self._build(definition)
 
-    def _build(self, places: dict[str, list[str]]) -> None:
+    def _build(self, definition: text.Definition) -> None:
         if log.isEnabledFor(logging.DEBUG):  # the text of a definition with weights takes minutes
             log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
-        kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, places)))
+        kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, definition.places)))
         layers, found = [layer for layer, _ in kept], [place for _, place in kept]
         at: dict[str, list[str]] = defaultdict(list)
         for layer, place in kept:
             at[layer.name].append(place)
+            if refusal := definition.refusals.get(place.removesuffix(": ")):
+                raise refusal.error()
         available: set[str] = set()
         need_backward: dict[int, bool] = {}  # by id of the blob
         for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):

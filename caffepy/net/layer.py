@@ -14,10 +14,12 @@ from caffepy.engine import Engine, default_engine
 from caffepy.errors import CaffeError, ConfigError, ShapeError, did_you_mean
 from caffepy.net import fillers
 from caffepy.net.blob import Array, Blob
-from caffepy.proto import caffe_pb2
+from caffepy.proto import caffe_pb2, dialects
 
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
+
+LayerClass = type["Layer"]
 
 _registry: dict[str, type[Layer]] = {}
 
@@ -51,7 +53,9 @@ def layer_class(name: str) -> type[Layer]:
     if not name:
         raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
     if name not in _registry:
-        raise ConfigError(f'unknown layer type "{name}"', hint=did_you_mean(name, _registry))
+        fork = dialects.whose(name)
+        hint = f"It is a layer of {fork}, which is not supported." if fork else did_you_mean(name, _registry)
+        raise ConfigError(f'unknown layer type "{name}"', hint=hint)
     return _registry[name]
 
 
@@ -93,7 +97,7 @@ class Layer:
     # What a layer defines
 
     @classmethod
-    def form(cls, param: caffe_pb2.LayerParameter) -> type[Layer]:
+    def form(cls, param: caffe_pb2.LayerParameter) -> LayerClass:
         """The class that computes what `param` asks for, where Caffes give one type to several layers."""
         return cls
 

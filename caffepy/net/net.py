@@ -83,7 +83,7 @@ class Net(Graph):
         """Functions of a layer index under "before_forward", "after_forward", "before_backward", "after_backward"."""
         self.inference: Net | None = None
         """A net of the TEST phase on the same weights, where `predict` or `evaluate` needed one."""
-        super().__init__(text.Definition(param, definition.places), engine)
+        super().__init__(definition._replace(param=param), engine)
         self._parts = Parts(self)
         if weights:
             self.copy_from(weights)

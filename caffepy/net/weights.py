@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 from caffepy.errors import CaffeError, ConfigError, ShapeError, SnapshotError
 from caffepy.files import atomic_write, near_names, new_hdf5
 from caffepy.net.blob import Blob
-from caffepy.proto import upgrade
+from caffepy.proto import binary, upgrade
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
-from caffepy.proto.wire import get_floats, set_floats
+from caffepy.proto.wire import count_floats, get_floats, set_floats
 
 if TYPE_CHECKING:
     from caffepy.net.net import Net
@@ -79,7 +79,7 @@ def check_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str)
     for i, (proto, blob) in enumerate(zip(protos, blobs)):
         if not shapes_match(blob, proto):
             raise _mismatch(i, blob.shape, proto_shape(proto), source)
-        counts = {which: len(getattr(proto, which) or getattr(proto, f"double_{which}")) for which in ("data", "diff")}
+        counts = {which: count_floats(proto, which) for which in ("data", "diff")}
         for which, count in counts.items():
             if count != blob.count and (count or which == "data"):
                 raise SnapshotError(f"parameter {i} of shape {blob.shape} has {count} values ({which}) in {source}")
@@ -112,11 +112,10 @@ def load(net: Net, paths: Paths) -> None:
 
 
 def read_weights(path: str) -> NetParameter:
-    """A `.caffemodel` of any age, upgraded. Raises SnapshotError for truncated and foreign files."""
-    param = NetParameter()
+    """A `.caffemodel` of any age and Caffe, upgraded. Raises SnapshotError for truncated and foreign files."""
     raw = read_bytes(path)
     try:
-        param.ParseFromString(raw)
+        param = binary.parse_net(raw)
         upgrade.upgrade_net(param)
     except DecodeError:
         raise SnapshotError("this is no complete caffemodel: truncated, or another kind of file", where=path) from None

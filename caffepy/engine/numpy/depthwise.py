@@ -100,7 +100,7 @@ class _Phase(NamedTuple):
     """Every s-th cell of an axis of dx, and the taps that reach it: cell i sees dy[i - shift] through each."""
 
     cells: slice
-    count: int
+    length: int
     taps: list[int]
     first: int
     """Index in dy of what the first cell sees through the first of `taps`, whose shifts fall by `step`."""
@@ -124,7 +124,7 @@ def _grad_of_phase(dy, w, bias, dx, window: Window, phase: Ints, scratch: Scratc
     if not rows.taps or not columns.taps:  # a stride above the kernel
         target[...] = 0 if bias is None else bias
         return
-    taps = _along_rows(np.moveaxis(w[:, rows.taps][:, :, columns.taps], 0, -1), columns.count)
+    taps = _along_rows(np.moveaxis(w[:, rows.taps][:, :, columns.taps], 0, -1), columns.length)
     whole = target.flags.c_contiguous
     out = target if whole else scratch("outputs", target.shape)
     windows = _windows_back(dy, rows, columns, scratch)
@@ -138,12 +138,12 @@ def _grad_of_phase(dy, w, bias, dx, window: Window, phase: Ints, scratch: Scratc
 def _windows_back(dy, rows: _Phase, columns: _Phase, scratch: Scratch):
     """For each tap the rows of dy that it sees, (n, taps down, taps across, rows, columns * C), a view."""
     n, _, width, channels = dy.shape
-    reach = (len(columns.taps) - 1) * columns.step + columns.count
+    reach = (len(columns.taps) - 1) * columns.step + columns.length
     beside = max(0, -columns.first, columns.first + reach - width)
-    height = (len(rows.taps) - 1) * rows.step + rows.count
+    height = (len(rows.taps) - 1) * rows.step + rows.length
     source = _dense(bordered(dy, slice(0, n), rows.first, height, (beside,), scratch))
     source = source[:, :, columns.first + beside :]
-    shape = (n, len(rows.taps), len(columns.taps), rows.count, columns.count * channels)
+    shape = (n, len(rows.taps), len(columns.taps), rows.length, columns.length * channels)
     image, row, column, value = source.strides
     return as_strided(source, shape, (image, row * rows.step, column * columns.step, row, value))
 
