@@ -24,7 +24,6 @@ NOTHING = Foreign()
 NEVER_MATTER = ("cudnn_",)
 """How names of fields begin that change nothing in any message."""
 
-_IMAGE_DB = "takes pictures from MyCaffe's SQL database: convert them with caffepy convert-imageset, backend: LMDB"
 _AUGMENT = "changes the pictures, see brightness, contrast, saturation, min_crop_area and erase for what can be had"
 _LSTM = "gives another recurrent layer than Caffe's"
 _RL = "belongs to MyCaffe's reinforcement learning"
@@ -183,11 +182,19 @@ RENAMED = {
 # Layer types that are others under another name.
 TYPES = {"Normalization2": "Normalize"}
 
-# Of each enum, values that it does not have here: the value to take for it, or what becomes of it.
-VALUES: dict[str, dict[str, str | Foreign]] = {
-    "Phase": {"RUN": "TEST"},  # MyCaffe's third phase, for deploying
-    "Engine": {"MKL2017": "DEFAULT", "MKLDNN": "DEFAULT"},  # Intel
-    "DB": {"IMAGEDB": Foreign(_IMAGE_DB)},
+
+class Value(NamedTuple):
+    """What is taken for a value of another Caffe's enum, and whether a warning says so."""
+
+    here: str
+    named: bool = True
+
+
+# Of each enum, values that it does not have here.
+VALUES = {
+    "Phase": {"RUN": Value("TEST", named=False)},  # MyCaffe's third phase, for deploying
+    "Engine": {"MKL2017": Value("DEFAULT"), "MKLDNN": Value("DEFAULT")},  # Intel
+    "DB": {"IMAGEDB": Value("LMDB")},  # MyCaffe's SQL database: a folder of that name, if there is one
 }
 
 SWITCH = "option"

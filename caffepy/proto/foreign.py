@@ -169,12 +169,11 @@ class _Scan:
         enum: EnumDescriptor | None = field.enum_type
         if enum is None or value.text in enum.values_by_name:
             return
-        here = dialects.VALUES.get(enum.name, {}).get(value.text)
-        if isinstance(here, str):
-            self._edits.append((value.start, value.end, here))
-        elif here is not None:
-            self._edits.append((value.start, value.end, enum.values[0].name))
-            self._note(value.start, f"{field.containing_type.name}.{field.name}: {value.text}", here.does)
+        if (taken := dialects.VALUES.get(enum.name, {}).get(value.text)) is not None:
+            self._edits.append((value.start, value.end, taken.here))
+            if taken.named:
+                name = f"{field.containing_type.name}.{field.name}: {value.text} (read as {taken.here})"
+                self._note(value.start, name, "")
 
     def _take(self, wanted: str = "") -> _Token:
         token = self._next
