@@ -75,8 +75,9 @@ class BatchLayer(Layer):
 class PictureLayer(BatchLayer):
     """Base of layers that read labelled pictures: data (N, C, H, W) and, in a second top, labels (N).
 
-    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them). The shape of
-    a batch is that of its first picture after cropping; all others must come out alike.
+    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them), and may say
+    what else than a number a label is. The shape of a batch is that of its first picture after cropping; all others
+    must come out alike.
     """
 
     order: Order
@@ -88,9 +89,20 @@ class PictureLayer(BatchLayer):
         """What there is of record `i` without decoding it."""
         raise NotImplementedError
 
-    def decode(self, record: Any) -> tuple[np.ndarray, float]:
+    def decode(self, record: Any) -> tuple[np.ndarray, Any]:
         """Picture (C, H, W) and label."""
         raise NotImplementedError
+
+    def label_arrays(self, labels: list[Any], choices: list[Choice], recycled: Batch | None) -> list[np.ndarray]:
+        """The tops behind the first, for the labels of a batch and how its pictures were cropped and mirrored."""
+        out = new_array(recycled, 1, (len(labels),))
+        out[...] = labels
+        return [out]
+
+    @property
+    def varies(self) -> bool:
+        """Whether pictures are changed at random before they are cropped and mirrored."""
+        return self.augmenter.active
 
     def place(self, record: Any) -> str:
         """Where a record is, for messages."""
@@ -109,7 +121,7 @@ class PictureLayer(BatchLayer):
         cursor = before_start()
         random = rng.mt19937(rng.draw()).bit_generator.state if self.transformer.random else None
         rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
-        if self.augmenter.active:
+        if self.varies:
             self.seed = self.seed or rng.draw()
         self.start(Position(cursor, random), self.param.data_param.prefetch, top)
 
@@ -117,7 +129,7 @@ class PictureLayer(BatchLayer):
         indices, cursor = self.order.advance(position.cursor, self.batch_size)
         records = [self.fetch(i) for i in indices]
         randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
-        decoded = self._pieces.map(self._prepare, records, randoms)
+        decoded = self._pieces.map(self.prepare, records, randoms)
         images = [image for image, _ in decoded]
         shape = self._common_shape(images, records)
         random = rng.mt19937(0) if position.random is not None else None
@@ -129,16 +141,16 @@ class PictureLayer(BatchLayer):
             len(images), lambda part: self._finish(images[part], choices[part], randoms[part], batch[0][part])
         )
         if self.with_labels:
-            batch.append(new_array(recycled, 1, (len(images),)))
-            batch[1][...] = [label for _, label in decoded]
+            batch += self.label_arrays([label for _, label in decoded], choices, recycled)
         return batch, Position(cursor, random and random.bit_generator.state)
 
     def _augmentation(self, cursor: Cursor, k: int) -> np.random.Generator | None:
-        if not self.augmenter.active:
+        if not self.varies:
             return None
         return np.random.default_rng([self.seed, *cursor, self.order.rank, k])
 
-    def _prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, float]:
+    def prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, Any]:
+        """Picture and label of a record, changed at random."""
         image, label = self.decode(record)
         if random is not None:
             image = self.augmenter.before(image, random, self.place(record))

@@ -36,13 +36,16 @@ PARAM_FIELDS: dict[str, str] = {
 
 # Types that read another type's message; in pycaffe their keywords have to be packed into a dict by hand.
 PARAM_FIELDS |= {
+    "ConvolutionDepthwise": "convolution_param",
     "Deconvolution": "convolution_param",
+    "DepthwiseConvolution": "convolution_param",
     "Im2col": "convolution_param",
     "EuclideanLoss": "loss_param",
     "LSTM": "recurrent_param",
     "RNN": "recurrent_param",
     "SigmoidCrossEntropyLoss": "loss_param",
     "SoftmaxWithLoss": "loss_param",
+    "UnPooling": "unpooling_param",
 }
 
 

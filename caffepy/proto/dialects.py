@@ -41,7 +41,6 @@ FIELDS: dict[str, dict[str, Foreign]] = {
         "trt_param": NOTHING,
         "mish_param": NOTHING,
         "max_bottom_count": Foreign("leaves out bottoms in some phase"),
-        "dense_image_data_param": Foreign("belongs to SegNet's DenseImageData"),
     },
     "NetParameter": {
         "default_forward_type": NOTHING,
@@ -65,7 +64,6 @@ FIELDS: dict[str, dict[str, Foreign]] = {
         "emit_constraint": Foreign("chooses which boxes stay in a crop"),
         "mask_param": Foreign("masks a part of each picture"),
         "label_mapping": Foreign("exchanges labels"),
-        "scale_factors": Foreign("scales each picture at random"),
         "crop_width": Foreign("crops to a rectangle, here crop_size gives a square"),
         "crop_height": Foreign("crops to a rectangle, here crop_size gives a square"),
         "use_gpu_transform": NOTHING,  # NVIDIA
@@ -97,7 +95,6 @@ FIELDS: dict[str, dict[str, Foreign]] = {
         "display_timing": NOTHING,
         "enable_pair_selection": Foreign("chooses pairs", "false"),
     },
-    "ImageDataParameter": {"label_type": Foreign("reads pictures as labels", "image")},
     "MemoryDataParameter": {
         "label_channels": Foreign("shapes the labels", "1"),
         "label_height": Foreign("shapes the labels", "1"),
@@ -158,8 +155,6 @@ FIELDS: dict[str, dict[str, Foreign]] = {
     "LayerNormParameter": {"enable_cuda_impl": NOTHING},
     "GELUParameter": {"engine": NOTHING},
     "LossParameter": {
-        "weight_by_label_freqs": Foreign("weights classes", "false"),  # SegNet
-        "class_weighting": Foreign("weights classes: see InfogainLoss, whose matrix may hold weights"),
         "loss_scale": Foreign("scales the loss: use loss_weight", "1"),
     },
     "PoolingParameter": {"torch_pooling": NOTHING},
@@ -219,8 +214,7 @@ UNKNOWN_TYPES = {
         SoftmaxCrossEntropyLoss Squeeze TokenizedData TokenizedDataPairs Transform TransformerBlock TVLoss Unsqueeze
         VarSelNet""",
     "soeaver's Caffe": "CReLU Flip",
-    "DeepLab": "DenseCRF DomainTransform ImageSegData MatRead MatWrite UniqueLabel",
-    "SegNet": "DenseImageData",
+    "DeepLab": "DenseCRF DomainTransform MatRead MatWrite UniqueLabel",
 }
 _UNKNOWN_PARAMS = """
     categorical_trans_param data_sequence_param data_temporal_param debug_param decode_param gateaddnorm_param

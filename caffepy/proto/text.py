@@ -222,9 +222,11 @@ def _elsewhere(name: str, descriptor: Descriptor) -> str:
         fields = getattr(caffe_pb2, f"{other}Parameter").DESCRIPTOR.fields_by_name
         if descriptor.name == f"{here}Parameter" and name in fields:
             return f"This looks like a {kind} definition, a {here.lower()}'s is expected."
-    owners = [f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
+    owners = [f for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
+    if len(owners) > 4:
+        owners = [f for f in owners if f.number <= 10000]  # Caffe's own
     if 1 <= len(owners) <= 4:
-        return f'"{name}" belongs inside {" or ".join(f"{owner} {{ }}" for owner in owners)}.'
+        return f'"{name}" belongs inside {" or ".join(f"{owner.name} {{ }}" for owner in owners)}.'
     return ""
 
 

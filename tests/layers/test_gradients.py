@@ -273,6 +273,7 @@ CASES = {
             [[IMAGE, ("index 5", (2, 3, 4))]],
         ),
         ("loss_param { label_smoothing: 0.3 ignore_label: 1 }", [[IMAGE, ("index 3", (2, 4, 5))]]),
+        ("loss_param { weight_by_label_freqs: true ignore_label: 0 }", [[IMAGE, ("index 3", (2, 4, 5))]]),
         ("loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 3 }", [[MATRIX, ("index 3", (4,))]]),
     ],
     "Split": [("", [[IMAGE], [VECTOR]], 3)],
@@ -303,8 +304,8 @@ CASES = {
 # Accuracy, ArgMax, SegAccuracy and Threshold are steps; the others make data or take it. The user writes Python's
 # backward.
 WITHOUT_GRADIENT = {
-    "Accuracy", "ArgMax", "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python",
-    "SegAccuracy", "Threshold", "WindowData",
+    "Accuracy", "ArgMax", "Data", "DenseImageData", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "ImageSegData",
+    "Input", "MemoryData", "Python", "SegAccuracy", "Threshold", "WindowData",
 }  # fmt: skip
 
 # Parameters that are statistics, or that move by a rule of their own. SegNet's BN has but the first two.

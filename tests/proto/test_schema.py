@@ -19,6 +19,7 @@ FORKS = {
     "BatchNormParameter": {5, 6, 7},
     "BlobProto": {10, 12},
     "DropoutParameter": {2},
+    "ImageDataParameter": {15, 16},
     "LayerParameter": {152, 164},
     "LossParameter": {4},
 }

@@ -21,7 +21,7 @@ JPEG_QUALITY = 95
 
 
 @cache
-def _pillow() -> ModuleType:
+def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
@@ -49,7 +49,7 @@ def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> 
     """
     if (pixels := _fast_jpeg(data, channels)) is not None:
         return pixels.transpose(2, 0, 1)
-    opener = _pillow().open
+    opener = pillow().open
     try:
         with opener(BytesIO(data)) as picture:
             if channels == 1 and picture.format == "JPEG":
@@ -109,13 +109,13 @@ def encode(image: np.ndarray, kind: str) -> bytes:
     pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
     out = BytesIO()
     options = {"quality": JPEG_QUALITY, "subsampling": "4:2:0"} if name == "JPEG" else {}
-    _pillow().fromarray(np.ascontiguousarray(pixels)).save(out, name, **options)
+    pillow().fromarray(np.ascontiguousarray(pixels)).save(out, name, **options)
     return out.getvalue()
 
 
 def encoder(kind: str) -> str:
     """The library's name for the file type `kind`; raises DataError if it cannot write that."""
-    library = _pillow()
+    library = pillow()
     library.init()
     name = library.registered_extensions().get("." + kind.lower().lstrip("."))
     if name is None or name not in library.SAVE:
