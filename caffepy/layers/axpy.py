@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from caffepy.errors import ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
@@ -46,9 +48,7 @@ class Axpy(Layer):
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         dy, x = top[0].diff, bottom[1].data
         if propagate_down[0]:
-            axes = tuple(range(2, len(x.shape)))
-            sums = self.xp.sum(dy * x, axis=axes) if axes else dy * x
-            bottom[0].diff[...] = sums.reshape(bottom[0].shape)
+            bottom[0].diff[...] = self._sum_over_positions(dy * x).reshape(bottom[0].shape)
         if propagate_down[1]:
             self.engine.map(times, self._factor(bottom), dy, out=bottom[1].diff)
         if propagate_down[2]:
@@ -57,3 +57,9 @@ class Axpy(Layer):
     def _factor(self, bottom: list[Blob]) -> Array:
         """a, with an axis of one for each further axis of x."""
         return bottom[0].data.reshape((*bottom[1].shape[:2], *[1] * (len(bottom[1].shape) - 2)))
+
+    def _sum_over_positions(self, values: Array) -> Array:
+        """(N, C, ...) summed to (N, C): positions in front of channels, as images lie in memory."""
+        n, c, *size = values.shape
+        turned = self.xp.permute_dims(values, (0, *range(2, len(values.shape)), 1))
+        return self.xp.sum(turned.reshape((n, prod(size), c)), axis=1)

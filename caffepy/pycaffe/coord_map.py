@@ -60,7 +60,7 @@ class CropError(ConfigError, AssertionError):
 
 def coord_map(fn: Function) -> Map:
     """The map from a layer's output to its (first) input, inverted: where an input pixel lies in the output."""
-    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
+    if fn.type_name in ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Pooling", "Im2col"):
         axis, stride, extent, pad = _window(fn)
         return axis, 1 / stride, (pad - (extent - 1) / 2) / stride
     if fn.type_name == "Deconvolution":
