@@ -52,6 +52,7 @@ def layer_class(name: str) -> type[Layer]:
     _import_all()
     if not name:
         raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
+    name = name if name in _registry else dialects.TYPES.get(name, name)
     if name not in _registry:
         fork = dialects.whose(name)
         hint = f"It is a layer of {fork}, which is not supported." if fork else did_you_mean(name, _registry)

@@ -175,7 +175,7 @@ RENAMED = {
 }
 
 # Layer types that are others under another name.
-TYPES = {"Normalization2": "Normalize"}
+TYPES = {"Lstm": "LSTM", "Normalization2": "Normalize"}
 
 
 class Value(NamedTuple):
@@ -208,7 +208,7 @@ CAFFE_TYPES = frozenset(_CAFFE_TYPES.split())
 UNKNOWN_TYPES = {
     "MyCaffe": """AccuracyDecode AccuracyEncoding BinaryHash CategoricalTransformation CausalSelfAttention
         ChannelEmbedding Copy DataNormalizer DataSequence DataTemporal Debug Decode GRN GateAddNorm Gather GLU
-        GradientScaler GRAM Knn LabelMapping LstmAttention LstmSimple Lstm MAELoss MemoryLoss Merge MeanErrorLoss
+        GradientScaler GRAM Knn LabelMapping LstmAttention LstmSimple MAELoss MemoryLoss Merge MeanErrorLoss
         MultiHeadAttention MultiheadAttention MultiheadAttentionInterp NLLLoss NumericTransformation OneHot
         PositionalEncoder QuantileAccuracy QuantileLoss ReshapeTemporal Scalar SoftmaxCrossEntropy2Loss
         SoftmaxCrossEntropyLoss Squeeze TokenizedData TokenizedDataPairs Transform TransformerBlock TVLoss Unsqueeze

@@ -162,10 +162,6 @@ class _Scan:
 
     def _translate(self, field: FieldDescriptor, value: _Token) -> None:
         """Put this Caffe's word for a value of another's."""
-        if (field.containing_type.name, field.name) == ("LayerParameter", "type"):
-            bare = value.text.strip("\"'")
-            if bare in dialects.TYPES:
-                self._edits.append((value.start, value.end, f'"{dialects.TYPES[bare]}"'))
         enum: EnumDescriptor | None = field.enum_type
         if enum is None or value.text in enum.values_by_name:
             return

@@ -7,6 +7,7 @@ import pytest
 
 from caffepy import TEST, TRAIN
 from caffepy.errors import ConfigError
+from caffepy.net.layer import layer_class
 from caffepy.net.net import Net
 from caffepy.proto import foreign, text
 from caffepy.proto.caffe_pb2 import TEST as TEST_PHASE
@@ -160,6 +161,10 @@ def test_a_layer_without_a_layer_here_is_refused_by_its_type(warnings):
     assert str(caught.value) == (
         'layer "g": unknown layer type "GRN"\n  It is a layer of MyCaffe, which is not supported.'
     )
+
+
+def test_a_layer_under_another_name():
+    assert layer_class("Lstm") is layer_class("LSTM")
 
 
 def test_solvers(tmp_path, warnings):
