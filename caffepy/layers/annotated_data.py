@@ -63,11 +63,13 @@ class AnnotatedData(Data):
         image, _ = super().change(image, label, random, where)
         return image, (objects, shape) if isinstance(label, Annotations) else label
 
-    def labels(self, given: list[Any], images: list[Array], choices: list[Choice], recycled: Batch | None) -> Array:
+    def label_arrays(
+        self, given: list[Any], images: list[Array], choices: list[Choice], recycled: Batch | None
+    ) -> list[Array]:
         """Objects (1, 1, G, 8) as they are in the transformed pictures, or labels (N)."""
         typed = [isinstance(one, tuple) for one in given]
         if not any(typed):
-            return super().labels(given, images, choices, recycled)
+            return super().label_arrays(given, images, choices, recycled)
         if not all(typed):
             raise DataError(
                 "some records have annotations, others a label alone",
@@ -78,4 +80,4 @@ class AnnotatedData(Data):
             self.scenes.behind(objects, before, image.shape, choice)
             for (objects, before), image, choice in zip(given, images, choices)
         ]
-        return label_rows(seen)
+        return [label_rows(seen)]

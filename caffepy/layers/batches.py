@@ -96,8 +96,9 @@ class BatchLayer(Layer):
 class PictureLayer(BatchLayer):
     """Base of layers that read labelled pictures: data (N, C, H, W) and, in a second top, labels (N).
 
-    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them). The shape of
-    a batch is that of its first picture after cropping; all others must come out alike.
+    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them), and may say
+    what else than a number a label is. The shape of a batch is that of its first picture after cropping; all others
+    must come out alike.
     """
 
     order: Order
@@ -111,7 +112,7 @@ class PictureLayer(BatchLayer):
         """What there is of record `i` without decoding it."""
         raise NotImplementedError
 
-    def decode(self, record: Any) -> tuple[np.ndarray, float]:
+    def decode(self, record: Any) -> tuple[np.ndarray, Any]:
         """Picture (C, H, W) and label."""
         raise NotImplementedError
 
@@ -142,7 +143,7 @@ class PictureLayer(BatchLayer):
         indices, cursor = self.order.advance(position.cursor, self.batch_size)
         records = [self.fetch(i) for i in indices]
         randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
-        decoded = self._pieces.map(self._prepare, records, randoms)
+        decoded = self._pieces.map(self.prepare, records, randoms)
         images = [image for image, _ in decoded]
         shape = self._common_shape(images, records)
         random = rng.mt19937(0) if position.random is not None else None
@@ -154,7 +155,7 @@ class PictureLayer(BatchLayer):
             len(images), lambda part: self._finish(images[part], choices[part], randoms[part], batch[0][part])
         )
         if self.with_labels:
-            batch.append(self.labels([label for _, label in decoded], images, choices, recycled))
+            batch += self.label_arrays([label for _, label in decoded], images, choices, recycled)
         return batch, Position(cursor, random and random.bit_generator.state)
 
     def items(self, position: Position) -> tuple[int, int]:
@@ -162,7 +163,7 @@ class PictureLayer(BatchLayer):
         (first,), _ = self.order.advance(position.cursor, 1)
         record = self.fetch(first)
         try:
-            image, _ = self.decode(record)
+            image, _ = self.prepare(record, self._augmentation(position.cursor, 0))
             return self.batch_size, prod(self.transformer.shape(image.shape))
         except ShapeError as error:
             raise error.at(self.place(record)) from None
@@ -172,7 +173,8 @@ class PictureLayer(BatchLayer):
             return None
         return np.random.default_rng([self.seed, *cursor, self.order.rank, k])
 
-    def _prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, float]:
+    def prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, Any]:
+        """Picture and label of a record, changed at random."""
         image, label = self.decode(record)
         return (image, label) if random is None else self.change(image, label, random, self.place(record))
 
@@ -187,13 +189,13 @@ class PictureLayer(BatchLayer):
             image = self.augmenter.before(image, random, where)
         return self.shaping(image, random, where), label
 
-    def labels(
+    def label_arrays(
         self, given: list[Any], images: list[np.ndarray], choices: list[Choice], recycled: Batch | None
-    ) -> np.ndarray:
-        """The second top, from what is known of the pictures."""
+    ) -> list[np.ndarray]:
+        """The tops behind the first, from what is known of the pictures and how they were cropped and mirrored."""
         out = new_array(recycled, 1, (len(given),))
         out[...] = given
-        return out
+        return [out]
 
     def _finish(
         self,

@@ -25,6 +25,8 @@ class Normalize(Layer):
     `norm_param`: `across_spatial` (true), `channel_shared` (true), `scale_filler` (1), `eps` (1e-10).
     """
 
+    pixelwise = True
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._check_axes(bottom)
         p = self.param.norm_param
