@@ -32,19 +32,19 @@ class BN(ChannelNorm):
         p = self.param.bn_param
         self.stored, self.learns = p.frozen or self.phase == TEST, not p.frozen
         shape = (1, self.channels, 1, 1)
-        self.scale = self.add_filled(shape, p.slope_filler, p.HasField("slope_filler"), 1)
-        self.shift = self.add_filled(shape, p.bias_filler, p.HasField("bias_filler"), 0)
-        self.statistics = self.add_blob(shape), self.add_blob(shape)
-        self.statistics[1].data[...] = float(p.frozen)
+        self.add_filled(shape, p.slope_filler, p.HasField("slope_filler"), 1)
+        self.add_filled(shape, p.bias_filler, p.HasField("bias_filler"), 0)
+        self.add_blob(shape)
+        self.add_blob(shape).data[...] = float(p.frozen)
         self.freeze(*(range(4) if p.frozen else (2, 3)))
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.bn_param
         if not self.stored:
-            for blob, value in zip(self.statistics, values := self.batch_statistics(bottom)):
+            for blob, value in zip(self.blobs[2:], values := self.batch_statistics(bottom)):
                 blob.data[...] = p.momentum * blob.data + (1 - p.momentum) * value.reshape(blob.shape)
         else:
-            values = tuple(blob.data.reshape((-1,)) for blob in self.statistics)
+            values = tuple(blob.data.reshape((-1,)) for blob in self.blobs[2:])
         mean, variance = values
         self.normalize(bottom, top, mean, 1 / self.xp.sqrt(variance + p.eps))
 
@@ -58,8 +58,8 @@ class _SegNetBN(ChannelNorm):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         p, shape = self.param.bn_param, (1, self.channels, 1, 1)
-        self.scale = self.add_filled(shape, p.scale_filler, p.HasField("scale_filler"), 1)
-        self.shift = self.add_filled(shape, p.shift_filler, p.HasField("shift_filler"), 0)
+        self.add_filled(shape, p.scale_filler, p.HasField("scale_filler"), 1)
+        self.add_filled(shape, p.shift_filler, p.HasField("shift_filler"), 0)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from caffepy.errors import ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
@@ -28,13 +30,13 @@ def normalize_affine_grad(xp, dy, normalized, mean_dy, mean_dy_x, factor):
 class ChannelNorm(Layer):
     """y = scale (x - mean) / sqrt(variance + eps) + shift a channel, x (N, C, ...). May run in place.
 
-    A subclass sets `scale`, `shift` and `stored` when it is set up, and gives the statistics to `normalize`. With
+    A subclass makes its parameters and sets `stored` when it is set up, and gives the statistics to `normalize`. With
     `stored` they are constants for the gradient, else those of the batch.
     """
 
     pixelwise = True
-    scale: Blob
-    shift: Blob
+    places: ClassVar[tuple[int, int]] = (0, 1)
+    """Of scale and shift among the parameters."""
     stored: bool
     learns = True
     """Whether scale and shift are trained where the definition lets them."""
@@ -46,9 +48,17 @@ class ChannelNorm(Layer):
         self.channels = shape[1]
         self.normalized = Blob((), self.engine)
 
-    def add_filled(self, shape: tuple[int, ...], filler: FillerParameter, given: bool, value: float) -> Blob:
+    @property
+    def scale(self) -> Blob:
+        return self.blobs[self.places[0]]
+
+    @property
+    def shift(self) -> Blob:
+        return self.blobs[self.places[1]]
+
+    def add_filled(self, shape: tuple[int, ...], filler: FillerParameter, given: bool, value: float) -> None:
         """A parameter filled as the definition says, or with `value`."""
-        return self.add_blob(shape, filler if given else FillerParameter(type="constant", value=value))
+        self.add_blob(shape, filler if given else FillerParameter(type="constant", value=value))
 
     def freeze(self, *indices: int) -> None:
         """These parameters are not trained, whatever the definition says."""

@@ -27,6 +27,7 @@ class ScaledBatchNorm(ChannelNorm):
     """
 
     type = "BatchNorm"
+    places = (3, 4)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
@@ -34,19 +35,20 @@ class ScaledBatchNorm(ChannelNorm):
         self.stored = p.use_global_stats or self.phase == TEST
         self.eps, self.batches = max(p.eps, LEAST_EPS), 0
         shape = (self.channels,)
-        self.statistics = self.add_blob(shape), self.add_blob(shape)
+        for _ in range(2):
+            self.add_blob(shape)
         self.add_blob((1,)).data[...] = 1
-        self.scale = self.add_filled(shape, p.scale_filler, p.HasField("scale_filler"), 1)
-        self.shift = self.add_filled(shape, p.bias_filler, p.HasField("bias_filler"), 0)
+        self.add_filled(shape, p.scale_filler, p.HasField("scale_filler"), 1)
+        self.add_filled(shape, p.bias_filler, p.HasField("bias_filler"), 0)
         self.freeze(0, 1, 2)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.stored:
-            mean, variance = (blob.data for blob in self.statistics)
+            mean, variance = (blob.data for blob in self.blobs[:2])
         else:
             mean, variance = self.batch_statistics(bottom)
             fraction = self.param.batch_norm_param.moving_average_fraction if self.batches >= COPIED else 0.0
-            for blob, value in zip(self.statistics, (mean, variance + self.eps)):
+            for blob, value in zip(self.blobs[:2], (mean, variance + self.eps)):
                 blob.data[...] = fraction * blob.data + (1 - fraction) * value
             self.batches = min(self.batches + 1, COPIED)
         self.normalize(bottom, top, mean, 1 / self.xp.sqrt(variance + self.eps))

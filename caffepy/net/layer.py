@@ -27,7 +27,7 @@ _FIELDS: dict[str, str] = {
     for name, field in reversed(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.items())
     if name.endswith("_param") and field.message_type is not None
 }
-"""Field of LayerParameter by the type that its message is called after: "pooling_param" of "Pooling"; the first of two."""
+"""Field of LayerParameter, the first, by the type that its message is called after: "pooling_param" of "Pooling"."""
 
 _registry: Registry[type[Layer]] = Registry(
     "layer type", "layers", own=("caffepy.layers", "caffepy.pycaffe.python_layer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffepy import rng
+from caffepy import passes, rng
 from caffepy.engine import get_engine
 from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
@@ -85,21 +85,21 @@ def build(definition: str, phase: int, engine: str) -> Net:
 
 def fill(net: Net, **values) -> None:
     for name, array in values.items():
-        net.blobs[name].reshape(array.shape)
-        net.blobs[name].fill(array)
+        net.engine_blobs[name].reshape(array.shape)
+        net.engine_blobs[name].fill(array)
 
 
 def trunk_gradient(net: Net) -> tuple[float, float]:
     """The gradient of the trunk's weights along itself: as backward has it, and by a central difference."""
-    weights = net.params["trunk"][0]
+    weights = net.layer_dict["trunk"].blobs[0]
     before, step = weights.host().copy(), 1e-3
-    net.forward_backward()
+    passes.of(net).forward_backward()
     gradient = weights.host("diff").copy()
     direction = gradient / np.linalg.norm(gradient)
     losses = []
     for sign in (1, -1):
         weights.fill(before + sign * step * direction)
-        losses.append(float(net.forward_from_to()))
+        losses.append(float(passes.of(net).forward()))
     return float(np.linalg.norm(gradient)), (losses[0] - losses[1]) / (2 * step)
 
 
@@ -118,9 +118,9 @@ def test_ssd_is_tested(engine):
     net = build(SSD + TEST, caffe_pb2.TEST, engine)
     random = np.random.default_rng(0)
     fill(net, data=random.standard_normal((2, 3, 24, 24)), label=objects(random, 2))
-    net.forward_from_to()
-    assert net.blobs["found"].shape == (1, 1, 18, 7)
-    assert net.blobs["judged"].shape == (1, 1, 20, 5)
+    passes.of(net).forward()
+    assert net.engine_blobs["found"].shape == (1, 1, 18, 7)
+    assert net.engine_blobs["judged"].shape == (1, 1, 20, 5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

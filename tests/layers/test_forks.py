@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from caffepy import passes
 from caffepy.engine import get_engine
 from caffepy.net.net import Net
 from caffepy.proto import text
@@ -38,7 +39,7 @@ def test_case(path, engine):
         blobs[int(i)].fill(values)
     for name, values in case["inputs"].items():
         net.engine_blobs[name].fill(values)
-    net.forward()
+    passes.of(net).forward()
     for name, values in case["outputs"].items():
         check(net.engine_blobs[name].host(), values, attrs["tolerance"], name)
     for i, values in case["blobs_after"].items():
@@ -46,7 +47,7 @@ def test_case(path, engine):
     for name, values in case["output_diffs"].items():
         net.engine_blobs[name].fill(values, "diff")
     if case["output_diffs"]:
-        net.backward_from_to()
+        passes.of(net).backward()
     for name, values in case["input_diffs"].items():
         check(net.engine_blobs[name].host("diff"), values, attrs["tolerance"], f"gradient of {name}")
     for i, values in case["blob_diffs"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from caffepy.passes import Whole
 from tests.passes.nets import assert_all_close, build, passes
 
 NET = """
@@ -32,8 +33,9 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "t" top: "loss
 
 
 def test_parts_are_the_whole():
-    whole = passes(build(NET, threads=1))
-    net = build(NET, threads=2)
+    whole = passes(build(NET, executor=Whole))
+    net = build(NET)
     found = passes(net)
-    assert all(net._parts.runs[i] is not None for i in range(1, len(net.layers) - 2) if net.layers[i].type != "Split")
+    (stretch,) = net.passes.stretches.values()
+    assert stretch.layers == range(1, len(net.layers) - 1)
     assert_all_close(found, whole)

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from caffepy import TEST
 from caffepy.errors import SnapshotError
 from caffepy.net import weights
-from caffepy.net.net import Net
 from caffepy.proto import binary
+from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import (
     BlobProto,
     InterpParameter,
@@ -24,6 +24,7 @@ from caffepy.proto.caffe_pb2 import (
 from caffepy.proto.text import parse
 from caffepy.proto.tools import read_binary_net
 from caffepy.proto.wire import count_floats, get_floats
+from caffepy.pycaffe.net import Net
 
 
 def varint(value: int) -> bytes:
@@ -52,7 +53,7 @@ CLASHES = {
     "a message without the fields that ours requires": field(148, number(1, 3)),
     "a number in the place of a message": number(145, 2),
     "a message of other types": field(137, field(1, b"constant") + number(2, 7)),
-    "an unknown number": field(8266711, number(1, 7)),
+    "an unknown number": field(8266799, number(1, 7)),
     "a broken message": field(147, b"\xff\xff\xff"),
     "an enum of other values": field(121, number(1, 77)),
     "a packed list": field(100, field(8, b"\0\0\x80\x3f\0")),
@@ -67,7 +68,7 @@ def test_names_types_and_blobs_are_read(clash):
     assert net.IsInitialized() and net.name == "net"
     for layer, name in zip(net.layer, ("ip", "iq"), strict=True):
         assert (layer.name, layer.type, list(layer.bottom), list(layer.top)) == (name, "InnerProduct", ["x"], ["y"])
-        assert weights.proto_to_array(layer.blobs[0]).tolist() == [[1, 2], [3, 4]]
+        assert proto_to_array(layer.blobs[0]).tolist() == [[1, 2], [3, 4]]
 
 
 def test_old_layers():

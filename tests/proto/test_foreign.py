@@ -8,10 +8,10 @@ import pytest
 from caffepy import TEST, TRAIN
 from caffepy.errors import ConfigError
 from caffepy.net.layer import layer_class
-from caffepy.net.net import Net
 from caffepy.proto import foreign, text
 from caffepy.proto.caffe_pb2 import TEST as TEST_PHASE
 from caffepy.proto.caffe_pb2 import ConvolutionParameter, DataParameter, NetParameter, SolverParameter
+from caffepy.pycaffe.net import Net
 
 INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 6 dim: 6 } } }\n'
 
