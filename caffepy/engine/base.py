@@ -243,5 +243,13 @@ class Engine(ABC):
         """table[index[i]] = rows[i]; no index is repeated."""
 
     @abstractmethod
+    def add_at(self, flat: Array, index: Array, values: Array) -> None:
+        """flat[index[i]] += values[i], all with one axis; repeated indices add up in order."""
+
+    @abstractmethod
+    def scatter(self, flat: Array, index: Array, values: Array) -> None:
+        """flat[index[i]] = values[i], all with one axis; of a repeated index the last value stays."""
+
+    @abstractmethod
     def random_mask(self, keep: float, out: Array) -> None:
         """out = 1 with probability `keep`, else 0; drawn from the process's generator, so that a snapshot has it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.layers.scaled_batch_norm import ScaledBatchNorm, asked_for
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
-from caffepy.proto.caffe_pb2 import TEST
+from caffepy.proto.caffe_pb2 import TEST, LayerParameter
 
 
 def normalize(xp, x, mean, inverse):
@@ -35,6 +36,10 @@ class BatchNorm(Layer):
     """
 
     pixelwise = True
+
+    @classmethod
+    def form(cls, param: LayerParameter) -> type[Layer]:
+        return ScaledBatchNorm if asked_for(param.batch_norm_param) else cls
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape

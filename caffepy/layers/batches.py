@@ -12,6 +12,7 @@ import numpy as np
 from caffepy import limits, rng
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
+from caffepy.data.pictures.shaping import OF_OBJECTS, Shaping, refuse
 from caffepy.data.pictures.transformer import Choice, Transformer
 from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
@@ -95,20 +96,23 @@ class BatchLayer(Layer):
 class PictureLayer(BatchLayer):
     """Base of layers that read labelled pictures: data (N, C, H, W) and, in a second top, labels (N).
 
-    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them). The shape of
-    a batch is that of its first picture after cropping; all others must come out alike.
+    A subclass says how record i is fetched (in order, on one thread) and decoded (on `threads` of them), and may say
+    what else than a number a label is. The shape of a batch is that of its first picture after cropping; all others
+    must come out alike.
     """
 
     order: Order
     batch_size: int
     seed = 0
     """Of what Caffe does not draw: augmentation and the order of records."""
+    refused_fields: ClassVar[tuple[str, ...]] = OF_OBJECTS
+    """Fields of `transform_param` that the layer does not read."""
 
     def fetch(self, i: int) -> Any:
         """What there is of record `i` without decoding it."""
         raise NotImplementedError
 
-    def decode(self, record: Any) -> tuple[np.ndarray, float]:
+    def decode(self, record: Any) -> tuple[np.ndarray, Any]:
         """Picture (C, H, W) and label."""
         raise NotImplementedError
 
@@ -118,8 +122,10 @@ class PictureLayer(BatchLayer):
 
     def begin(self, top: list[Blob], threads: int, before_start: Callable[[], Cursor]) -> None:
         """Draw the seeds in Caffe's order, with the subclass's own in between, and start reading ahead."""
+        refuse(self.param.transform_param, self.refused_fields, self.type)
         self.transformer = Transformer(self.param.transform_param, self.phase)
         self.augmenter = Augmenter(self.param.transform_param, self.phase)
+        self.shaping = Shaping(self.param.transform_param)
         self.with_labels = len(top) > 1
         if threads < 1:
             raise ConfigError("threads must be at least 1", hint="Leave it out for one thread.")
@@ -129,7 +135,7 @@ class PictureLayer(BatchLayer):
         cursor = before_start()
         random = rng.mt19937(rng.draw()).bit_generator.state if self.transformer.random else None
         rng.draw()  # Caffe seeds the thread with it; the fillers that follow depend on how many were drawn
-        if self.augmenter.active:
+        if self.draws:
             self.seed = self.seed or rng.draw()
         self.start(Position(cursor, random), self.param.data_param.prefetch, top)
 
@@ -137,7 +143,7 @@ class PictureLayer(BatchLayer):
         indices, cursor = self.order.advance(position.cursor, self.batch_size)
         records = [self.fetch(i) for i in indices]
         randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
-        decoded = self._pieces.map(self._prepare, records, randoms)
+        decoded = self._pieces.map(self.prepare, records, randoms)
         images = [image for image, _ in decoded]
         shape = self._common_shape(images, records)
         random = rng.mt19937(0) if position.random is not None else None
@@ -149,8 +155,7 @@ class PictureLayer(BatchLayer):
             len(images), lambda part: self._finish(images[part], choices[part], randoms[part], batch[0][part])
         )
         if self.with_labels:
-            batch.append(new_array(recycled, 1, (len(images),)))
-            batch[1][...] = [label for _, label in decoded]
+            batch += self.label_arrays([label for _, label in decoded], images, choices, recycled)
         return batch, Position(cursor, random and random.bit_generator.state)
 
     def items(self, position: Position) -> tuple[int, int]:
@@ -158,21 +163,39 @@ class PictureLayer(BatchLayer):
         (first,), _ = self.order.advance(position.cursor, 1)
         record = self.fetch(first)
         try:
-            image, _ = self.decode(record)
+            image, _ = self.prepare(record, self._augmentation(position.cursor, 0))
             return self.batch_size, prod(self.transformer.shape(image.shape))
         except ShapeError as error:
             raise error.at(self.place(record)) from None
 
     def _augmentation(self, cursor: Cursor, k: int) -> np.random.Generator | None:
-        if not self.augmenter.active:
+        if not self.draws:
             return None
         return np.random.default_rng([self.seed, *cursor, self.order.rank, k])
 
-    def _prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, float]:
+    def prepare(self, record: Any, random: np.random.Generator | None) -> tuple[np.ndarray, Any]:
+        """Picture and label of a record, changed at random."""
         image, label = self.decode(record)
-        if random is not None:
-            image = self.augmenter.before(image, random, self.place(record))
-        return image, label
+        return (image, label) if random is None else self.change(image, label, random, self.place(record))
+
+    @property
+    def draws(self) -> bool:
+        """Whether `change` does something, so that every picture has random numbers of its own."""
+        return self.augmenter.active or self.shaping.active
+
+    def change(self, image: np.ndarray, label: Any, random: np.random.Generator, where: str) -> tuple[np.ndarray, Any]:
+        """The picture before it is cropped and mirrored, and what is known of it: in TRAIN augmented, then resized."""
+        if self.augmenter.active:
+            image = self.augmenter.before(image, random, where)
+        return self.shaping(image, random, where), label
+
+    def label_arrays(
+        self, given: list[Any], images: list[np.ndarray], choices: list[Choice], recycled: Batch | None
+    ) -> list[np.ndarray]:
+        """The tops behind the first, from what is known of the pictures and how they were cropped and mirrored."""
+        out = new_array(recycled, 1, (len(given),))
+        out[...] = given
+        return [out]
 
     def _finish(
         self,
@@ -183,7 +206,7 @@ class PictureLayer(BatchLayer):
     ) -> None:
         self.transformer.apply_all(images, choices, out)
         for target, random in zip(out, randoms):
-            self.augmenter.after(target, random)
+            self.augmenter.after(target, random if self.augmenter.active else None)
 
     def _common_shape(self, images: list[np.ndarray], records: list[Any]) -> tuple[int, int, int]:
         """The shape of the batch; raises ShapeError and DataError with the record that has another."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from caffepy.net.blob import Blob
+from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
+
+
+def copy(xp, x):
+    return x
 
 
 class Elementwise(Layer):
     """y = function(x), dx = gradient(dy, x, y), each followed by `arguments()`; any shape.
 
-    Run in place, x already holds y when the gradient is taken: right where the gradient needs y alone.
+    Run in place, x already holds y when the gradient is taken: right where the gradient needs y alone. See `OfInput`.
     """
 
     pixelwise = True
@@ -32,6 +36,10 @@ class Elementwise(Layer):
     def divisible(self) -> bool:
         return True
 
+    def input(self, bottom: Blob, top: Blob) -> Array:
+        """x, as the gradient is given it."""
+        return bottom.data
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.engine.map(type(self).function, bottom[0].data, *self.args, out=top[0].data)
 
@@ -40,5 +48,26 @@ class Elementwise(Layer):
         if gradient is None:
             super().backward(top, propagate_down, bottom)
         elif propagate_down[0]:
-            arrays = top[0].diff, bottom[0].data, top[0].data
+            arrays = top[0].diff, self.input(bottom[0], top[0]), top[0].data
             self.engine.map(gradient, *arrays, *self.args, out=bottom[0].diff)
+
+
+class OfInput(Elementwise):
+    """One whose gradient needs x, which is kept where the layer runs in place."""
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().setup(bottom, top)
+        self.x = Blob((), self.engine)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().reshape(bottom, top)
+        if top[0] is bottom[0]:
+            self.x.reshape_like(bottom[0])
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if top[0] is bottom[0]:
+            self.engine.map(copy, bottom[0].data, out=self.x.data)
+        super().forward(bottom, top)
+
+    def input(self, bottom: Blob, top: Blob) -> Array:
+        return self.x.data if top is bottom else bottom.data

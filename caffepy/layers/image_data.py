@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor, ListOrder
 from caffepy.data.pictures import image
-from caffepy.data.sources.lists import Entry, missing_slash, read_list
+from caffepy.data.sources.lists import missing_slash, read_list
 from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import PictureLayer
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
+from caffepy.proto.caffe_pb2 import ImageDataParameter
 
 _FARTHEST = 10**10
 """Pictures behind which no training stands: a shuffled list is mixed anew for every epoch up to there, in hours."""
@@ -30,23 +32,32 @@ class ImageData(PictureLayer):
 
     size_hint = "Set new_height and new_width, or crop_size, or give all pictures one size."
 
+    @property
+    def settings(self) -> ImageDataParameter:
+        return getattr(self.param, self.param_field)
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        p = self.param.image_data_param
+        p = self.settings
         if p.batch_size <= 0:
             raise ConfigError(
-                "image_data_param.batch_size must be at least 1", hint="Set image_data_param { batch_size: 64 }."
+                f"{self.param_field}.batch_size must be at least 1",
+                hint=f"Set {self.param_field} {{ batch_size: 64 }}.",
             )
         if not p.source:
-            raise ConfigError("image_data_param.source is not set", hint="It names the list of images.")
+            raise ConfigError(f"{self.param_field}.source is not set", hint="It names the list of images.")
         if bool(p.new_height) != bool(p.new_width):
             raise ConfigError("new_height and new_width are set together or not at all")
         self.batch_size = p.batch_size
-        self.entries = read_list(p.source)
+        self.entries = self.read_entries()
         self.order = ListOrder(len(self.entries))
         self.begin(top, p.threads, self._begin)
 
+    def read_entries(self) -> Sequence[Any]:
+        """What the list holds."""
+        return read_list(self.settings.source)
+
     def _begin(self) -> Cursor:
-        p = self.param.image_data_param
+        p = self.settings
         if p.shuffle:
             self.seed = rng.draw()
             self.order = ListOrder(len(self.entries), shuffle=True, seed=self.seed)
@@ -58,16 +69,14 @@ class ImageData(PictureLayer):
             )
         return Cursor(0, skip)
 
-    def fetch(self, i: int) -> Entry:
+    def fetch(self, i: int) -> Any:
         return self.entries[i]
 
-    def decode(self, record: Entry) -> tuple[np.ndarray, float]:
-        p = self.param.image_data_param
-        try:
-            picture = image.read(p.root_folder + record.name, 3 if p.is_color else 1, self.place(record))
-        except DataError as error:
-            error.hint = missing_slash(p.root_folder, record.name) or error.hint
-            raise
+    def decode(self, record: Any) -> tuple[np.ndarray, Any]:
+        p = self.settings
+        picture = self.read_file(
+            record.name, record, lambda path, place: image.read(path, 3 if p.is_color else 1, place)
+        )
         return image.resize(picture, p.new_height, p.new_width) if p.new_height else picture, record.label
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -76,5 +85,14 @@ class ImageData(PictureLayer):
             raise ValueError(f"it stands in epoch {epoch} of {len(self.entries)} pictures")
         super().set_state(state)
 
-    def place(self, record: Entry) -> str:
-        return f"{self.param.image_data_param.source}:{record.line}"
+    def read_file(self, name: str, record: Any, read: Callable[[str, str], np.ndarray]) -> np.ndarray:
+        """A file below `root_folder`; what goes wrong says where it is listed."""
+        root = self.settings.root_folder
+        try:
+            return read(root + name, self.place(record))
+        except DataError as error:
+            error.hint = missing_slash(root, name) or error.hint
+            raise
+
+    def place(self, record: Any) -> str:
+        return f"{self.settings.source}:{record.line}"

@@ -70,7 +70,8 @@ class InfogainLoss(LossLayer):
         matrix = (bottom[2].data if self.matrix is None else self.matrix).reshape((classes, classes))
         rows = xp.take(matrix, index.reshape((-1,)), axis=0).reshape((self.outer, self.inner, classes))
         self.weights = xp.where(valid[:, None, :], xp.permute_dims(rows, (0, 2, 1)), 0.0 * p)
-        self.normalizer = labels.normalizer(xp, self.mode, self.outer * self.inner, self.outer, xp.sum(valid))
+        counts = self.outer * self.inner, self.outer, xp.sum(valid)
+        self.normalizer = labels.normalizer(xp, self.mode, *counts, self.param.loss_param.pre_fixed_normalizer)
         self.p = p
         top[0].data[...] = -xp.sum(self.weights * xp.log(xp.clip(p, LOG_THRESHOLD, None))) / self.normalizer
 

@@ -80,11 +80,17 @@ def normalization(param: LossParameter, default: LossParameter.NormalizationMode
     return default
 
 
-def normalizer(xp, mode: LossParameter.NormalizationMode, full: int, batch: int, valid: Array) -> Array | float:
-    """What the summed loss is divided by: never less than 1. `valid` counts the labels that are not ignored."""
+def normalizer(
+    xp, mode: LossParameter.NormalizationMode, full: int, batch: int, valid: Array, fixed: float = 1.0
+) -> Array | float:
+    """What the summed loss is divided by: never less than 1.
+
+    `valid` counts the labels that are not ignored, `fixed` is `pre_fixed_normalizer`.
+    """
     if mode == LossParameter.VALID:
         return xp.maximum(xp.astype(valid, xp.float32), 1.0)
-    return float(max(1, {LossParameter.FULL: full, LossParameter.BATCH_SIZE: batch, LossParameter.NONE: 1}[mode]))
+    divisors = {LossParameter.FULL: full, LossParameter.BATCH_SIZE: batch, LossParameter.PRE_FIXED: fixed}
+    return float(max(1, divisors.get(mode, 1)))
 
 
 def check_label_count(layer, bottom: list[Blob], axis: int) -> tuple[int, int]:

@@ -48,7 +48,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
             self.valid = xp.astype(target, xp.int64) != self.ignore
             losses = xp.where(self.valid, losses, 0.0 * losses)
         valid = xp.full((), count) if self.valid is None else xp.sum(self.valid)
-        self.normalizer = labels.normalizer(xp, self.mode, count, x.shape[0], valid)
+        counts = count, x.shape[0], valid
+        self.normalizer = labels.normalizer(xp, self.mode, *counts, self.param.loss_param.pre_fixed_normalizer)
         top[0].data[...] = xp.sum(losses) / self.normalizer
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:

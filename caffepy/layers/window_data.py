@@ -9,6 +9,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.pictures import image
+from caffepy.data.pictures.shaping import OF_PICTURES, refuse
 from caffepy.data.pictures.transformer import Transformer
 from caffepy.data.sources.windows import Window, cut, lies_in, outside, read_windows
 from caffepy.errors import ConfigError, DataError, ShapeError
@@ -59,6 +60,7 @@ class WindowData(BatchLayer):
             )
         if not p.source:
             raise ConfigError("window_data_param.source is not set", hint="It names the window file.")
+        refuse(t, OF_PICTURES, self.type)
         if not t.crop_size:
             raise ConfigError(
                 "WindowData needs transform_param.crop_size, the size that windows are resized to",

@@ -16,7 +16,8 @@ from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, create
 from caffepy.net.named import Named
 from caffepy.net.rows import Rows
-from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import LayerParameter, ParamSpec
 
 log = logging.getLogger("caffepy.net")
 
@@ -70,13 +71,13 @@ class Node:
 
 
 class Builder:
-    """Sets up the layers of `param` that its state keeps, in order, over their blobs.
+    """Sets up the layers of a definition that its state keeps, in order, over their blobs.
 
     Raises ConfigError and ShapeError with the file, line and layer at fault.
     """
 
-    def __init__(self, param: NetParameter, places: dict[str, list[str]], engine: Engine):
-        self.param = param
+    def __init__(self, definition: text.Definition, engine: Engine):
+        self.param = definition.param
         self.engine = engine
         self.nodes: list[Node] = []
         self.blobs: dict[str, Blob] = Named("blob")
@@ -89,19 +90,21 @@ class Builder:
         self._available: set[str] = set()
         self._need_backward: set[int] = set()  # ids of blobs
         with limits.adding_up():
-            self._build(places)
+            self._build(definition)
 
     @property
     def outputs(self) -> list[str]:
         """The blobs that nobody reads, sorted."""
         return sorted(self._available)
 
-    def _build(self, places: dict[str, list[str]]) -> None:
-        kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, places)))
+    def _build(self, definition: text.Definition) -> None:
+        kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, definition.places)))
         layers, found = [layer for layer, _ in kept], [place for _, place in kept]
         at: dict[str, list[str]] = defaultdict(list)
         for layer, place in kept:
             at[layer.name].append(place)
+            if refusal := definition.refusals.get(place.removesuffix(": ")):
+                raise refusal.error()
         for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
             place = at[layer_param.name].pop(0) if at[layer_param.name] else ""  # "": a Split
             where = f'{place}layer "{layer_param.name}"'

@@ -14,7 +14,7 @@ from caffepy.net import fillers, param_str
 from caffepy.net.blob import Array, Blob
 from caffepy.net.parameters import copy_blobs
 from caffepy.plugins import Registry
-from caffepy.proto import caffe_pb2
+from caffepy.proto import caffe_pb2, dialects
 
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
@@ -24,14 +24,16 @@ CoordMap = tuple[int | None, Any, Any]
 
 _FIELDS: dict[str, str] = {
     field.message_type.name.removesuffix("Parameter"): name
-    for name, field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.items()
+    for name, field in reversed(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.items())
     if name.endswith("_param") and field.message_type is not None
 }
-"""Field of LayerParameter by the type that its message is called after: "pooling_param" of "Pooling"."""
+"""Field of LayerParameter, the first, by the type that its message is called after: "pooling_param" of "Pooling"."""
 
 _registry: Registry[type[Layer]] = Registry(
     "layer type", "layers", own=("caffepy.layers", "caffepy.recommend.layers", "caffepy.pycaffe.python_layer")
 )
+
+LayerClass = type["Layer"]
 
 
 def register(name: str, replace: bool = False) -> Callable[[type[Layer]], type[Layer]]:
@@ -56,12 +58,16 @@ def layer_class(name: str) -> type[Layer]:
     """The class of a `type:`. Raises ConfigError with the nearest name where there is none."""
     if not name:
         raise ConfigError("type is not set", hint='Say what the layer does: type: "Convolution", for example.')
+    _registry.complete()
+    name = name if name in _registry else dialects.TYPES.get(name, name)
+    if name not in _registry and (fork := dialects.whose(name)):
+        raise ConfigError(f'unknown layer type "{name}"', hint=f"It is a layer of {fork}, which is not supported.")
     return _registry.find(name)
 
 
 def create(param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None) -> Layer:
     """The layer that `param` describes. It has no shapes and parameters before `set_up`."""
-    return layer_class(param.type)(param, phase, engine)
+    return layer_class(param.type).form(param)(param, phase, engine)
 
 
 class NoGradientError(ConfigError):
@@ -116,6 +122,11 @@ class Layer:
         vars(self).update(param_str.read(type(self), param.param_str, taken=[*vars(self), *vars(Layer)]))
 
     # What a layer defines
+
+    @classmethod
+    def form(cls, param: caffe_pb2.LayerParameter) -> LayerClass:
+        """The class that computes what `param` asks for, where Caffes give one type to several layers."""
+        return cls
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Check parameters and make `self.blobs`. Called once, before the first `reshape`."""

@@ -61,7 +61,7 @@ class Net:
         """A net of the TEST phase on the same weights, where one was needed."""
         if log.isEnabledFor(logging.DEBUG):  # the text of a definition with weights takes minutes
             log.debug("Initializing net from parameters: \n%s", text.to_text(self.param))
-        built = Builder(self.param, definition.places, self.engine)
+        built = Builder(definition._replace(param=self.param), self.engine)
         self.nodes: list[Node] = built.nodes
         self.engine_blobs = built.blobs
         self.inputs, self.outputs = built.inputs, built.outputs

@@ -8,7 +8,7 @@ from caffepy.errors import ShapeError, SnapshotError
 from caffepy.net.blob import Blob
 from caffepy.proto.blobs import is_legacy, proto_shape
 from caffepy.proto.caffe_pb2 import BlobProto
-from caffepy.proto.wire import get_floats
+from caffepy.proto.wire import count_floats, get_floats
 
 RENAME = "To train it anew (fine-tuning), give the layer another name; to keep the weights, restore its parameters."
 
@@ -34,7 +34,7 @@ def check_blobs(protos: Sequence[BlobProto], blobs: Sequence[Blob], source: str)
     for i, (proto, blob) in enumerate(zip(protos, blobs)):
         if not shapes_match(blob, proto):
             raise mismatch(i, blob.shape, proto_shape(proto), source)
-        counts = {which: len(getattr(proto, which) or getattr(proto, f"double_{which}")) for which in ("data", "diff")}
+        counts = {which: count_floats(proto, which) for which in ("data", "diff")}
         for which, count in counts.items():
             if count != blob.count and (count or which == "data"):
                 raise SnapshotError(f"parameter {i} of shape {blob.shape} has {count} values ({which}) in {source}")

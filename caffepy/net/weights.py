@@ -18,7 +18,7 @@ from caffepy.files import atomic_write, near_names, new_hdf5, read_bytes
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer
 from caffepy.net.parameters import RENAME, check_blobs, fill_blobs, mismatch
-from caffepy.proto import upgrade
+from caffepy.proto import binary, upgrade
 from caffepy.proto.blobs import array_to_proto
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
 
@@ -60,11 +60,10 @@ def load(net: Layers, paths: Paths) -> None:
 
 
 def read_weights(path: str) -> NetParameter:
-    """A `.caffemodel` of any age, upgraded. Raises SnapshotError for truncated and foreign files."""
-    param = NetParameter()
+    """A `.caffemodel` of any age and Caffe, upgraded. Raises SnapshotError for truncated and foreign files."""
     raw = read_bytes(path)
     try:
-        param.ParseFromString(raw)
+        param = binary.parse_net(raw)
         upgrade.upgrade_net(param)
     except DecodeError:
         raise SnapshotError("this is no complete caffemodel: truncated, or another kind of file", where=path) from None

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.files import near_names
-from caffepy.proto import caffe_pb2, upgrade
+from caffepy.proto import caffe_pb2, foreign, upgrade
 
 M = TypeVar("M", bound=Message)
 
@@ -32,23 +32,66 @@ class Place(NamedTuple):
     name: str
 
 
+class Refusal(NamedTuple):
+    """A field or value of another Caffe that would change what a layer computes."""
+
+    where: str
+    message: str
+
+    def error(self) -> ConfigError:
+        return ConfigError(self.message, where=self.where, hint="Leave it out if the net can do without.")
+
+
 class Definition(NamedTuple):
     """A net as read from a file: the message, upgraded, and where each of its layers stands."""
 
     param: caffe_pb2.NetParameter
     places: dict[str, list[str]]
     """`file:line:column` of every layer of a name, in file order."""
+    refusals: dict[str, Refusal] = {}
+    """By place: layers that cannot be built, because they say what only other Caffes can do."""
 
 
 def parse(text: str, message: M, source: str = "<text>") -> M:
-    """Parse prototxt into `message`; raises ConfigError with file:line:column and the nearest valid name."""
+    """Parse prototxt into `message`; raises ConfigError with file:line:column and the nearest valid name.
+
+    Fields that only other Caffes have are named in a warning where they change nothing, and refused elsewhere.
+    """
+    for found in _parse(text, message, source):
+        raise _refusal(found, text, source).error()
+    return message
+
+
+def _parse(text: str, message: Message, source: str) -> list[foreign.Found]:
+    """Parse; what only other Caffes could do with the text."""
+    found: list[foreign.Found] = []
+    given = type(message)()
+    given.CopyFrom(message)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise _explain(error, text, source) from None
+        read = foreign.read(text, message.DESCRIPTOR)
+        if read.text == text:
+            raise _explain(error, text, source) from None
+        message.CopyFrom(given)
+        try:
+            text_format.Parse(read.text, message)
+        except text_format.ParseError as error:
+            raise _explain(error, text, source) from None
+        foreign.name_once(read.found, source)
+        found = [f for f in read.found if f.does]
     if missing := message.FindInitializationErrors():
         raise ConfigError(f"required field {missing[0]} is not set", where=source)
-    return message
+    return found
+
+
+def _refusal(found: foreign.Found, text: str, source: str) -> Refusal:
+    line, column = _line_column(text, found.offset)
+    layer = _layer_before(text, line, column)
+    named = f'layer "{layer.name}": ' if layer is not None and layer.name else ""
+    return Refusal(
+        f"{source}:{line}:{column}", f"{named}{found.name} is of another Caffe, and not supported: it {found.does}"
+    )
 
 
 def read(path: str | PathLike[str], message: M) -> M:
@@ -58,8 +101,13 @@ def read(path: str | PathLike[str], message: M) -> M:
 
 def read_net(path: str | PathLike[str]) -> Definition:
     """Read a net definition of any age and upgrade it to the current format."""
-    text = read_text(path)
-    param = parse(text, caffe_pb2.NetParameter(), str(path))
+    text, param = read_text(path), caffe_pb2.NetParameter()
+    refusals = {}
+    for found in reversed(_parse(text, param, str(path))):
+        layer = _layer_before(text, *_line_column(text, found.offset))
+        if layer is None:
+            raise _refusal(found, text, str(path)).error()
+        refusals[f"{path}:{layer.line}:{layer.column}"] = _refusal(found, text, str(path))
     try:
         upgrade.upgrade_net(param)
     except ConfigError as error:
@@ -69,7 +117,7 @@ def read_net(path: str | PathLike[str]) -> Definition:
     places = defaultdict(list)
     for place in layer_places(text):
         places[place.name].append(f"{path}:{place.line}:{place.column}")
-    return Definition(param, places)
+    return Definition(param, places, refusals)
 
 
 def definition(source: str | PathLike[str] | caffe_pb2.NetParameter | Definition) -> Definition:
@@ -150,6 +198,11 @@ def _line_column(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - start
 
 
+def _layer_before(text: str, line: int, column: int) -> Place | None:
+    """The last layer that starts before this place."""
+    return next((p for p in reversed(layer_places(text)) if (p.line, p.column) <= (line, column)), None)
+
+
 def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigError:
     line, column = error.GetLine() or 1, error.GetColumn() or 1
     message = re.sub(r"^\d+:\d+ : ('.*?': )?", "", str(error), flags=re.DOTALL)
@@ -169,9 +222,9 @@ def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigErr
             hint = f"Write it without quotes: {bare}."
     elif found := _TWICE.search(message):
         message = f'field "{found[2]}" is given twice in {_short(found[1])}'
-    before = [p for p in layer_places(text) if (p.line, p.column) <= (line, column)]
-    if before and before[-1].name:
-        message = f'layer "{before[-1].name}": {message}'
+    layer = _layer_before(text, line, column)
+    if layer is not None and layer.name:
+        message = f'layer "{layer.name}": {message}'
     return ConfigError(message, where=f"{source}:{line}:{column}", hint=hint)
 
 
@@ -181,9 +234,11 @@ def _elsewhere(name: str, descriptor: Descriptor) -> str:
         fields = getattr(caffe_pb2, f"{other}Parameter").DESCRIPTOR.fields_by_name
         if descriptor.name == f"{here}Parameter" and name in fields:
             return f"This looks like a {kind} definition, a {here.lower()}'s is expected."
-    owners = [f.name for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
+    owners = [f for f in descriptor.fields if f.message_type is not None and name in f.message_type.fields_by_name]
+    if len(owners) > 4:
+        owners = [f for f in owners if f.number <= 10000]  # Caffe's own
     if 1 <= len(owners) <= 4:
-        return f'"{name}" belongs inside {" or ".join(f"{owner} {{ }}" for owner in owners)}.'
+        return f'"{name}" belongs inside {" or ".join(f"{owner.name} {{ }}" for owner in owners)}.'
     return ""
 
 

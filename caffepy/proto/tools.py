@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffepy.errors import ConfigError, SnapshotError
 from caffepy.files import atomic_write, read_bytes
-from caffepy.proto import text, upgrade
+from caffepy.proto import binary, text, upgrade
 from caffepy.proto.caffe_pb2 import NetParameter
 
 log = logging.getLogger(__name__)
@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 def read_binary_net(path: str) -> NetParameter:
     """A net from a binary file, not upgraded. Raises SnapshotError for files that are none."""
-    param = NetParameter()
+    raw = read_bytes(path)
     try:
-        param.ParseFromString(read_bytes(path))
+        param = binary.parse_net(raw)
+        binary.settle_structure(param, raw, path)
     except DecodeError:
         raise SnapshotError("this is no complete binary net: truncated, or another kind of file", where=path) from None
     return param

@@ -59,6 +59,22 @@ def test_test_is_the_identity(in_place, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_scaled_in_test_instead(in_place, engine):
+    """As Faster R-CNN's Caffe does it."""
+    x, dy = 1 + np.random.default_rng(2).random((2, 30, 40)).astype("f4")
+    fields = 'type: "Dropout" dropout_param { dropout_ratio: 0.2 scale_train: false }'
+    train, test = Built(fields, x, engine=engine), Built(fields, x, engine=engine, phase=TEST)
+    if in_place:
+        train.top, test.top = train.bottom, test.bottom
+    y = train.forward()[0]
+    assert_close(y, x * (y != 0), 0)
+    assert_close(train.backward(dy)[0], dy * (y != 0), 0)
+    assert_close(test.forward()[0], 0.8 * x)
+    assert_close(test.backward(dy)[0], 0.8 * dy)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_empty(engine):
     assert build(0.5, np.zeros((0, 3)), engine).forward()[0].shape == (0, 3)
 

@@ -6,12 +6,15 @@ from multiples of 0.1, where kinks are; of the other kinds only `positive` gets 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from caffepy import rng
 from caffepy.net.gradient import numerical_gradient
 from caffepy.net.layer import layer_class, layer_types
+from tests.layers import detection
 from tests.support import ENGINES, Built, assert_close
 
 IMAGE, MATRIX, VECTOR = (2, 3, 4, 5), (4, 3), (7,)
@@ -26,11 +29,22 @@ STATE = ("state", (1, 2, 3))
 # type: [(fields, lists of bottoms, number of tops: 1 without, 0 as many as bottoms, -1 one fewer, None none)]
 CASES = {
     "AbsVal": [("", SPACED)],
+    "Axpy": [
+        ("", [[(2, 3), IMAGE, IMAGE], [(2, 3, 1, 1), IMAGE, IMAGE], [(4, 3), MATRIX, MATRIX]]),
+    ],
+    "BN": [
+        ("", [[IMAGE], [(6, 3)], [(4, 2, 5)]]),
+        ("bn_param { frozen: true }", [[IMAGE]]),
+        ("bn_param { bn_mode: LEARN }", [[IMAGE], [(6, 3)]]),
+        ("bn_param { bn_mode: INFERENCE }", [[IMAGE]]),
+    ],
     "BNLL": [("", ANY)],
     "BatchNorm": [
         ("", [[IMAGE], [(6, 3)], [(4, 2, 5)]]),
         ("batch_norm_param { use_global_stats: true eps: 0.01 }", [[IMAGE]]),
         ("batch_norm_param { eps: 0.5 moving_average_fraction: 0.9 }", [[(2, 2, 3)]]),
+        ("batch_norm_param { scale_bias: true eps: 0.01 }", [[IMAGE], [(6, 3)], [(4, 2, 5)]]),
+        ("batch_norm_param { scale_bias: true use_global_stats: true }", [[IMAGE]]),
     ],
     "BatchReindex": [("", [[(4, 3, 2), ("index 4", (6,))], [(4, 2, 2, 3), ("index 4", (3,))]])],
     "Bias": [
@@ -56,6 +70,7 @@ CASES = {
             [[("probability", (5, 2)), ("target", (5, 2)), ("index 2", (5, 2))]],
         ),
     ],
+    "CenterLoss": [("center_loss_param { num_output: 3 }", [[(5, 4), ("index 3", (5,))], [IMAGE, ("index 3", (2,))]])],
     "Clip": [("clip_param { min: -0.5 max: 0.3 }", SPACED)],
     "Concat": [
         ("", [[IMAGE, (2, 1, 4, 5), (2, 2, 4, 5)], [IMAGE]]),
@@ -84,6 +99,10 @@ CASES = {
         ("convolution_param { num_output: 2 kernel_size: [1, 2, 1] pad: 1 }", [[(1, 2, 2, 2, 2)]]),
         ("convolution_param { num_output: 2 }", [[MATRIX]]),
     ],
+    "ConvolutionDepthwise": [
+        ("convolution_param { kernel_size: 3 pad: 1 stride: 2 }", [[IMAGE], [IMAGE, IMAGE]], 0),
+        ("convolution_param { kernel_h: 2 kernel_w: 3 bias_term: false dilation: 2 pad: 2 }", [[(2, 4, 3, 5)]]),
+    ],
     "Crop": [
         ("", [[IMAGE, ("reference", (1, 1, 3, 2))]]),
         ("crop_param { axis: 1 offset: 1 offset: 0 offset: 2 }", [[IMAGE, ("reference", (2, 2, 3, 1))]]),
@@ -101,8 +120,14 @@ CASES = {
             [[(1, 2, 4)], [(1, 2, 3, 2)]],
         ),
     ],
+    "DepthwiseConvolution": [
+        ("convolution_param { num_output: 3 group: 3 kernel_size: 2 stride_h: 3 stride_w: 2 }", [[IMAGE]]),
+    ],
     "Dice": [("", [[(6, 3)], [(3, 2, 4)]])],
-    "Dropout": [("dropout_param { dropout_ratio: 0.3 }", ANY)],
+    "Dropout": [
+        ("dropout_param { dropout_ratio: 0.3 }", ANY),
+        ("dropout_param { dropout_ratio: 0.3 scale_train: false }", [[IMAGE]]),
+    ],
     "ELU": [("", SPACED), ("elu_param { alpha: 0.4 }", SPACED)],
     "Eltwise": [
         ("", [[IMAGE, IMAGE], [VECTOR, VECTOR, VECTOR]]),
@@ -152,6 +177,9 @@ CASES = {
         ("", [[MATRIX, (4, 3, 2)], [MATRIX, (4, 3, 2), (4, 1, 2), (4, 2, 2)], [(2, 3, 2), (2, 2, 3)]]),
         ("gate_param { bias_term: true }", [[MATRIX, (4, 3, 2)]]),
     ],
+    "GELU": [("", ANY), ("gelu_param { enable_bert_version: false }", ANY)],
+    "HardSigmoid": [("", SPACED), ("hard_sigmoid_param { alpha: 0.3 beta: 0.4 }", SPACED)],
+    "HardSwish": [("", SPACED)],
     "HingeLoss": [
         ("", [[("spaced", (5, 3)), ("index 3", (5,))]]),
         ("hinge_loss_param { norm: L2 }", [[("spaced", (2, 3, 2, 2)), ("index 12", (2,))]]),
@@ -172,6 +200,12 @@ CASES = {
         ("inner_product_param { num_output: 3 axis: 2 transpose: true }", [[IMAGE]]),
         ("inner_product_param { num_output: 2 axis: -1 bias_term: false }", [[(2, 3, 4)]]),
     ],
+    "Interp": [
+        ("interp_param { height: 7 width: 3 }", [[IMAGE]]),
+        ("interp_param { zoom_factor: 2 pad_beg: -1 pad_end: -2 }", [[(2, 2, 5, 6)]]),
+        ("interp_param { shrink_factor: 2 }", [[IMAGE]]),
+        ("interp_param { use_blob_size: true }", [[IMAGE, ("reference", (1, 1, 6, 2))]]),
+    ],
     "LRN": [
         ("lrn_param { local_size: 3 alpha: 2 beta: 0.75 k: 1.5 }", [[(2, 5, 2, 3)]]),
         ("lrn_param { local_size: 5 alpha: 1 beta: 0.6 }", [[(1, 3, 3, 2)]]),
@@ -186,12 +220,18 @@ CASES = {
         ),
     ],
     "LSTMUnit": [("", [[(1, 4, 3), (1, 4, 12), ("marker", (1, 4))]], 2)],
+    "LayerNorm": [
+        ("", [[IMAGE], [MATRIX]]),
+        ("layer_norm_param { elementwise_affine: true }", [[IMAGE], [(4, 6)]]),
+        ("layer_norm_param { axis: -1 eps: 0.1 }", [[IMAGE]]),
+    ],
     "Log": [("", POSITIVE), ("log_param { base: 2 scale: 0.5 shift: 1 }", POSITIVE)],
     "MVN": [
         ("", [[IMAGE], [(3, 2, 5)]]),
         ("mvn_param { normalize_variance: false }", [[IMAGE]]),
         ("mvn_param { across_channels: true eps: 0.001 }", [[IMAGE], [MATRIX]]),
     ],
+    "Mish": [("", ANY)],
     "MultinomialLogisticLoss": [("", [[("positive", (5, 3)), ("index 3", (5,))]])],
     "PReLU": [
         ("", [[("spaced", IMAGE)], [("spaced", MATRIX)], [("spaced", (2, 3, 4))]]),
@@ -220,6 +260,7 @@ CASES = {
             2,
         ),
     ],
+    "ReLU6": [("", SPACED)],
     "ReLU": [("", SPACED), ("relu_param { negative_slope: 0.3 }", SPACED)],
     "Reduction": [
         ("reduction_param { axis: 1 }", ANY[:2]),
@@ -252,6 +293,9 @@ CASES = {
         ("scale_param { axis: 0 }", [[IMAGE, IMAGE], [MATRIX, (4,)], [MATRIX, ()]]),
         ("scale_param { bias_term: true }", [[IMAGE, (3,)]]),
     ],
+    "SeLu": [("", SPACED)],
+    "SeLuDropout": [("selu_dropout_param { dropout_ratio: 0.3 }", ANY)],
+    "ShuffleChannel": [("shuffle_channel_param { group: 2 }", [[(2, 6, 2, 3)], [(3, 4)]])],
     "Sigmoid": [("", ANY)],
     "SigmoidCrossEntropyLoss": [
         ("", [[IMAGE, ("target", IMAGE)], [(4, 6), ("target", (4, 6))]]),
@@ -270,6 +314,9 @@ CASES = {
             "softmax_param { axis: -1 } loss_param { ignore_label: 1 normalization: FULL }",
             [[IMAGE, ("index 5", (2, 3, 4))]],
         ),
+        ("loss_param { label_smoothing: 0.3 ignore_label: 1 }", [[IMAGE, ("index 3", (2, 4, 5))]]),
+        ("loss_param { weight_by_label_freqs: true ignore_label: 0 }", [[IMAGE, ("index 3", (2, 4, 5))]]),
+        ("loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 3 }", [[MATRIX, ("index 3", (4,))]]),
     ],
     "Split": [("", [[IMAGE], [VECTOR]], 3)],
     "Swish": [("", ANY), ("swish_param { beta: 1.5 }", ANY)],
@@ -278,16 +325,38 @@ CASES = {
         ("tile_param { tiles: 3 }", [[IMAGE], [MATRIX]]),
         ("tile_param { axis: -1 tiles: 2 }", [[(2, 3, 4)]]),
     ],
+    "TripletLoss": [
+        ("triplet_loss_param { margin: 3 }", [[(6, 4), (6, 4), (6, 4)], [IMAGE, IMAGE, IMAGE]]),
+        ("triplet_loss_param { alpha: 2 }", [[(6, 4), (6, 4), (6, 4), ("index 3", (6,))]]),
+    ],
+    "UnPooling": [("unpooling_param { kernel_size: 2 stride: 2 }", [[IMAGE]])],
+    "Unpooling": [
+        ("unpooling_param { kernel_size: 3 stride: 2 }", [[IMAGE]]),
+        ("unpooling_param { kernel_size: 3 stride: 2 unpool: AVE unpool_h: 8 unpool_w: 10 }", [[IMAGE]]),
+        ("unpooling_param { kernel_size: 2 stride: 1 unpool: TILE }", [[IMAGE]]),
+        ("unpooling_param { kernel_size: 2 unpool_size: 5 }", [[IMAGE, ("places 25", IMAGE)]]),
+    ],
+    "Upsample": [
+        ("", [[IMAGE, ("places 80", IMAGE)]]),
+        ("upsample_param { upsample_h: 5 upsample_w: 7 }", [[IMAGE, ("places 35", IMAGE)]]),
+        ("upsample_param { scale_h: 3 scale_w: 2 }", [[IMAGE]]),
+    ],
 }
 
 # Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's
 # backward.
 WITHOUT_GRADIENT = {
-    "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DummyData", "GAUC", "HDF5Data", "HDF5Output", "HashIds",
-    "ImageData", "Input", "LogLoss", "MemoryData", "Python", "TableData", "Threshold", "WindowData",
+    "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DenseImageData", "DummyData", "GAUC", "HDF5Data", "HDF5Output",
+    "HashIds", "ImageData", "ImageSegData", "Input", "LogLoss", "MemoryData", "Python", "SegAccuracy", "TableData",
+    "Threshold", "WindowData",
     "AutoRec", "Baseline", "Blend", "Factors", "ImplicitFactors", "MAE", "Neighbors", "NonNegativeFactors", "RMSE",
     "Ranking", "RatingRBM", "SlopeOne",
 }  # fmt: skip
+
+CASES |= detection.CASES
+WITHOUT_GRADIENT |= detection.WITHOUT_GRADIENT
+# Parameters that are statistics, or that move by a rule of their own. SegNet's BN has but the first two.
+UNTRAINED = {"BatchNorm": (0, 1, 2), "BN": (2, 3), "CenterLoss": (0,), "Dice": (1, 2)}
 
 
 def values(spec, random) -> tuple[np.ndarray, bool]:
@@ -300,6 +369,10 @@ def values(spec, random) -> tuple[np.ndarray, bool]:
         "spaced": lambda: (random.permutation(count).reshape(shape) - count // 2) / 10 + 0.05 + int(number or 0) / 100,
         "positive": lambda: random.uniform(0.5, 2, shape),
         "index": lambda: random.integers(0, int(number), shape),
+        # As a mask of Pooling: no position twice in a plane.
+        "places": lambda: np.stack(
+            [random.permutation(int(number))[: count // (shape[0] * shape[1])] for _ in range(shape[0] * shape[1])]
+        ).reshape(shape),
         "marker": lambda: (random.random(shape) < 0.7) * (np.arange(shape[0]) > 0).reshape(-1, *[1] * (len(shape) - 1)),
         "selector": lambda: (np.arange(count) != 1).reshape(shape) * 1.5,
         "target": lambda: random.random(shape),
@@ -308,6 +381,7 @@ def values(spec, random) -> tuple[np.ndarray, bool]:
         "matrix": lambda: random.random(shape),
         "state": lambda: random.standard_normal(shape),
         "reference": lambda: np.zeros(shape),
+        **{name: partial(make, random, shape) for name, make in detection.VALUES.items()},
     }[kind]()
     return np.asarray(made, np.float32), kind in ("normal", "spaced", "positive", "probability")
 
@@ -328,16 +402,11 @@ def test_gradient(layer_type, fields, bottoms, tops, engine):
     hosts, wanted = [m[0] for m in made], [m[1] for m in made]
     built = Built(f'type: "{layer_type}" {fields}', *hosts, engine=engine, tops=tops)
     blobs = [*built.bottom, *built.layer.blobs]
-    if layer_type == "Dice":  # the slope alone is trained
-        wanted += [True, False, False]
-        hosts += [random.standard_normal(b.shape).astype("f4") for b in built.layer.blobs]
-    elif layer_type == "BatchNorm":  # statistics, not trained
-        wanted += [False] * 3
-        hosts += [np.array(v, np.float32) for v in ([1, -2, 0.5], [2, 3, 6], [1.5])]
-        hosts[1:3] = [h[: built.layer.blobs[0].count] for h in hosts[1:3]]
-    else:
-        wanted += [True] * len(built.layer.blobs)
-        hosts += [random.standard_normal(b.shape).astype("f4") for b in built.layer.blobs]
+    for i, blob in enumerate(built.layer.blobs):
+        trained = i not in UNTRAINED.get(layer_type, ()) and "frozen" not in fields
+        wanted.append(trained)
+        made = random.standard_normal(blob.shape) if trained else random.uniform(0.5, 2, blob.shape)
+        hosts.append(made.astype("f4"))
 
     def forward():
         rng.seed(1)

@@ -27,6 +27,8 @@ CASES = [
     ((1, 2, 8, 8), "kernel_h: 3 kernel_w: 5 stride: 3 pad_h: 0 pad_w: 4", (3, 5), (3, 3), (0, 4)),
     ((2, 2, 6, 7), "kernel_size: 3 stride: 2 round_mode: FLOOR", (3, 3), (2, 2), (0, 0)),
     ((2, 2, 6, 7), "kernel_size: 3 stride: 2 pad: 2 round_mode: FLOOR", (3, 3), (2, 2), (2, 2)),
+    ((2, 2, 6, 7), "kernel_size: 3 stride: 2 pad: 1 ceil_mode: false", (3, 3), (2, 2), (1, 1)),
+    ((2, 2, 6, 7), "kernel_size: 3 stride: 2 ceil_mode: true", (3, 3), (2, 2), (0, 0)),
     ((2, 3, 2, 2), "kernel_size: 3 stride: 2", (3, 3), (2, 2), (0, 0)),  # larger than the bottom, rounded up
     ((2, 3, 5, 4), "global_pooling: true", (5, 4), (1, 1), (0, 0)),
     ((1, 2, 40, 41), "kernel_size: 17 stride: 4", (17, 17), (4, 4), (0, 0)),  # more than 255 positions
@@ -37,7 +39,7 @@ IDS = [f"{case[0]} {case[1]}" for case in CASES]
 
 def windows(shape, text, kernel, stride, pad):
     """For each output position: its slices of the bottom, and its area cut at in + pad."""
-    rounded = floor if "FLOOR" in text else ceil
+    rounded = floor if "FLOOR" in text or "false" in text else ceil
     spans = []
     for n, k, s, p in zip(shape[2:], kernel, stride, pad):
         count = rounded((n + 2 * p - k) / s) + 1
@@ -220,3 +222,9 @@ def test_refused_shapes_and_masks():
                 np.zeros((1, 1, 3, 3)),
                 tops=2,
             )
+
+
+def test_two_names_for_the_rounding():
+    message = "both round_mode and ceil_mode, two names for one thing, are given\n  Keep one of them."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        build("kernel_size: 2 round_mode: CEIL ceil_mode: true", np.ones((1, 1, 4, 4)), "numpy")

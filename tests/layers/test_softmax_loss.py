@@ -69,6 +69,63 @@ def test_which_normalization(fields, mode, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("fixed, divisor", [(4, 4), (0.5, 1)])
+def test_a_fixed_normalizer(fixed, divisor, engine):
+    x, labels = np.random.default_rng(2).standard_normal((3, 2)).astype("f4"), np.array([0, 1, 1])
+    fields = f"loss_param {{ normalization: PRE_FIXED pre_fixed_normalizer: {fixed} }}"
+    built = Built(f'type: "SoftmaxWithLoss" {fields}', x, labels, engine=engine)
+    loss, dx = reference(x, labels, 1, None, "NONE")
+    assert_close(built.forward()[0], loss / divisor)
+    assert_close(built.backward(propagate_down=[True, False])[0], dx / divisor)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("share", [0.1, 0.7, 1])
+@pytest.mark.parametrize("shape, axis", SHAPES)
+def test_smoothed_labels(shape, axis, share, engine):
+    """The mean of the losses for every label, weighted by what the smoothed label gives it."""
+    random, classes = np.random.default_rng(1), shape[axis]
+    x, labels = random.standard_normal(shape).astype("f4"), random.integers(0, classes, tuple(np.delete(shape, axis)))
+    fields = f"softmax_param {{ axis: {axis} }} loss_param {{ label_smoothing: {share} }}"
+    built = Built(f'type: "SoftmaxWithLoss" {fields}', x, labels, engine=engine)
+    terms = [reference(x, labels, axis, None, "VALID")]
+    terms += [reference(x, np.full_like(labels, k), axis, None, "VALID") for k in range(classes)]
+    weights = [1 - share] + [share / classes] * classes
+    assert_close(built.forward()[0], sum(w * loss for w, (loss, _) in zip(weights, terms)))
+    expected = sum(w * dx for w, (_, dx) in zip(weights, terms))
+    assert_close(built.backward(propagate_down=[True, False])[0], expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("given", ["", "class_weighting: 0.5 class_weighting: 2 class_weighting: 3"])
+def test_weighted_classes(given, engine):
+    """As SegNet: a position counts what its label does; the divisor is that of unweighted positions."""
+    random = np.random.default_rng(1)
+    x, labels = random.standard_normal((2, 3, 4, 5)).astype("f4"), random.integers(0, 3, (2, 4, 5))
+    labels[0, 0] = 7
+    weights = [0.5, 2, 3] if given else [1 / max(1, np.sum(labels == k)) for k in range(3)]
+    fields = f"loss_param {{ ignore_label: 7 weight_by_label_freqs: true {given} }}"
+    built = Built(f'type: "SoftmaxWithLoss" {fields}', x, labels, engine=engine)
+    only = [np.where(labels == k, labels, 7) for k in range(3)]
+    terms = [reference(x, some, 1, 7, "NONE") for some in only]
+    count = np.sum(labels != 7)
+    assert_close(built.forward()[0], sum(w * loss for w, (loss, _) in zip(weights, terms)) / count)
+    expected = sum(w * dx for w, (_, dx) in zip(weights, terms)) / count
+    assert_close(built.backward(propagate_down=[True, False])[0], expected)
+
+
+def test_weights_for_other_classes():
+    fields = "loss_param { weight_by_label_freqs: true class_weighting: 1 }"
+    with pytest.raises(ConfigError, match=r"^1 class_weighting given for 3 classes\n  Give one for each class\.$"):
+        Built(f'type: "SoftmaxWithLoss" {fields}', np.zeros((2, 3)), np.zeros(2))
+
+
+def test_too_much_smoothing():
+    with pytest.raises(ConfigError, match=r"^label_smoothing must lie in 0 .. 1, got 1.5$"):
+        Built('type: "SoftmaxWithLoss" loss_param { label_smoothing: 1.5 }', np.zeros((2, 3)), np.zeros(2))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("items", [0, 3])
 def test_nothing_to_learn(items, engine):
     built = Built(

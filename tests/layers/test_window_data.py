@@ -127,6 +127,8 @@ def test_a_window_outside_its_picture_is_refused_before_it_is_drawn(source):
             'crop_size: 6 mean_file: "mean"',
             r"the mean file has shape \(3, 5, 9\), which is smaller than crop_size 6",
         ),
+        ("", "crop_size: 6 crop_h: 6", "WindowData has no transform_param.crop_h"),
+        ("", "crop_size: 6 resize_param { height: 4 width: 4 }", "WindowData has no transform_param.resize_param"),
     ],
 )
 def test_bad_settings(window, transform, message, source):

@@ -137,8 +137,8 @@ MISTAKES = {
     INPUT + ip("a", "x") + ip("a", "x").replace('top: "a"', 'top: "b"'): (
         'layer "a": the net has two layers of this name\n  Give each layer a name of its own.'
     ),
-    INPUT + relu("x", "y").replace("ReLU", "RELU6"): (
-        'layer "y_relu": unknown layer type "RELU6"\n  Did you mean "ReLU"?'
+    INPUT + relu("x", "y").replace("ReLU", "RELU7"): (
+        'layer "y_relu": unknown layer type "RELU7"\n  Did you mean "ReLU"?'
     ),
     INPUT + relu("x", "y").replace('type: "ReLU"', ""): (
         'layer "y_relu": type is not set\n  Say what the layer does: type: "Convolution", for example.'

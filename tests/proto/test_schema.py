@@ -13,13 +13,22 @@ from caffepy.proto import caffe_pb2
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = (ROOT / "proto/caffe.proto").read_text(encoding="utf-8")
-OURS = 10001  # Caffe ends below; field numbers from here on are additions.
+OURS = 10001  # Caffe ends below; field numbers, and values of enums, from here on are additions.
+# Additions that keep the number which a fork gave them, one that Caffe does not use.
+FORKS = {
+    "BatchNormParameter": {5, 6, 7},
+    "BlobProto": {10, 12},
+    "DropoutParameter": {2},
+    "ImageDataParameter": {15, 16},
+    "LayerParameter": {152, 164},
+    "LossParameter": {4},
+}
 
 
-def read_listing():
-    """Return {"message NAME" or "enum NAME": its lines} of Caffe's schema, as blocks() does for ours."""
+def read_listing(name):
+    """Return {"message NAME" or "enum NAME": its lines} of Caffe's schema or a fork's, as blocks() does for ours."""
     listing = {}
-    for line in Path(__file__).with_name("caffe-schema.txt").read_text(encoding="utf-8").splitlines():
+    for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         if line.startswith("message "):
@@ -31,18 +40,26 @@ def read_listing():
     return listing
 
 
-def blocks(file):
-    """Describe a FileDescriptorProto in the words of the listing, without fields of our own."""
+def is_added(message, field):
+    return field.number >= OURS or field.number in FORKS.get(message.name, ())
+
+
+def blocks(file, added=is_added):
+    """Describe a FileDescriptorProto in the words of the listing, without fields that are `added`."""
     result = {f"enum {e.name}": [describe_enum(e)] for e in file.enum_type}
     for message in file.message_type:
-        fields = [describe_field(f) for f in message.field if f.number < OURS]
+        fields = [f for f in message.field if not added(message, f)]
+        dropped = {type_name(f).rpartition(".")[2] for f in message.field} - {
+            type_name(f).rpartition(".")[2] for f in fields
+        }
+        enums = [describe_enum(e) for e in message.enum_type if e.name not in dropped]
         nested = [f"message {n.name}" for n in message.nested_type]
-        result[f"message {message.name}"] = [describe_enum(e) for e in message.enum_type] + nested + fields
+        result[f"message {message.name}"] = enums + nested + [describe_field(f) for f in fields]
     return result
 
 
 def describe_enum(enum):
-    return f"enum {enum.name}: " + ", ".join(f"{v.name}={v.number}" for v in enum.value)
+    return f"enum {enum.name}: " + ", ".join(f"{v.name}={v.number}" for v in enum.value if v.number < OURS)
 
 
 def describe_field(field):
@@ -86,11 +103,12 @@ def added_types(file):
             if name in messages:
                 follow(messages[name].field)
 
-    follow(f for m in file.message_type for f in m.field if f.number >= OURS)
+    follow(f for m in file.message_type for f in m.field if is_added(m, f))
     return found
 
 
-LISTING = read_listing()
+LISTING = read_listing("caffe-schema.txt")
+DETECTION = read_listing("detection-schema.txt")
 FILE = FileDescriptorProto()
 caffe_pb2.DESCRIPTOR.CopyToProto(FILE)
 
@@ -102,12 +120,25 @@ def test_package():
 
 @pytest.mark.parametrize("block", LISTING)
 def test_agrees_with_caffe(block):
-    assert blocks(FILE).get(block) == LISTING[block]
+    ours = blocks(FILE).get(block, [])
+    assert [line for line in ours if line not in DETECTION.get(block, [])] == LISTING[block]
+
+
+@pytest.mark.parametrize("block", DETECTION)
+def test_agrees_with_forks_for_detection(block):
+    ours = blocks(FILE, added=lambda message, field: False).get(block, [])
+    assert [line for line in DETECTION[block] if line not in ours] == []
 
 
 def test_additions_are_numbered_apart():
-    added = {block.split()[1] for block in blocks(FILE).keys() - LISTING.keys()}
-    assert added <= added_types(FILE), f"new types must belong to fields numbered from {OURS} on"
+    added = {block.split()[1] for block in blocks(FILE).keys() - LISTING.keys() - DETECTION.keys()}
+    assert added <= added_types(FILE), f"new types must belong to fields numbered from {OURS} on, or as in a fork"
+
+
+@pytest.mark.parametrize("message", FORKS)
+def test_numbers_of_forks_are_not_caffes(message):
+    caffes = {int(line.split()[0]) for line in LISTING[f"message {message}"] if line[0].isdigit()}
+    assert not FORKS[message] & caffes
 
 
 def test_generated_code_is_fresh():

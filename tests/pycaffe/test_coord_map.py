@@ -68,6 +68,8 @@ def test_fcn_32s_crops_by_19():
         (lambda x: L.Pooling(x, kernel_size=2, stride=2), 0.5, -0.25),
         (lambda x: L.Pooling(x, pooling_param={"kernel_size": 3, "stride": 2, "pad": 1}), 0.5, 0),
         (lambda x: L.Im2col(x, kernel_size=3), 1, -1),
+        (lambda x: L.DepthwiseConvolution(x, kernel_size=3, stride=2), 0.5, -0.5),
+        (lambda x: L.Axpy(data(), x, data()), 1, 0),
         (lambda x: deconv(x, kernel_size=4, stride=2, pad=1), 2, 0.5),
         (lambda x: L.Crop(x, data(), axis=2, offset=3), 1, -3),
         (lambda x: L.Crop(x, data(), crop_param={"offset": [3]}), 1, -3),
@@ -90,8 +92,12 @@ def test_what_passes_pixels_through_is_what_pycaffe_says():
         "Sigmoid", "Split", "TanH", "Threshold",
     }  # fmt: skip
     later = {"Bias", "Bucketize", "Clip", "ELU", "HashIds", "Scale", "Swish"}
+    forks = {
+        "BN", "GELU", "HardSigmoid", "HardSwish", "LayerNorm", "Mish", "Normalize", "ReLU6", "SeLu", "SeLuDropout",
+        "ShuffleChannel",
+    }  # fmt: skip
     ours = {name for name in layer_types() if layer_class(name).__module__.startswith("caffepy.")}
-    assert {name for name in ours if layer_class(name).pixelwise} == pycaffe | later
+    assert {name for name in ours if layer_class(name).pixelwise} == pycaffe | later | forks
 
 
 def test_axes_of_their_own():

@@ -23,7 +23,7 @@ JPEG_QUALITY = 95
 
 
 @cache
-def _pillow() -> ModuleType:
+def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
@@ -40,23 +40,23 @@ def _opencv() -> ModuleType | None:
     return cv2
 
 
-_REPLACE = "Replace the file, or take it off the list."
+REPLACE = "Replace the file, or take it off the list."
 
 
-def decode(data: bytes, where: str, channels: int = 0, hint: str = _REPLACE) -> np.ndarray:
+def decode(data: bytes, where: str, channels: int = 0, hint: str = REPLACE) -> np.ndarray:
     """The picture as uint8 (C, H, W), channels B, G, R.
 
     `channels` 3 or 1 forces colour or gray; 0 keeps what is stored: gray 1, colour and palette 3, with alpha 4
     (B, G, R, A). Gray of a JPEG is its Y plane. Raises DataError with `where` and `hint`.
     """
     if size := jpeg_size(data):
-        _check_size(size, where, hint)
+        check_size(size, where, hint)
         if (pixels := _fast_jpeg(data, channels)) is not None:
             return pixels.transpose(2, 0, 1)
-    opener = _pillow().open
+    opener = pillow().open
     try:
-        with opener(BytesIO(data), formats=_formats()) as picture:
-            _check_size(picture.size, where, hint)
+        with opener(BytesIO(data), formats=formats()) as picture:
+            check_size(picture.size, where, hint)
             if channels == 1 and picture.format == "JPEG":
                 picture.draft("L", picture.size)
             if channels and picture.format == "JPEG":
@@ -74,14 +74,14 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG"
 
 
 @cache
-def _formats() -> list[str]:
+def formats() -> list[str]:
     """What is read of what Pillow can: pictures made of pixels. It would start Ghostscript for PostScript."""
-    library = _pillow()
+    library = pillow()
     library.init()
     return [name for name in _FORMATS if name in library.OPEN]
 
 
-def _check_size(size: tuple[int, int], where: str, hint: str) -> None:
+def check_size(size: tuple[int, int], where: str, hint: str) -> None:
     """Before it is decoded: a file of a few megabytes may hold a picture of many gigabytes."""
     width, height = size
     if width * height > limits.PIXELS:
@@ -162,13 +162,13 @@ def encode(image: np.ndarray, kind: str) -> bytes:
     pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
     out = BytesIO()
     options = {"quality": JPEG_QUALITY, "subsampling": "4:2:0"} if name == "JPEG" else {}
-    _pillow().fromarray(np.ascontiguousarray(pixels)).save(out, name, **options)
+    pillow().fromarray(np.ascontiguousarray(pixels)).save(out, name, **options)
     return out.getvalue()
 
 
 def encoder(kind: str) -> str:
     """The library's name for the file type `kind`; raises DataError if it cannot write that."""
-    library = _pillow()
+    library = pillow()
     library.init()
     name = library.registered_extensions().get("." + kind.lower().lstrip("."))
     if name is None or name not in library.SAVE:
@@ -218,14 +218,17 @@ def _eight_bits(picture: Any) -> np.ndarray:
     return (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(image: np.ndarray, height: int, width: int, mode: str = "LINEAR") -> np.ndarray:
     """A uint8 picture (C, H, W) scaled bilinearly in the fixed-point arithmetic of Caffe's image library.
 
-    Weights have 11 bits; exact halving of both sides is the mean of four pixels.
+    Weights have 11 bits; exact halving of both sides is the mean of four pixels. The other modes, "AREA", "NEAREST",
+    "CUBIC" and "LANCZOS4", are OpenCV's where that is installed, else the nearest that Pillow has.
     """
     channels, old_height, old_width = image.shape
     if (height, width) == (old_height, old_width):
         return image
+    if mode != "LINEAR":
+        return _resize_by_library(image, height, width, mode)
     if (2 * height, 2 * width) == (old_height, old_width):
         quads = image.astype(np.uint16)
         rows = quads[:, 0::2] + quads[:, 1::2]
@@ -242,6 +245,20 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     upper = across[:, top.clip(0, old_height - 1)] * above[:, None] >> 16
     lower = across[:, (top + 1).clip(0, old_height - 1)] * below[:, None] >> 16
     return ((upper + lower + 2) >> 2).astype(np.uint8)
+
+
+_FILTERS = {"AREA": "BOX", "NEAREST": "NEAREST", "CUBIC": "BICUBIC", "LANCZOS4": "LANCZOS"}
+
+
+def _resize_by_library(image: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
+    library = _opencv()
+    if library is not None:
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+        scaled = library.resize(pixels, (width, height), interpolation=getattr(library, f"INTER_{mode}"))
+        return scaled.reshape(height, width, -1).transpose(2, 0, 1)
+    filter = getattr(pillow().Resampling, _FILTERS[mode])
+    planes = [pillow().fromarray(np.ascontiguousarray(plane)).resize((width, height), filter) for plane in image]
+    return np.stack([np.asarray(plane) for plane in planes])
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

@@ -25,6 +25,13 @@ class Choice(NamedTuple):
     top: int
     left: int
 
+    def box(self, image: tuple[int, ...], crop: tuple[int, int]) -> np.ndarray:
+        """The crop of this height and width (0: none) as a box, xmin, ymin, xmax, ymax, in a picture (C, H, W)."""
+        _, height, width = image
+        rows, columns = crop[0] or height, crop[1] or width
+        box = self.left / width, self.top / height, (self.left + columns) / width, (self.top + rows) / height
+        return np.array(box, np.float32)
+
 
 class Transformer:
     """value = (pixel - mean) * scale of a crop, mirrored or not.
@@ -39,11 +46,15 @@ class Transformer:
             raise ConfigError("mean_file and mean_value are both given", hint="Keep one of the two.")
         if param.force_color and param.force_gray:
             raise ConfigError("force_color and force_gray are both set", hint="Keep one of the two.")
+        if bool(param.crop_h) != bool(param.crop_w) or (param.crop_size and param.crop_h):
+            raise ConfigError("give crop_size, or crop_h and crop_w")
+        self.crop = (param.crop_h or param.crop_size, param.crop_w or param.crop_size)
+        """Height and width of a crop, 0 for none."""
 
     @property
     def random(self) -> bool:
         """Whether Caffe gives the transformer a generator of its own."""
-        return self.param.mirror or (self.phase == TRAIN and self.param.crop_size > 0)
+        return self.param.mirror or (self.phase == TRAIN and self.crop[0] > 0)
 
     @cached_property
     def mean(self) -> np.ndarray | None:
@@ -58,10 +69,11 @@ class Transformer:
     def shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
         """Channels, height and width of the result for a picture (C, H, W); raises ShapeError where it cannot be."""
         channels, height, width = image
-        crop = self.param.crop_size
-        if crop > min(height, width):
+        rows, columns = self.crop
+        if rows > height or columns > width:
+            size = f"crop_size {rows}" if self.param.crop_size else f"the crop {rows}x{columns}"
             raise ShapeError(
-                f"crop_size {crop} is larger than the picture, {height}x{width}",
+                f"{size} is larger than the picture, {height}x{width}",
                 hint="Make crop_size smaller, or the pictures larger.",
             )
         if self.mean is not None:
@@ -75,19 +87,19 @@ class Transformer:
                     f"{self.mean.shape[0]} mean_value(s) for {channels} channel(s)",
                     hint="Give one for all channels, or one for each.",
                 )
-        return (channels, crop, crop) if crop else image
+        return (channels, rows, columns) if rows else image
 
     def draw(self, image: tuple[int, int, int], random: np.random.Generator | None) -> Choice:
         """Draw as Caffe does: mirror, then row, then column."""
         _, height, width = image
-        crop = self.param.crop_size
+        rows, columns = self.crop
         mirror = bool(self.param.mirror and _below(random, 2))
-        if not crop:
+        if not rows:
             return Choice(mirror, 0, 0)
         if self.phase == TRAIN:
-            top = _below(random, height - crop + 1)
-            return Choice(mirror, top, _below(random, width - crop + 1))
-        return Choice(mirror, (height - crop) // 2, (width - crop) // 2)
+            top = _below(random, height - rows + 1)
+            return Choice(mirror, top, _below(random, width - columns + 1))
+        return Choice(mirror, (height - rows) // 2, (width - columns) // 2)
 
     def apply(self, image: np.ndarray, choice: Choice, out: np.ndarray) -> None:
         """Write the transformed (C, H, W) picture of any number type into `out`, float32 of `shape`."""

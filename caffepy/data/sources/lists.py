@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -27,22 +28,53 @@ class Entry(NamedTuple):
     """Counted from 1, for messages."""
 
 
+class Pair(NamedTuple):
+    """A line of a list of two files, or of a file and a number."""
+
+    name: str
+    label: str
+    line: int
+
+
+def read_pairs(path: str | PathLike[str], both: bool = True) -> list[Pair]:
+    """The first two words of each line, or, unless `both`, the first and nothing; empty lines are passed over.
+
+    Raises DataError with the line number where the second is missing.
+    """
+    pairs = []
+    for number, line in _lines(str(path)):
+        name, *rest = line.split()
+        if both and not rest:
+            raise DataError(
+                f'nothing stands behind "{name}"',
+                where=f"{path}:{number}",
+                hint="Each line is a path, a blank, a label.",
+            )
+        pairs.append(Pair(name, rest[0] if both else "", number))
+    if not pairs:
+        raise DataError("the list of images is empty", where=str(path), hint="Each line is a path, a blank, a label.")
+    return pairs
+
+
+def _lines(source: str) -> Iterator[tuple[int, str]]:
+    """The lines of a list that are not empty, counted from 1."""
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(
+            f"cannot read the list of images: {error.strerror}", where=source, hint=near_names(source)
+        ) from None
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
 def read_list(path: str | PathLike[str]) -> list[Entry]:
     """The entries of a list. Split at the last blank, so names may have some; empty lines are passed over.
 
     A label is an integer; what follows its digits is ignored, as Caffe does. Raises DataError with the line number.
     """
     source = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(
-            f"cannot read the list of images: {error.strerror}", where=source, hint=near_names(path)
-        ) from None
     entries = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(source):
         name, blank, label = line.rstrip().rpartition(" ")
         found = _INTEGER.match(label)
         if not blank or not found:

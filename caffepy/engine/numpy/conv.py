@@ -1,4 +1,4 @@
-"""Convolution in numpy: filtered where that saves products, else by columns.
+"""Convolution in numpy: a channel on its own, filtered where that saves products, else by columns.
 
 Everything here is channels-last: x (N, *size, C), y (N, *out, O), weights (O, *kernel, C / group).
 """
@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from caffepy.engine.numpy import winograd
+from caffepy.engine.numpy import depthwise, winograd
+from caffepy.engine.numpy.depthwise import Depthwise
 from caffepy.engine.numpy.filtered import Filtered
 from caffepy.engine.numpy.plain import Plain
 from caffepy.engine.numpy.shapes import Shapes
@@ -22,14 +23,23 @@ class ConvPlan:
     def __init__(self, shapes: Shapes):
         self.products = products(shapes)
         """The forward pass and the gradient of the weights."""
-        self.back = Flipped(shapes) if flipped_is_cheaper(shapes) else self.products
+        self.back = back(shapes, self.products)
         """The gradient of the input."""
 
 
-def products(shapes: Shapes) -> Filtered | Plain:
+def products(shapes: Shapes) -> Depthwise | Filtered | Plain:
     """What computes with the fewest operations."""
+    if depthwise.fits_forward(shapes):
+        return Depthwise(shapes)
     plan = winograd.plan(shapes.window, shapes.out, shapes.channels)
     return Filtered(shapes, plan) if plan else Plain(shapes)
+
+
+def back(shapes: Shapes, forth: Depthwise | Filtered | Plain) -> Depthwise | Filtered | Flipped | Plain:
+    """What computes the gradient of the input with the fewest operations; `forth` can, too."""
+    if depthwise.fits(shapes):
+        return forth if isinstance(forth, Depthwise) else Depthwise(shapes)
+    return Flipped(shapes) if flipped_is_cheaper(shapes) else forth
 
 
 def flipped_is_cheaper(shapes: Shapes) -> bool:

@@ -230,6 +230,12 @@ class NumpyEngine(Engine):
     def put_rows(self, table: Array, index: Array, rows: Array) -> None:
         table[index] = rows
 
+    def add_at(self, flat: Array, index: Array, values: Array) -> None:
+        np.add.at(flat, index, values)
+
+    def scatter(self, flat: Array, index: Array, values: Array) -> None:
+        flat[index] = values
+
     def random_mask(self, keep: float, out: Array) -> None:
         np.less(rng.generator.random(out.shape, np.float32), keep, out=out, casting="unsafe")
 

@@ -36,6 +36,11 @@ def bordered(x, images: slice, start: int, count: int, pad: Ints, scratch: Scrat
     return buffer
 
 
+def dense(x):
+    """x, copied if its columns and channels do not follow each other in memory."""
+    return x if x[:1, :1].flags.c_contiguous else np.ascontiguousarray(x)
+
+
 def columns(source, out: Ints, window: Window, scratch: Scratch) -> np.ndarray:
     """The windows of `source`, which has its border, one a row: (n * prod(out), prod(kernel) * C).
 

@@ -280,6 +280,16 @@ class TorchEngine(Engine):
     def put_rows(self, table: Tensor, index: Tensor, rows: Tensor) -> None:
         table.index_copy_(0, index, rows)
 
+    def add_at(self, flat: Tensor, index: Tensor, values: Tensor) -> None:
+        self.scatter_add(flat, index, values)
+
+    def scatter(self, flat: Tensor, index: Tensor, values: Tensor) -> None:
+        # Of several values for one place torch takes any: find the last first.
+        order = torch.arange(len(index), device=self.device)
+        last = torch.full(flat.shape, -1, dtype=order.dtype, device=self.device)
+        last.scatter_reduce_(0, index, order, "amax")
+        flat.copy_(torch.where(last < 0, flat, values[last.clamp_min(0)]) if len(index) else flat)
+
     def random_mask(self, keep: float, out: Tensor) -> None:
         out.copy_(self._uniform(tuple(out.shape)) < keep)
 

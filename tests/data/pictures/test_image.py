@@ -94,7 +94,7 @@ def test_without_pillow(monkeypatch):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    image._pillow.cache_clear()
+    image.pillow.cache_clear()
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MissingExtraError, match=r'pip install "caffepy\[images\]"'):
         image.decode(b"", "")

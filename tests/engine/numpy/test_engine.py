@@ -229,3 +229,9 @@ def test_pooling_takes_any_memory_order(stride):
         engine.max_pool_grad(np.ones_like(y), choice, dx, plan)
     np.testing.assert_array_equal(*results)
     assert results[0].sum() == y.size
+
+
+def test_add_at():
+    target = np.zeros(6, np.float32)
+    NumpyEngine(2).add_at(target[::2], np.array([2, 0, 2]), np.array([1, 2, 3], np.float32))
+    assert target.tolist() == [2, 0, 0, 0, 4, 0]

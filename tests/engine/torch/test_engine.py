@@ -125,6 +125,19 @@ def test_gather_and_scatter(engine):
     assert_close(engine.to_host(target), expected)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_add_at(engine, kind):
+    """Repeated places add up; the array may be a view with holes."""
+    random = np.random.default_rng(1)
+    index, values = random.integers(0, 9, 50), random.standard_normal(50).astype(kind)
+    xp = engine.xp
+    target = xp.zeros(18, dtype=getattr(xp, kind))
+    engine.add_at(target[::2], xp.asarray(index), xp.asarray(values))
+    expected = np.zeros(18)
+    np.add.at(expected[::2], index, values)
+    assert_close(engine.to_host(target), expected)
+
+
 def test_random_numbers_come_from_the_process(engine):
     def draw() -> np.ndarray:
         mask = engine.zeros(1000)

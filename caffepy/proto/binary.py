@@ -1,0 +1,139 @@
+"""Binary nets of any Caffe: fields that clash with this Caffe's are left out, names, types and blobs are read.
+
+protobuf refuses a whole file for one field that it takes for another message. Then, and where required fields are
+missing, the file is taken apart: what of a layer can be read on its own is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError, Message
+
+from caffepy.proto import dialects
+from caffepy.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, PoolingParameter, V1LayerParameter
+
+log = logging.getLogger(__name__)
+
+_VARINT, _FIXED64, _LENGTH, _START, _END, _FIXED32 = range(6)
+# Messages that are taken apart themselves, by field of the message around them.
+_PARTS: dict[tuple[str, int], type[Message]] = {
+    ("NetParameter", 100): LayerParameter,
+    ("NetParameter", 2): V1LayerParameter,
+    ("LayerParameter", 7): BlobProto,
+    ("V1LayerParameter", 6): BlobProto,
+}
+
+
+def parse_net(raw: bytes) -> NetParameter:
+    """A net, not upgraded. Raises DecodeError for what is truncated or no message at all."""
+    net = NetParameter()
+    try:
+        net.ParseFromString(raw)
+        if net.IsInitialized():
+            return net
+    except DecodeError:
+        pass
+    net = NetParameter()
+    _merge(net, raw)
+    return net
+
+
+def settle_structure(net: NetParameter, raw: bytes, source: str) -> None:
+    """Where two Caffes mean different things by a number, take what the layer's type or the layers around say.
+
+    `net` is what `parse_net` has made of `raw`.
+    """
+    written = (field.content for field in _fields(raw) if field.number == 100)
+    for layer, content in zip(net.layer, written):
+        for field in _fields(content) if layer.type in dialects.MISPLACED else ():
+            if right := dialects.MISPLACED[layer.type].get(field.number):
+                wrong = layer.DESCRIPTOR.fields_by_number[field.number].name
+                layer.ClearField(wrong)  # type: ignore[arg-type]
+                _merge(getattr(layer, right), field.content)
+    _settle_round_mode(net, source)
+
+
+def _settle_round_mode(net: NetParameter, source: str) -> None:
+    """Number 13 of PoolingParameter is `round_mode` (0: up) in Caffe and `ceil_mode` (0: down) in forks."""
+    rounded = [layer for layer in net.layer if layer.pooling_param.HasField("round_mode")]
+    forks = sorted({layer.type for layer in net.layer} - dialects.CAFFE_TYPES)
+    for layer in rounded if forks else ():
+        p = layer.pooling_param
+        p.ceil_mode = bool(p.round_mode)
+        p.ClearField("round_mode")
+    if rounded and not forks:
+        mode = PoolingParameter.RoundMode.Name(rounded[0].pooling_param.round_mode)
+        log.warning(
+            '%s: layer "%s" and %d more: taken for round_mode: %s, Caffe\'s; in forks the same number is ceil_mode, '
+            "with the opposite sense",
+            source,
+            rounded[0].name,
+            len(rounded) - 1,
+            mode,
+        )
+
+
+class _Field(NamedTuple):
+    number: int
+    raw: bytes
+    """All of it, with its number."""
+    content: bytes
+    """Of a field with a length, what the length counts."""
+
+
+def _merge(message: Message, raw: bytes) -> None:
+    """Add to `message` each field of `raw` that is one of its type."""
+    name = message.DESCRIPTOR.name
+    for field in _fields(raw):
+        one = type(message)()
+        try:
+            one.ParseFromString(field.raw)
+            complete = one.IsInitialized()
+        except DecodeError:
+            complete = False
+        if complete:
+            message.MergeFrom(one)
+        elif (name, field.number) in _PARTS:
+            descriptor = message.DESCRIPTOR.fields_by_number[field.number]
+            _merge(getattr(message, descriptor.name).add(), field.content)
+        else:
+            log.debug("%s: field %d is of another Caffe and not read", name, field.number)
+
+
+def _fields(raw: bytes) -> Iterator[_Field]:
+    """The fields of a message. Raises DecodeError where they do not fill `raw`."""
+    at = 0
+    while at < len(raw):
+        start = at
+        tag, at = _varint(raw, at)
+        number, kind = tag >> 3, tag & 7
+        content = b""
+        if kind == _LENGTH:
+            length, at = _varint(raw, at)
+            content = raw[at : at + length]
+            at += length
+        elif kind == _VARINT:
+            _, at = _varint(raw, at)
+        elif kind in (_FIXED64, _FIXED32):
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise DecodeError("a group, which Caffe has none of")
+        if not number or at > len(raw):
+            raise DecodeError("truncated, or no message")
+        yield _Field(number, raw[start:at], content)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(raw):
+            raise DecodeError("truncated")
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise DecodeError("no number")
