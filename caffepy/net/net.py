@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike, fspath
 from threading import RLock
 from typing import Any
@@ -52,8 +54,7 @@ class Net:
         self.engine = engine or default_engine()
         self.random = rng.current()
         """The random numbers that its layers draw."""
-        self.lock = RLock()
-        """Held by whoever runs a pass, or reads what one has left."""
+        self._lock, self._lock_of = RLock(), os.getpid()
         self.observers: list[Observer] = []
         self.executor: Executor | None = None
         """Runs its passes: see `caffepy.passes.of`."""
@@ -71,6 +72,13 @@ class Net:
         self.layer_dict: dict[str, Layer] = Named("layer", ((node.layer.name, node.layer) for node in self.nodes))
         if weights:
             self.copy_from(weights)
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held by whoever runs a pass, changes blobs, or reads what a pass has left; in a forked process a new one."""
+        if self._lock_of != os.getpid():
+            self._lock, self._lock_of = RLock(), os.getpid()
+        return self._lock
 
     @property
     def layers(self) -> list[Layer]:
@@ -101,37 +109,43 @@ class Net:
 
     def reshape(self) -> None:
         """Propagate the inputs' shapes to all layers. A forward pass does so by itself."""
-        for node in self.nodes:
-            try:
-                node.reshape()
-            except Exception as error:
-                locate(error, node.place)
-                raise
+        with self.lock:
+            for node in self.nodes:
+                try:
+                    node.reshape()
+                except Exception as error:
+                    locate(error, node.place)
+                    raise
 
     # Parameters
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        for param in self.learnable_params:
-            param.blob.clear_diff()
+        with self.lock:
+            for param in self.learnable_params:
+                param.blob.clear_diff()
 
     def copy_from(self, source: Paths) -> None:
         """Copy trained layers by name from `.caffemodel` or HDF5 files; refuses shapes that do not fit."""
-        stored.load(self, source)
+        with self.lock:
+            stored.load(self, source)
 
     def save(self, path: str | PathLike[str], write_diff: bool = False) -> None:
         """Write the weights as a binary caffemodel."""
         check_writable(path)
-        stored.save(self, fspath(path), write_diff)
+        with self.lock:
+            stored.save(self, fspath(path), write_diff)
 
     def save_hdf5(self, path: str | PathLike[str], write_diff: bool = False) -> None:
         """Write the weights as HDF5."""
         check_writable(path)
-        stored.save_hdf5(self, fspath(path), write_diff)
+        with self.lock:
+            stored.save_hdf5(self, fspath(path), write_diff)
 
     def load_hdf5(self, path: str | PathLike[str]) -> None:
         """Copy trained layers by name from an HDF5 file."""
-        stored.load_hdf5(self, fspath(path))
+        with self.lock:
+            stored.load_hdf5(self, fspath(path))
 
     def owns_param(self, layer: str, i: int) -> bool:
         """Whether the blob is the layer's own, not shared from an earlier layer."""

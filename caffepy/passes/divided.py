@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, pairwise, takewhile
 from typing import Any, NamedTuple
+from weakref import ref
 
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Array, Blob, Layout
@@ -30,6 +31,8 @@ PART_ELEMENTS, MOST_PARTS = 1 << 22, 8
 def divisible(layer: Layer) -> bool:
     """Whether a layer is divided: one of ours, or one whose own class, not a base of it, says that it may be."""
     said_itself = "divisible" in vars(type(layer)) or type(layer).__module__.startswith("caffepy.layers.")
+    if any(blob.rows is not None for blob in layer.blobs):
+        return False
     return said_itself and layer.divisible() and sum(blob.count for blob in layer.blobs) <= MOST_PARAMETERS
 
 
@@ -155,7 +158,7 @@ class StretchRun:
     def forward(self, told: Told) -> None:
         for i in self.layers:
             node = self.stretch.nodes[i]
-            node.kept_by = self.stretch
+            node.kept_by = ref(self.stretch)
             node.layer.backward = _refuse  # type: ignore[method-assign, assignment]
         self._run(told, lambda part, i: part.forward(i), lambda layers: None)
 

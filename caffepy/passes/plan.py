@@ -29,7 +29,10 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
 
     A layer between two losses gets no gradient from the one that is not named. Raises ConfigError for other names.
     """
-    known = [name for name, weight in net.blob_loss_weights.items() if weight]
+    # A loss that others read, too, has its weight on a top of the Split, and goes by its own name.
+    copied = {net.source_of(name) for node in net.nodes if node.layer.type == "Split" for name in node.top_names}
+    weighted = {name for name, weight in net.blob_loss_weights.items() if weight} - copied
+    known = sorted({net.source_of(name) for name in weighted})
     for name in losses or ():
         if name not in known:
             hint = did_you_mean(name, known) or f"Its losses are: {', '.join(known)}."
@@ -41,7 +44,7 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
     reached: set[str] = set()
     for i in reversed(range(len(net.nodes))):
         node = net.nodes[i]
-        from_loss = {t for t, w in zip(node.top_names, node.layer.loss_weights) if w and t in chosen}
+        from_loss = {name for name in node.top_names if name in weighted and net.source_of(name) in chosen}
         live = from_loss | (reached & set(node.top_names))
         if not live or not node.need_backward or not leading[i][0]:
             continue

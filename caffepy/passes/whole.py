@@ -161,7 +161,10 @@ class Whole(Executor):
             if kept_by is None:
                 run: Run = OneLayer(self._net.nodes[layers[0]], layers[0])
             else:
-                run = kept_by.run([*takewhile(partial(self._keeps, kept_by), layers)])
+                keeper = kept_by()
+                if keeper is None:
+                    raise forgotten()
+                run = keeper.run([*takewhile(partial(self._keeps, kept_by), layers)])
             if told.every_layer:
                 told.before(layers[:1])
             yield from told.around(run)

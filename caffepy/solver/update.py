@@ -62,6 +62,8 @@ class Update:
         if limit < 0:
             return
         flats = [flat for param in self.net.learnable_params if (flat := _gradient(param.blob)) is not None]
+        if not flats:
+            return
         if self.net.engine.lazy:  # without a look at the norm, hence without the log's line
             factor = xp.minimum(limit / xp.sqrt(sum(xp.sum(flat * flat) for flat in flats)), 1.0)
             _scale(flats, factor)

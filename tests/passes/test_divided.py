@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
+import threading
+import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -351,3 +356,42 @@ def test_nothing_forks_and_importing_registers_nothing():
         "assert before == ({s: signal.getsignal(s) for s in signal.valid_signals()}, list(sys.meta_path))\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_net_that_is_dropped_is_freed_at_once():
+    net = build()
+    net.forward_backward()
+    blob = weakref.ref(net.engine_blobs["conv1"])
+    gc.disable()
+    try:
+        del net
+        assert blob() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_fork_beside_a_pass_computes():
+    net, stop = build(), threading.Event()
+
+    def work():
+        while not stop.is_set():
+            net.forward()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                try:
+                    net.forward()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()

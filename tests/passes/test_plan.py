@@ -107,3 +107,21 @@ def test_a_layer_with_two_losses_of_which_one_is_named():
     assert not found[:3].any()
     assert_close(found[3:], 2 * net.blobs["x"].data.sum(axis=0)[3:])
     assert (net.blobs["left"].diff == 1).all()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_loss_that_others_read_too(executor: type[Executor]):
+    text = """
+    layer { name: "in" type: "Input" top: "x" top: "t"
+            input_param { shape { dim: 6 dim: 5 } shape { dim: 6 } } }
+    layer { name: "a" type: "InnerProduct" bottom: "x" top: "a"
+            inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "a" bottom: "t" top: "loss" loss_weight: 3 }
+    layer { name: "more" type: "Power" bottom: "loss" top: "more" }
+    """
+    net = build(text, executor=executor)
+    net.forward()
+    named = after(net, losses=["loss"])
+    for ours, whole, again in zip(named, after(net), after(net, losses=["loss"]), strict=True):
+        np.testing.assert_array_equal(ours, whole)
+        np.testing.assert_array_equal(again, whole)
