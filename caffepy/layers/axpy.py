@@ -27,6 +27,7 @@ class Axpy(Layer):
     """y = a x + b, bottoms a (N, C) or (N, C, 1, ...), x and b (N, C, ...) of one shape (SENet, Hu et al. 2018)."""
 
     num_bottom = 3
+    in_place = "forward"
 
     @classmethod
     def coord_map(cls, param: LayerParameter, bottom: int = 0) -> CoordMap | None:

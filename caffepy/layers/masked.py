@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from caffepy.errors import DataError, ShapeError
-from caffepy.layers.labels import position
+from caffepy.layers.labels import position, read_indices
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
 
@@ -39,8 +39,6 @@ def _index(layer: Layer, mask: Blob, shape: tuple[int, ...]) -> Array:
     """Where in the flat top, channels last, each value goes."""
     xp = layer.xp
     (n, c, *_), size = shape, prod(shape[2:])
-    given = mask.data
-    place = xp.astype(given, xp.int64)
 
     def error(i: int, value: float) -> DataError:
         return DataError(
@@ -49,9 +47,7 @@ def _index(layer: Layer, mask: Blob, shape: tuple[int, ...]) -> Array:
             hint="The top must have the size of what the Pooling that made the mask had as its bottom.",
         )
 
-    layer.engine.refuse(layer, (place < 0) | (place >= size), given, error)
-    if layer.engine.lazy:  # a GPU could not go on after a wrong one
-        place = xp.clip(place, 0, size - 1)
+    place = read_indices(layer, mask.data, size, error)
     item = xp.reshape(xp.arange(n), (n, 1, 1, 1))
     return ((item * size + _last(layer, place)) * c + xp.arange(c)).reshape((-1,))
 

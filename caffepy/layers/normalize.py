@@ -26,6 +26,7 @@ class Normalize(Layer):
     """
 
     pixelwise = True
+    in_place = "forward"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._check_axes(bottom)

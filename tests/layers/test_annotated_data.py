@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -13,7 +12,7 @@ from caffepy.data.sources.databases import create_database
 from caffepy.data.sources.datum import from_image
 from caffepy.errors import CaffeError, ConfigError, DataError
 from caffepy.proto.caffe_pb2 import TEST, TRAIN, AnnotatedDatum, Datum
-from caffepy.solver import snapshot
+from caffepy.solver.resume_file import from_json, to_json
 from tests.data.databases import batches, database, layer, pictures, same
 
 BOX = [0.25, 0.5, 0.75, 1.0]
@@ -162,7 +161,7 @@ def test_resumes_to_the_bit(db, data):
     straight = batches(layer("AnnotatedData", text), 9)
     net = layer("AnnotatedData", text)
     batches(net, 4)
-    state = json.loads(json.dumps(net.layers[0].state(), default=snapshot._encode), object_hook=snapshot._decode)
+    state = from_json(to_json(net.layers[0].state()))
     other = layer("AnnotatedData", text, seed=99)
     other.layers[0].set_state(state)
     assert same(batches(other, 5), straight[4:])

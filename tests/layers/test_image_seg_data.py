@@ -173,3 +173,21 @@ def test_what_goes_wrong_is_named(lines, settings, transform, message, listed, t
     fields = f'source: "{listed}" root_folder: "{tmp_path}/" {kind}'
     with pytest.raises(CaffeError, match=re.compile(message)):
         layer("ImageSegData", f"image_data_param {{ {fields} }} transform_param {{ {transform} }}")
+
+
+def test_labels_of_too_many_pixels_are_not_decoded(listed, monkeypatch):
+    (listed.parent / "0_labels.png").write_bytes(image.encode(np.zeros((1, 40, 40), np.uint8), "png"))
+    monkeypatch.setattr(image.limits, "PIXELS", 1000)
+    with pytest.raises(CaffeError, match="40x40 pixels, more than 1000: it is not decoded"):
+        seg(listed)
+
+
+def test_labels_are_pictures_of_pixels(listed):
+    (listed.parent / "0_labels.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 12\n")
+    with pytest.raises(CaffeError, match="the picture does not decode"):
+        seg(listed)
+
+
+def test_fields_that_would_part_pictures_from_labels_are_refused(listed):
+    with pytest.raises(CaffeError, match=r"ImageSegData has no transform_param\.resize_param"):
+        seg(listed, transform="resize_param { height: 6 width: 6 }")

@@ -36,6 +36,5 @@ def test_parts_are_the_whole():
     whole = passes(build(NET, executor=Whole))
     net = build(NET)
     found = passes(net)
-    (stretch,) = net.passes.stretches.values()
-    assert stretch.layers == range(1, len(net.layers) - 1)
+    assert {stretch.layers for stretch in net.passes.stretches.values()} == {range(1, len(net.layers) - 1)}
     assert_all_close(found, whole)

@@ -18,6 +18,7 @@ from caffepy.show.checks.places import in_place
 from caffepy.show.checks.resume import exact_resume
 from caffepy.show.checks.shapes import shapes
 from caffepy.show.checks.subject import Skipped, Subject
+from tests.layers import detection
 from tests.layers.test_gradients import CASES
 from tests.support import ENGINES
 
@@ -273,6 +274,18 @@ def test_what_refuses_to_be_built_is_an_error():
         caffepy.check_layer('type: "Convolution" convolution_param { num_output: 1 }', [(2, 3, 4, 5)])
 
 
+class Made:
+    """A bottom of a detection layer, the same whatever the number of items; it has no gradient."""
+
+    kind = "index"
+
+    def __init__(self, make, shape):
+        self.make, self.shape = make, shape
+
+    def values(self, random, items=None):
+        return np.asarray(self.make(random, self.shape), np.float32)
+
+
 def subject(layer_type, fields, bottoms, tops):
     from caffepy.proto import caffe_pb2, text
 
@@ -281,7 +294,11 @@ def subject(layer_type, fields, bottoms, tops):
     for spec in bottoms:
         kind, shape = spec if spec and isinstance(spec[0], str) else ("normal", spec)
         kind, _, number = kind.partition(" ")
-        shaped.append(Bottom(shape, *(("index", int(number)) if kind in ("index", "list") else kinds.get(kind, ()))))
+        if kind in detection.VALUES:
+            shaped.append(Made(detection.VALUES[kind], shape))
+            continue
+        indices = kind in ("index", "places", "list")
+        shaped.append(Bottom(shape, *(("index", int(number)) if indices else kinds.get(kind, ()))))
     param = text.parse(f'type: "{layer_type}" {fields}', caffe_pb2.LayerParameter())
     number = {0: len(bottoms), -1: len(bottoms) - 1, None: 0}.get(tops[0], tops[0]) if tops else 1
     return Subject(param, shaped, get_engine("numpy"), caffepy.TRAIN, number)
