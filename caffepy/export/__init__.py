@@ -1,0 +1,1 @@
+"""Nets to ONNX and from ONNX (extra `onnx`)."""

@@ -1,0 +1,117 @@
+"""Activations and other functions of each element."""
+
+from __future__ import annotations
+
+from caffepy.export.convert import At, converts
+from caffepy.export.graph import FLOAT, Graph
+
+
+@converts("Dropout", "Split")
+def same(g: Graph, at: At) -> list[str]:
+    return [at.x[0]] * len(at.top)
+
+
+@converts("Silence")
+def nothing(g: Graph, at: At) -> list[str]:
+    return []
+
+
+@converts("ReLU")
+def relu(g: Graph, at: At) -> list[str]:
+    slope = at.layer.param.relu_param.negative_slope
+    return [g.op("LeakyRelu", at.x[0], alpha=slope) if slope else g.op("Relu", at.x[0])]
+
+
+@converts("PReLU")
+def prelu(g: Graph, at: At) -> list[str]:
+    slopes = at.weights[0].reshape(-1, *[1] * (at.rank - 2))
+    return [g.op("PRelu", at.x[0], g.constant(slopes))]
+
+
+@converts("ELU")
+def elu(g: Graph, at: At) -> list[str]:
+    return [g.op("Elu", at.x[0], alpha=at.layer.param.elu_param.alpha)]
+
+
+@converts("Sigmoid")
+def sigmoid(g: Graph, at: At) -> list[str]:
+    return [g.op("Sigmoid", at.x[0])]
+
+
+@converts("TanH")
+def tanh(g: Graph, at: At) -> list[str]:
+    return [g.op("Tanh", at.x[0])]
+
+
+@converts("AbsVal")
+def absolute(g: Graph, at: At) -> list[str]:
+    return [g.op("Abs", at.x[0])]
+
+
+@converts("BNLL")
+def bnll(g: Graph, at: At) -> list[str]:
+    return [g.op("Softplus", at.x[0])]
+
+
+@converts("Swish")
+def swish(g: Graph, at: At) -> list[str]:
+    beta = at.layer.param.swish_param.beta
+    gate = at.x[0] if beta == 1 else g.op("Mul", at.x[0], g.constant(beta))
+    return [g.op("Mul", at.x[0], g.op("Sigmoid", gate))]
+
+
+@converts("Clip")
+def clip(g: Graph, at: At) -> list[str]:
+    p = at.layer.param.clip_param
+    return [g.op("Clip", at.x[0], g.constant(p.min), g.constant(p.max))]
+
+
+@converts("Threshold")
+def threshold(g: Graph, at: At) -> list[str]:
+    above = g.op("Greater", at.x[0], g.constant(at.layer.param.threshold_param.threshold))
+    return [g.op("Cast", above, to=FLOAT)]
+
+
+@converts("Power")
+def power(g: Graph, at: At) -> list[str]:
+    p = at.layer.param.power_param
+    y = _affine(g, at.x[0], p.scale, p.shift)
+    return [y if p.power == 1 else g.op("Pow", y, g.constant(p.power))]
+
+
+@converts("Exp")
+def exp(g: Graph, at: At) -> list[str]:
+    import math
+
+    p = at.layer.param.exp_param
+    base = 1.0 if p.base == -1 else math.log(p.base)
+    return [g.op("Exp", _affine(g, at.x[0], p.scale * base, p.shift * base))]
+
+
+@converts("Log")
+def log(g: Graph, at: At) -> list[str]:
+    import math
+
+    p = at.layer.param.log_param
+    y = g.op("Log", _affine(g, at.x[0], p.scale, p.shift))
+    return [y if p.base == -1 else _affine(g, y, 1 / math.log(p.base), 0)]
+
+
+def _affine(g: Graph, x: str, factor: float, offset: float) -> str:
+    """factor * x + offset, an operator in any case: what is returned has a name of its own."""
+    if factor != 1 or offset == 0:
+        x = g.op("Mul", x, g.constant(factor))
+    return g.op("Add", x, g.constant(offset)) if offset else x
+
+
+@converts("Eltwise")
+def eltwise(g: Graph, at: At) -> list[str]:
+    p = at.layer.param.eltwise_param
+    kind = {p.PROD: "Mul", p.SUM: "Add", p.MAX: "Max"}[p.operation]
+    x = at.x
+    if p.operation == p.SUM:
+        x = [v if c == 1 else g.op("Mul", v, g.constant(c)) for v, c in zip(x, at.layer.coeffs)]
+    y = x[0]
+    for other in x[1:]:
+        y = g.op(kind, y, other)
+    return [y]
