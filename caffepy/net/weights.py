@@ -19,6 +19,7 @@ from caffepy.files import atomic_write, near_names, new_hdf5
 from caffepy.net.blob import Blob
 from caffepy.proto import upgrade
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter
+from caffepy.proto.scan import parse
 from caffepy.proto.wire import get_floats, set_floats
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def read_weights(path: str) -> NetParameter:
     param = NetParameter()
     raw = read_bytes(path)
     try:
-        param.ParseFromString(raw)
+        parse(raw, param)
         upgrade.upgrade_net(param)
     except DecodeError:
         raise SnapshotError("this is no complete caffemodel: truncated, or another kind of file", where=path) from None

@@ -12,6 +12,7 @@ from caffepy.errors import ConfigError, SnapshotError
 from caffepy.files import atomic_write
 from caffepy.proto import text, upgrade
 from caffepy.proto.caffe_pb2 import NetParameter
+from caffepy.proto.scan import parse
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def read_binary_net(path: str) -> NetParameter:
 
     param = NetParameter()
     try:
-        param.ParseFromString(read_bytes(path))
+        parse(read_bytes(path), param)
     except DecodeError:
         raise SnapshotError("this is no complete binary net: truncated, or another kind of file", where=path) from None
     return param

@@ -13,6 +13,7 @@ from caffepy.hdf5 import Group
 from caffepy.net import weights
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
+from caffepy.proto.scan import parse
 from caffepy.proto.tools import read_binary_net
 
 Row = tuple[str, str, str, str]
@@ -77,7 +78,7 @@ def _model(path: str) -> str:
 def _state(path: str) -> str:
     state = SolverState()
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        parse(weights.read_bytes(path), state)
     except DecodeError:
         raise DataError("no solver state", where=path) from None
     if not state.HasField("iter") or not state.HasField("learned_net"):

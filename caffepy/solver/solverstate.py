@@ -12,6 +12,7 @@ from caffepy.errors import SnapshotError
 from caffepy.files import new_hdf5
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverState
+from caffepy.proto.scan import parse
 
 if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
@@ -64,7 +65,7 @@ def _read_hdf5(path: str) -> State:
 def _read_binary(path: str) -> State:
     state = SolverState()
     try:
-        state.ParseFromString(weights.read_bytes(path))
+        parse(weights.read_bytes(path), state)
     except DecodeError:
         raise SnapshotError(
             "this is no complete solver state: truncated, or another kind of file",
