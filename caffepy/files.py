@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from caffepy import permissions
 from caffepy.errors import CaffeError, DataError, SnapshotError, did_you_mean, nearest
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from caffepy.temporary import temporary_file, temporary_name
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -39,12 +32,6 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise SnapshotError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
 
 
-def temporary_name(path: str | os.PathLike[str]) -> Path:
-    """Where what is to be called `path` is written by this process."""
-    path = Path(path)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary name beside `path`; when the block ends it is flushed to disk and takes the final name.
@@ -52,97 +39,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
     An error, or a crash at any moment, leaves `path` as it was. A link of that name is replaced, not followed.
     """
     path = Path(path)
-    temporary = temporary_name(path)
     try:
-        with _made(temporary):
+        with temporary_file(path) as temporary:
             yield str(temporary)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a full disk, which only the call that writes notices
+        if error.filename in (None, str(temporary_name(path))):  # a full disk, which only the call that writes notices
             error.filename = str(path)
         raise
     _sync_folder(path.parent)
-
-
-@contextmanager
-def _made(temporary: Path) -> Iterator[None]:
-    """The empty file `temporary`, which nobody else can have put there, and which says as long that it is in use."""
-    if _is_abandoned(str(temporary), os.getpid()):  # by another process that had our number
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        _lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """An empty folder beside `path`, to be renamed to that in the block; what is left of it at the end is removed."""
-    temporary = temporary_name(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        _lock(descriptor)
-        yield temporary
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def sweep(prefix: str | os.PathLike[str]) -> None:
-    """Remove what killed processes were writing under names that begin with `prefix`.
-
-    A file in use is locked by its process; where locks do not reach, on other machines, the process's number counts.
-    """
-    folder, start = os.path.split(os.fspath(prefix))
-    with suppress(OSError):
-        for entry in list(os.scandir(folder or ".")):
-            found = _TEMPORARY.fullmatch(entry.name)
-            if found and found[1].startswith(start) and _is_abandoned(entry.path, int(found[2])):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    Path(entry.path).unlink(missing_ok=True)
-
-
-_TEMPORARY = re.compile(r"\.(.+)\.(\d{1,10})\.tmp", re.DOTALL)
-
-
-def _is_abandoned(path: str, owner: int) -> bool:
-    if owner != os.getpid():
-        try:
-            os.kill(owner, 0)
-            return False
-        except ProcessLookupError:
-            pass
-        except OSError:  # another user's process
-            return False
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return False
-    try:
-        return _lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock of an open file, which ends with its last descriptor; whether nobody else has it."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError as error:
-        return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system without locks
 
 
 def check_replaceable(

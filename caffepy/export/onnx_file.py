@@ -1,4 +1,4 @@
-"""A net as an ONNX file: converted, checked with onnxruntime against our own pass, then written, whole or not at all."""
+"""A net as an ONNX file: converted, checked with onnxruntime against our own pass, then written whole."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffepy.proto import dialects
 from caffepy.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, PoolingParameter, V1LayerParameter
+from caffepy.proto.scan import check_parts
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ _PARTS: dict[tuple[str, int], type[Message]] = {
 
 
 def parse_net(raw: bytes) -> NetParameter:
-    """A net, not upgraded. Raises DecodeError for what is truncated or no message at all."""
+    """A net, not upgraded. Raises DecodeError for what is truncated, of too many parts or no message at all."""
+    check_parts(raw, NetParameter.DESCRIPTOR)
     net = NetParameter()
     try:
         net.ParseFromString(raw)

@@ -6,9 +6,6 @@ field on the wire is its raw little-endian array, so it is cut out of, or put in
 
 from __future__ import annotations
 
-import os
-from typing import BinaryIO
-
 import numpy as np
 
 from caffepy.proto import caffe_pb2
@@ -61,41 +58,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def top_fields(path: str) -> set[tuple[int, int]] | None:
-    """Number and wire type of the fields of the message in a file, found by passing over their values; None if it holds
-    no message."""
-    found = set()
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while (at := file.tell()) < size:
-            tag = _read_varint(file)
-            kind = -1 if tag is None else tag & 7
-            if tag is None or kind not in (_VARINT, _BYTES, *_FIXED):
-                return None
-            length = _FIXED[kind] if kind in _FIXED else _read_varint(file)
-            if length is None:
-                return None
-            if kind != _VARINT:
-                file.seek(length, os.SEEK_CUR)
-            if file.tell() > size or file.tell() == at:
-                return None
-            found.add((tag >> 3, kind))
-    return found
-
-
-_VARINT, _BYTES = 0, 2
-_FIXED = {1: 8, 5: 4}
-
-
-def _read_varint(file: BinaryIO) -> int | None:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            return None
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-    return None

@@ -17,6 +17,7 @@ from caffepy.net import weights
 from caffepy.proto import text
 from caffepy.proto.blobs import proto_shape, proto_to_array
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
+from caffepy.proto.scan import parse
 from caffepy.proto.tools import read_binary_net
 
 Row = tuple[str, str, str, str]
@@ -96,7 +97,7 @@ def _model(path: str) -> str:
 def _state(path: str) -> str:
     state = SolverState()
     try:
-        state.ParseFromString(read_bytes(path))
+        parse(read_bytes(path), state)
     except DecodeError:
         raise DataError("no solver state", where=path) from None
     if not state.HasField("iter") or not state.HasField("learned_net"):

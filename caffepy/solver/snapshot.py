@@ -17,9 +17,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from caffepy import files
+from caffepy import temporary
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
-from caffepy.files import atomic_write, temporary_name
+from caffepy.files import atomic_write
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.solver import resume, resume_file, solverstate, written
@@ -52,7 +52,7 @@ def check(solver: Training) -> None:
 
 def check_writable(path: str) -> None:
     """Raises ConfigError if files whose names begin with `path` cannot be made."""
-    probe = temporary_name(f"{path}_iter_{_LAST}.caffemodel.h5")
+    probe = temporary.temporary_name(f"{path}_iter_{_LAST}.caffemodel.h5")
     try:
         probe.touch()
         probe.unlink()
@@ -72,7 +72,7 @@ def save(solver: Training, name: str) -> str:
     All are complete before the first takes its name: a full disk leaves an older snapshot of this name as it was.
     """
     for part in ("iter_", "best"):
-        files.sweep(f"{solver.snapshot_prefix}_{part}")
+        temporary.sweep(f"{solver.snapshot_prefix}_{part}")
     hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)

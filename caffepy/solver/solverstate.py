@@ -13,6 +13,7 @@ from caffepy.files import new_hdf5, read_bytes
 from caffepy.net import weights
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverState
+from caffepy.proto.scan import parse
 from caffepy.solver.training import Training
 
 
@@ -63,7 +64,7 @@ def _read_hdf5(path: str) -> State:
 def _read_binary(path: str) -> State:
     state = SolverState()
     try:
-        state.ParseFromString(read_bytes(path))
+        parse(read_bytes(path), state)
     except DecodeError:
         raise SnapshotError(
             "this is no complete solver state: truncated, or another kind of file",

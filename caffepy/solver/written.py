@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from caffepy import files
 from caffepy.errors import SnapshotError
 from caffepy.net import weights
-from caffepy.proto.wire import top_fields
+from caffepy.proto.scan import first_fields
 
 _NAME = re.compile(r"_(iter_\d+|best)\.((caffemodel|solverstate)(\.h5)?|resume)")
 _KEEP = "Move it, set another snapshot_prefix, or train with --force."
@@ -32,12 +32,12 @@ def check_replaceable(path: str) -> None:
 
 def _is_model(path: str) -> bool:
     layers, old_layers = (100, 2), (2, 2)
-    return bool((top_fields(path) or set()) & {layers, old_layers})
+    return bool(first_fields(path) & {layers, old_layers})
 
 
 def _is_state(path: str) -> bool:
     iteration = 1, 0
-    return iteration in (top_fields(path) or set())
+    return iteration in first_fields(path)
 
 
 def _is_resume(path: str) -> bool:

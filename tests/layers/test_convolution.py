@@ -300,6 +300,7 @@ REFUSED = [
         (1, 4, 3, 3),
         "group 0 must divide both the 4 input channels and num_output 2",
     ),
+    ("num_output: 2 kernel_size: 1", (2, 0, 3, 3), '"x" has shape (2, 0, 3, 3): it has no channels'),
     ("kernel_size: 1", (1, 4, 3, 3), "convolution_param.num_output must be at least 1"),
     ("num_output: 2", (1, 4, 3, 3), "kernel_size is not set\n  Set kernel_size, or kernel_h and kernel_w."),
     (

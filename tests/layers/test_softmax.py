@@ -24,7 +24,16 @@ def build(axis, x, engine="numpy"):
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize(
     "shape, axis",
-    [((4, 5), 1), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), -1), ((2, 3, 4), 0), ((6,), 0), ((0, 3), 1), ((3, 1), 1)],
+    [
+        ((4, 5), 1),
+        ((2, 3, 4, 5), 1),
+        ((2, 3, 4, 5), -1),
+        ((2, 3, 4), 0),
+        ((6,), 0),
+        ((0, 3), 1),
+        ((3, 1), 1),
+        ((2, 0, 3), 1),
+    ],
 )
 def test_values(shape, axis, in_place, engine):
     x, dy = np.random.default_rng(1).standard_normal((2, *shape)).astype("f4")

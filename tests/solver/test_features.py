@@ -168,6 +168,41 @@ def test_no_rate_beyond_max_iter():
         ('lr_policy: "fixed" base_lr: 1 weight_decay: 1 regularization_type: "L3"', 'unknown regularization_type "L3"'),
     ],
 )
+def test_policy_refusals_of_an_update_alone(fields, message):
+    """As a script makes it, which does not step."""
+    built = solver("")
+    built.param.Clear()
+    built.param.MergeFrom(text.parse(fields, SolverParameter()))
+    built.net.forward_backward()
+    with pytest.raises(ConfigError, match=message):
+        built.apply_update()
+
+
+@pytest.mark.parametrize(
+    ("fields", "iteration"),
+    [
+        ('lr_policy: "step" gamma: 1e30 stepsize: 1', 50),
+        ('lr_policy: "poly" power: -2 max_iter: 5', 5),
+        ('lr_policy: "inv" gamma: 1e30 power: -1000', 9),
+    ],
+)
+def test_rates_beyond_all_numbers(fields, iteration):
+    p = text.parse(f"base_lr: 0.1 {fields}", SolverParameter())
+    assert policies.learning_rate(p, iteration, policies.next_step(p, iteration, 0)) == math.inf
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ("", "lr_policy is not set"),
+        ('lr_policy: "stp"', 'unknown lr_policy "stp"\n  Did you mean "step"'),
+        ('lr_policy: "step"', "base_lr is not set"),
+        ('lr_policy: "step" base_lr: 1', "needs a stepsize of at least 1"),
+        ('lr_policy: "exp" base_lr: 1 gamma: -1', "needs gamma >= 0, got -1"),
+        ('lr_policy: "poly" base_lr: 1', "needs a max_iter of at least 1"),
+        ('lr_policy: "fixed" base_lr: 1 weight_decay: 1 regularization_type: "L3"', 'unknown regularization_type "L3"'),
+    ],
+)
 def test_policy_refusals(fields, message):
     with pytest.raises(ConfigError, match=message):
         policies.check(text.parse(fields, SolverParameter()))

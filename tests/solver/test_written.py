@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caffepy import files, permissions
+from caffepy import files, permissions, temporary
 from caffepy.errors import SnapshotError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SolverParameter
@@ -174,7 +174,7 @@ def test_what_is_being_written_stays():
     """By this process, by another one, and by one whose number says nothing here but that holds the lock."""
     stranger = Path(".snap_iter_3.caffemodel.999999999.tmp")
     with files.atomic_write("snap_iter_3.caffemodel") as own, open(own, "w"), open(stranger, "w") as held:
-        files._lock(held.fileno())
+        temporary._lock(held.fileno())
         other = subprocess.Popen(
             [
                 sys.executable,
@@ -185,31 +185,38 @@ def test_what_is_being_written_stays():
             stdout=subprocess.PIPE,
         )
         assert other.stdout and other.stdin and other.stdout.readline()
-        files.sweep("snap_iter_")
+        temporary.sweep("snap_iter_")
         assert len(list(Path().glob(".snap_iter_3*.tmp"))) == 3
         other.communicate(b"\n")
-    files.sweep("snap_iter_")
+    temporary.sweep("snap_iter_")
     assert not list(Path().glob(".snap*.tmp"))
 
 
 @pytest.mark.parametrize(
-    "name", [".snap_iter_3.tmp", ".snap_iter_3.x.tmp", "snap_iter_3.99.tmp", ".snap_iter_3.999999999.tmpx"]
+    "name",
+    [
+        ".snap_iter_3.tmp",
+        ".snap_iter_3.x.tmp",
+        "snap_iter_3.99.tmp",
+        ".snap_iter_3.999999999.tmpx",
+        ".snap_iter_3.9999999999.tmp",
+    ],
 )
 def test_files_of_other_names_stay(name):
     Path(name).touch()
-    files.sweep("snap_iter_")
+    temporary.sweep("snap_iter_")
     assert Path(name).exists()
 
 
 def test_a_number_that_this_process_has_now_is_no_owner():
     Path(f".snap_iter_3.caffemodel.{os.getpid()}.tmp").touch()
-    files.sweep("snap_iter_")
+    temporary.sweep("snap_iter_")
     assert not list(Path().iterdir())
 
 
 def test_two_that_write_one_file_do_not_mix():
-    with files.atomic_write("a") as temporary, pytest.raises(FileExistsError) as caught:
-        Path(temporary).write_text("first")
+    with files.atomic_write("a") as path, pytest.raises(FileExistsError) as caught:
+        Path(path).write_text("first")
         with files.atomic_write("a"):
             pytest.fail("it is being written")
     assert caught.value.filename == "a"

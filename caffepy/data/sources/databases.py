@@ -16,8 +16,9 @@ import lmdb
 from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
-from caffepy.files import check_writable, sweep, temporary_folder
+from caffepy.files import check_writable
 from caffepy.plugins import Registry
+from caffepy.temporary import sweep, temporary_folder
 
 R = TypeVar("R", bound=Callable[..., Any])
 

@@ -47,10 +47,11 @@ def pool(g: Graph, x: str, average: bool, window, bottom, top) -> str:
 def max_pool_with_mask(g: Graph, at: At) -> list[str]:
     """Values and their index within H * W, which ONNX counts over the whole array."""
     window = at.layer.window
-    end = ends(window, at.bottom[0][2:], at.top[0][2:])
+    size, out = [[dim or 0 for dim in dims[2:]] for dims in (at.bottom[0], at.top[0])]  # only N can be unknown
+    end = ends(window, size, out)
     y, index = g.ops("MaxPool", at.x[0], count=2, kernel_shape=list(window.kernel), strides=list(window.stride),
                      pads=[*window.pad, *end])  # fmt: skip
-    area = int(np.prod(at.bottom[0][2:]))
+    area = int(np.prod(size))
     return [y, g.op("Cast", g.op("Mod", index, g.ints(area)), to=FLOAT)]
 
 

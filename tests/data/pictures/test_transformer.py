@@ -132,6 +132,18 @@ MAKE = "\n  A mean file (.binaryproto) is made with `caffepy compute-image-mean`
             BlobProto(num=2, channels=1, height=1, width=1, data=[1, 2]).SerializeToString(),
             "a mean file holds one picture (1, C, H, W), this one (2, 1, 1, 1)",
         ),
+        (
+            BlobProto(num=1, channels=-1, height=-2, width=2, data=[1] * 4).SerializeToString(),
+            "this is no mean file: a blob has the shape (1, -1, -2, 2) in the file" + MAKE,
+        ),
+        (
+            BlobProto(shape={"dim": [1, 2**32, 2**32]}).SerializeToString(),  # 2**64, which 64 bits take for 0
+            "this is no mean file: a blob of shape (1, 4294967296, 4294967296) has 0 values in the file" + MAKE,
+        ),
+        (
+            BlobProto(num=1, channels=0, height=2, width=2).SerializeToString(),
+            "a mean file holds one picture (1, C, H, W), this one (0, 2, 2)",
+        ),
     ],
 )
 def test_what_is_no_mean_file(tmp_path, content, problem):

@@ -58,3 +58,14 @@ def test_values_that_do_not_fill_the_shape(values):
         'db, key "7": the record has 5 values, its shape (1, 2, 3) needs 6\n'
         "  The database is damaged, or was not written by a Caffe tool."
     )
+
+
+@pytest.mark.parametrize("shape", [(-1, -2, 3), (1, -2, -3), (-1, 2, 3), (2**31 - 1, -(2**31), 1)])
+def test_negative_shapes(shape):
+    """Two negative sizes make a count that fits."""
+    channels, height, width = shape
+    with pytest.raises(DataError) as caught:
+        datums.image(Datum(channels=channels, height=height, width=width, data=bytes(6)), b"7", "db")
+    assert str(caught.value) == (
+        f'db, key "7": the record has the shape {shape}\n  The database is damaged, or was not written by a Caffe tool.'
+    )
