@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "caffepy"
-ROOT = ("errors", "files", "hdf5", "limits", "permissions", "plugins", "rng")
+ROOT = ("errors", "files", "hdf5", "limits", "permissions", "plugins", "rng", "temporary")
 ROOMS = [
     "root", "proto", "engine", "net", "passes", "data", "layers", "solver", "distributed", "arrays", "search", "export",
     "recommend", "serve", "show", "pycaffe", "cli",

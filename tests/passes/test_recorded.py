@@ -122,6 +122,7 @@ def test_what_cannot_be_recorded_runs_as_ever(caplog):
 
     trained = solver(lazy())
     trained.net.executor = Recorded(trained.net, refuse)
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         trained.step(6)
     assert caplog.messages == ["No CUDA graph: operation not permitted when stream is capturing"]
