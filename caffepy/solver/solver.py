@@ -251,6 +251,7 @@ class Solver:
     def learning_rate(self) -> float:
         """The rate of the current iteration; counts `multistep` on."""
         before = self.current_step
+        policies.check(self.param)
         self.current_step = policies.next_step(self.param, self.iter, self.current_step)
         if self.param.lr_policy == "multistep" and self.current_step != before:
             log.info("MultiStep Status: Iteration %d, step = %d", self.iter, self.current_step)
