@@ -23,6 +23,9 @@ log = logging.getLogger("caffepy.test")
 @options.precision
 @options.imports
 @options.verbose
+@options.max_memory
+@options.no_python_layers
+@options.force
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
     from caffepy.net.net import Net

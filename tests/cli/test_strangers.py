@@ -14,8 +14,9 @@ import pytest
 from caffepy import limits, permissions
 from caffepy.cli import main
 from caffepy.cli.terminal import printable
+from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lmdb import LmdbReader, write_lmdb
+from caffepy.data.sources.lmdb import LmdbReader
 from tests.support import GOLDEN
 
 PYTHON = """
