@@ -3,8 +3,8 @@
 Arrays are channels-last: x (N, H, W, C), y (N, h, w, C), weights (C, kh, kw, 1). Whole rows are the unit: a tap is
 its C weights repeated along a row, so that numpy's inner loop, a fused multiply-add, runs over a row and not over the
 channels of one position. MobileNet's first such layer (112 x 112 x 32, 3 x 3) takes 0.6 ms on one core, as a product
-for each group it took 23. Where the stride is 2, every column is computed and every second kept, which is faster than
-sorting the columns first.
+for each group (`Plain`) it takes 5. Where the stride is 2, every column is computed and every second kept, which is
+faster than sorting the columns first.
 """
 
 from __future__ import annotations
