@@ -1,6 +1,6 @@
 """Recommenders: seconds of the processor and RMSE beside Surprise's, in alternation; and ratings by the million.
 
-    python benchmarks/recommend.py DIR --peer /tmp/env-surprise/bin/python   # DIR holds train.h5 and test.h5
+    python benchmarks/recommend.py DIR --peer SURPRISE_VENV/bin/python   # DIR holds train.h5 and test.h5
     python benchmarks/recommend.py --generated 1000000
 
 Surprise lives in an environment of its own (scikit-surprise 1.1.5, h5py, pandas), which `--peer` names.
