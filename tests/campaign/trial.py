@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -50,5 +51,7 @@ def try_mutants(reader: Reader, kind: str, count: int, seed: int) -> Counter[str
             (FAILURES / f"{kind}-{seed}").write_bytes(mutant)  # the last of them is the minimal one
             raise
 
-    trial()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mutant's text is long
+        trial()
     return outcomes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from caffepy.data.sources.lmdb_pages import SEVERAL_VALUES, Meta, Pages, Records, read_meta
+from caffepy.data.sources.lmdb_pages import SEVERAL_VALUES, SMALLEST_RECORD, Meta, Pages, Records, read_meta
 from caffepy.data.sources.opened import ChangedError, OpenFile
 from caffepy.errors import DataError
 from caffepy.files import near_names
@@ -80,6 +80,9 @@ class LmdbReader:
         if meta.main.flags & SEVERAL_VALUES:
             problem = "this LMDB has several values of a key, a Caffe database has one"
             raise DataError(problem, where=self.path, hint=_MAKE)
+        if meta.main.entries > found // SMALLEST_RECORD:
+            problem = f"the LMDB is damaged: {meta.main.entries} records do not fit into {found} bytes"
+            raise DataError(problem, where=self.path, hint=_COPY)
         if not meta.main.entries:
             raise DataError("the LMDB is empty", where=self.path, hint=_MAKE)
 

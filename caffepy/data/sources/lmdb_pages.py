@@ -20,6 +20,8 @@ NO_PAGE = 2**64 - 1
 """The root of a tree without records."""
 SEVERAL_VALUES = 4
 """A tree's flag: a key may have several values."""
+SMALLEST_RECORD = 11
+"""Bytes of a key of one byte, its node's header and the place where that stands."""
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = struct.Struct("=QHHHH")  # number, unused, kind, end of the offsets, start of the nodes

@@ -16,7 +16,7 @@ import pytest
 from caffepy.data.sources import opened
 from caffepy.data.sources.databases import create_database, write_lmdb
 from caffepy.data.sources.lmdb import LmdbReader, filling
-from caffepy.data.sources.lmdb_pages import Pages, read_meta
+from caffepy.data.sources.lmdb_pages import Pages, Tree, read_meta
 from caffepy.data.sources.opened import AHEAD, OpenFile
 from caffepy.errors import DataError
 
@@ -281,26 +281,46 @@ def test_a_damaged_page_ends_in_an_error(tmp_path, written, new):
 def test_a_false_number_of_records_ends_in_an_error(tmp_path):
     write_lmdb(tmp_path / "db", SMALL)
     for page in (0, 4096):
-        damage(tmp_path / "db", page + 120, (10**15).to_bytes(8, "little"))
+        damage(tmp_path / "db", page + 120, (9999).to_bytes(8, "little"))
     reader = LmdbReader(tmp_path / "db")
     assert [reader[i] for i in range(1000)] == SMALL
-    assert damaged_at(reader, 1000) == (
-        f"{tmp_path}/db: the LMDB is damaged at record 1000: 1000 records are there, its root says {10**15}\n"
-        "  Copy or make the database again."
+    for _ in range(2):
+        assert damaged_at(reader, 1000) == (
+            f"{tmp_path}/db: the LMDB is damaged at record 1000: 1000 records are there, its root says 9999\n"
+            "  Copy or make the database again."
+        )
+
+
+@pytest.mark.parametrize("count", [10**6, 2**63, 2**64 - 1])
+def test_more_records_than_fit_are_refused(db, count):
+    for page in (0, 4096):
+        damage(db, page + 120, count.to_bytes(8, "little"))
+    size = (db / "data.mdb").stat().st_size
+    assert refused(db) == (
+        f"{db}: the LMDB is damaged: {count} records do not fit into {size} bytes\n  Copy or make the database again."
     )
 
 
-def test_a_tree_that_leads_back_to_itself_ends_in_an_error(tmp_path):
-    """Each level names one page of the next many times: without a limit 100**16 leaves would be read."""
-    write_lmdb(tmp_path / "db", SMALL)
-    raw = (tmp_path / "db" / "data.mdb").read_bytes()
-    root, leaf = read_meta(OpenFile(tmp_path / "db" / "data.mdb")).main.root, leaves(tmp_path / "db")[0] // 4096
-    for page in (0, 4096):
-        damage(tmp_path / "db", page + 120, (10**15).to_bytes(8, "little"))
-    for i in range(100):
-        (start,) = struct.unpack_from("=H", raw, root * 4096 + 16 + 2 * i)
-        damage(tmp_path / "db", root * 4096 + start, leaf.to_bytes(6, "little"))
-    assert "the LMDB is damaged at record 1000000" in damaged_at(LmdbReader(tmp_path / "db"), 1_000_000)
+def test_a_tree_that_names_pages_again_and_again_ends(tmp_path):
+    """Each level names one page of the next 200 times: a million million leaves, of a file of eight pages."""
+
+    def page(number: int, kind: int, below: int) -> bytes:
+        nodes, count = struct.pack("=HHHH", below, 0, 0, 0), 200
+        starts = struct.pack(f"={count}H", *range(4096 - 8 * count, 4096, 8))
+        return (
+            struct.pack("=QHHHH", number, 0, kind, 16 + 2 * count, 4096 - 8 * count)
+            + starts
+            + bytes(4096 - 16 - 10 * count)
+            + nodes * count
+        )
+
+    pages = [bytes(4096)] * 2 + [page(number, 1 if number < 7 else 2, number + 1) for number in range(2, 8)]
+    (tmp_path / "file").write_bytes(b"".join(pages))
+    tree, found = Tree(0, 6, 5, 1, 0, 1, root=2), []
+    with pytest.raises(ValueError, match="a page belongs to its tree several times"):
+        for leaf in Pages(OpenFile(tmp_path / "file"), 4096).leaves(tree):
+            found.append(leaf.number)
+    assert found == [7] * 9
 
 
 @pytest.mark.parametrize("how", ["cut", "emptied", "written over", "written to"])
