@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 import pytest
 
@@ -12,6 +13,10 @@ from caffepy.passes import divided
 if os.environ.get("CAFFEPY_TEST_PARTS"):
     # Every batch is divided, however small.
     divided.LEAST_ELEMENTS = 0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a script; the commands that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

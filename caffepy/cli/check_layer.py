@@ -48,9 +48,9 @@ def command(layer, param, bottom, tops, phase, engine):
     found = check_layer(definition, bottoms, (engine,) if engine else ("numpy", "torch"), Phase.Value(phase), tops)
     widths = [max(len(check[i]) for check in found) for i in range(3)]
     for check in found:
-        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(check[:3], widths)), check.text]))
+        terminal.echo("  ".join([*(cell.ljust(width) for cell, width in zip(check[:3], widths)), check.text]))
     failed = sum(check.outcome == "fails" for check in found)
-    click.echo(f"{failed} of {len(found)} checks failed" if failed else "nothing failed")
+    terminal.echo(f"{failed} of {len(found)} checks failed" if failed else "nothing failed")
     if failed:
         raise SystemExit(1)
 

@@ -21,17 +21,18 @@ def command(folder, folds, models, seed, zoo, plot):
     """Train and test recommenders on the train.h5 and test.h5 in FOLDER, each in a process of its own."""
     import tempfile
 
+    from caffepy.cli import terminal
     from caffepy.recommend import comparison
 
     with tempfile.TemporaryDirectory() as place:
         folders = comparison.folders_of(folder, folds, seed, place)
         names = [name for name in models.split(",") if name]
         found = comparison.compare(
-            zoo, names, folders, lambda model, i: click.echo(f"{model}, {i + 1} of {len(folders)}", err=True)
+            zoo, names, folders, lambda model, i: terminal.echo(f"{model}, {i + 1} of {len(folders)}", err=True)
         )
     rows = comparison.rows_of(found)
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
-        click.echo("  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths))))
+        terminal.echo("  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths))))
     if plot:
         comparison.plot(found, plot)

@@ -20,6 +20,7 @@ from caffepy.cli import options
 @options.max_memory
 @options.no_python_layers
 @options.force
+@options.imports
 def command(solver, iterations, plot, level, stage, gpu, engine, precision, verbose):
     """Train briefly and show where the gradients of the tasks conflict.
 
@@ -28,6 +29,7 @@ def command(solver, iterations, plot, level, stage, gpu, engine, precision, verb
     reaches with all tasks and alone. Nothing is written but the picture.
     """
     import logging
+    from itertools import count
 
     from caffepy.cli import terminal
     from caffepy.proto import text
@@ -43,8 +45,8 @@ def command(solver, iterations, plot, level, stage, gpu, engine, precision, verb
     param.train_state.stage.extend(options.stages(stage))
     chosen = options.choose_engine(engine, gpu, param, precision)
     with terminal.progress(handler, "training", None) as advance:
-        done = iter(range(1, 1 << 60))
+        done = count(1)
         found = watch(param, iterations, chosen, solver, lambda: advance(next(done)))
-    click.echo(found.table())
+    terminal.echo(found.table())
     if plot:
         found.plot(plot)

@@ -13,6 +13,7 @@ from caffepy.errors import MissingExtraError
 def command(gpu):
     from importlib.util import find_spec
 
+    from caffepy.cli import terminal
     from caffepy.engine import check_gpu
 
     if find_spec("torch") is None:
@@ -20,7 +21,7 @@ def command(gpu):
     ids = options.gpu_ids(gpu or "all")
     for i in ids:
         check_gpu(i)
-        click.echo(describe(i))
+        terminal.echo(describe(i))
 
 
 def describe(i: int) -> str:

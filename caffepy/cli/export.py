@@ -29,6 +29,7 @@ log = logging.getLogger("caffepy.export")
 @options.max_memory
 @options.no_python_layers
 @options.force
+@options.imports
 def command(model, weights, output, opset, dynamic_batch, half, with_transform, mean, scale, rgb, level, stage):
     from caffepy.cli import terminal
     from caffepy.export.onnx_file import NEWEST, OLDEST, Options, export
@@ -47,5 +48,5 @@ def command(model, weights, output, opset, dynamic_batch, half, with_transform, 
     transform = Transform(read_mean(mean) if mean else None, scale, rgb) if with_transform else None
     found = export(net, output, Options(opset, dynamic_batch, half, transform))
     for name, largest in found.items():
-        click.echo(f"{name}: largest difference to caffepy {largest:.3g}")
-    click.echo(f"Wrote {output}")
+        terminal.echo(f"{name}: largest difference to caffepy {largest:.3g}")
+    terminal.echo(f"Wrote {output}")

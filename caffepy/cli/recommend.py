@@ -25,6 +25,7 @@ from caffepy.cli import options
 @options.max_memory
 @options.no_python_layers
 @options.force
+@options.imports
 def command(
     model, weights, user, top, exclude_seen, titles, similar_to, explain, ratings, output, test, relevant, gpu, engine
 ):
@@ -32,6 +33,7 @@ def command(
 
     Who or what has no ratings is ranked by the baseline, and the command says so.
     """
+    from caffepy.cli import terminal
     from caffepy.errors import ConfigError
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
@@ -51,19 +53,19 @@ def command(
     lists = Lists(scorer, top, exclude_seen)
     if test:
         for name, value in evaluation.ranking_metrics(scorer, test, top, relevant).items():
-            click.echo(f"{name} = {value:.6g}")
+            terminal.echo(f"{name} = {value:.6g}")
         return
     if output:
-        click.echo(f"{output}: lists of {lists.write(output, titles)} users")
+        terminal.echo(f"{output}: lists of {lists.write(output, titles)} users")
         return
     given = parse_ratings(ratings) if ratings else {}
     entries, note = (
         lists.similar(similar_to) if similar_to else lists.for_ratings(given) if given else lists.for_user(user)
     )
     if note:
-        click.echo(note)
+        terminal.echo(note)
     for rank, entry in enumerate(entries, 1):
-        click.echo(f"{rank}\t{entry.item}\t{entry.score:.4f}" + (f"\t{entry.title}" if titles else ""))
+        terminal.echo(f"{rank}\t{entry.item}\t{entry.score:.4f}" + (f"\t{entry.title}" if titles else ""))
         if explain and user:
             for reason in lists.why(user, entry.item):
-                click.echo(f"\t\tbecause of {reason}")
+                terminal.echo(f"\t\tbecause of {reason}")

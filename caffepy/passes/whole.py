@@ -113,6 +113,10 @@ class Whole(Executor):
         with self._pass(todo, True) as told, _only(self._net, made):
             self._run_backward(todo, made.wanted, told)
 
+    def forward_backward(self) -> Array:
+        with self._net.lock:  # no other thread's pass may come between the two
+            return super().forward_backward()
+
     def usual(self, backward: bool) -> list[int]:
         """The layers of a whole pass, in order: all forward, those whose gradients are needed backward."""
         nodes = self._net.nodes

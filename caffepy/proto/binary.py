@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
 from caffepy.proto import dialects
 from caffepy.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, PoolingParameter, V1LayerParameter
-from caffepy.proto.scan import check_parts
+from caffepy.proto.scan import Field, check_parts, fields
 
 log = logging.getLogger(__name__)
 
-_VARINT, _FIXED64, _LENGTH, _START, _END, _FIXED32 = range(6)
 # Messages that are taken apart themselves, by field of the message around them.
 _PARTS: dict[tuple[str, int], type[Message]] = {
     ("NetParameter", 100): LayerParameter,
@@ -48,13 +46,13 @@ def settle_structure(net: NetParameter, raw: bytes, source: str) -> None:
 
     `net` is what `parse_net` has made of `raw`.
     """
-    written = (field.content for field in _fields(raw) if field.number == 100)
-    for layer, content in zip(net.layer, written):
-        for field in _fields(content) if layer.type in dialects.MISPLACED else ():
+    written = (field for field in _fields(raw) if field.number == 100)
+    for layer, around in zip(net.layer, written):
+        for field in _fields(raw, around.start, around.end) if layer.type in dialects.MISPLACED else ():
             if right := dialects.MISPLACED[layer.type].get(field.number):
                 wrong = layer.DESCRIPTOR.fields_by_number[field.number].name
                 layer.ClearField(wrong)  # type: ignore[arg-type]
-                _merge(getattr(layer, right), field.content)
+                _merge(getattr(layer, right), raw[field.start : field.end])
     _settle_round_mode(net, source)
 
 
@@ -78,21 +76,13 @@ def _settle_round_mode(net: NetParameter, source: str) -> None:
         )
 
 
-class _Field(NamedTuple):
-    number: int
-    raw: bytes
-    """All of it, with its number."""
-    content: bytes
-    """Of a field with a length, what the length counts."""
-
-
 def _merge(message: Message, raw: bytes) -> None:
     """Add to `message` each field of `raw` that is one of its type."""
     name = message.DESCRIPTOR.name
     for field in _fields(raw):
         one = type(message)()
         try:
-            one.ParseFromString(field.raw)
+            one.ParseFromString(raw[field.begin : field.end])
             complete = one.IsInitialized()
         except DecodeError:
             complete = False
@@ -100,42 +90,14 @@ def _merge(message: Message, raw: bytes) -> None:
             message.MergeFrom(one)
         elif (name, field.number) in _PARTS:
             descriptor = message.DESCRIPTOR.fields_by_number[field.number]
-            _merge(getattr(message, descriptor.name).add(), field.content)
+            _merge(getattr(message, descriptor.name).add(), raw[field.start : field.end])
         else:
             log.debug("%s: field %d is of another Caffe and not read", name, field.number)
 
 
-def _fields(raw: bytes) -> Iterator[_Field]:
-    """The fields of a message. Raises DecodeError where they do not fill `raw`."""
-    at = 0
-    while at < len(raw):
-        start = at
-        tag, at = _varint(raw, at)
-        number, kind = tag >> 3, tag & 7
-        content = b""
-        if kind == _LENGTH:
-            length, at = _varint(raw, at)
-            content = raw[at : at + length]
-            at += length
-        elif kind == _VARINT:
-            _, at = _varint(raw, at)
-        elif kind in (_FIXED64, _FIXED32):
-            at += 8 if kind == _FIXED64 else 4
-        else:
-            raise DecodeError("a group, which Caffe has none of")
-        if not number or at > len(raw):
-            raise DecodeError("truncated, or no message")
-        yield _Field(number, raw[start:at], content)
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(raw):
-            raise DecodeError("truncated")
-        byte = raw[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise DecodeError("no number")
+def _fields(raw: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
+    """The fields of the message from `start` to `end`. Raises DecodeError where they do not fill it."""
+    try:
+        yield from fields(raw, start, len(raw) if end is None else end)
+    except (ValueError, IndexError) as error:
+        raise DecodeError("truncated, or no message") from error

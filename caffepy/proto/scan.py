@@ -20,11 +20,13 @@ _FIXED = {1: 8, 5: 4}
 
 
 class Field(NamedTuple):
-    """A field of a message: its number, how it is written, where its value begins and ends."""
+    """A field of a message: its number, how it is written, and where it begins and ends."""
 
     number: int
     kind: int
+    begin: int
     start: int
+    """Of the value: behind number, kind and length."""
     end: int
 
 
@@ -63,14 +65,14 @@ def first_fields(path: str) -> set[tuple[int, int]]:
 
 def fields(raw: bytes, start: int, end: int) -> Iterator[Field]:
     """The fields of the message from `start` to `end`. ValueError if it is none, IndexError if `raw` is cut off."""
-    at = start
-    while at < end:
-        tag, at = _varint(raw, at)
+    begin = start
+    while begin < end:
+        tag, at = varint(raw, begin)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
-            _, behind = _varint(raw, at)
+            _, behind = varint(raw, at)
         elif kind == _BYTES:
-            length, at = _varint(raw, at)
+            length, at = varint(raw, at)
             behind = at + length
         elif kind in _FIXED:
             behind = at + _FIXED[kind]
@@ -78,8 +80,22 @@ def fields(raw: bytes, start: int, end: int) -> Iterator[Field]:
             raise ValueError(f"a field of kind {kind}")
         if not number or behind > end:
             raise ValueError("a field that is longer than its message")
-        yield Field(number, kind, at, behind)
-        at = behind
+        yield Field(number, kind, begin, at, behind)
+        begin = behind
+
+
+def varint(raw: bytes, at: int) -> tuple[int, int]:
+    """A little-endian base-128 number at `at`, and the place behind it. ValueError if it does not end."""
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:  # a number of 64 bits has at most ten bytes: what goes on is none, however long
+            raise ValueError("a number does not end")
 
 
 def _count(raw: bytes, start: int, end: int, descriptor: Descriptor, before: int) -> int:
@@ -99,16 +115,3 @@ def _count(raw: bytes, start: int, end: int, descriptor: Descriptor, before: int
         if before > MOST_PARTS:
             break
     return before
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = raw[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number does not end")

@@ -240,12 +240,13 @@ class Solver:
     def _forward_backward(self) -> Any:
         if self.engine.lazy and not self.multi_task:
             return self.passes.forward_backward()
-        loss = float(self.passes.forward())
-        divergence.check(self, [loss])
-        if self.multi_task:
-            self.multi_task.backward()
-        else:
-            self.passes.backward()
+        with self.net.lock:
+            loss = float(self.passes.forward())
+            divergence.check(self, [loss])
+            if self.multi_task:
+                self.multi_task.backward()
+            else:
+                self.passes.backward()
         return loss
 
     def learning_rate(self) -> float:

@@ -30,6 +30,10 @@ class Update:
 
     def run(self, rate: float, t: int) -> None:
         """Take the step number t, from 1 on, with the gradients that are there; they become what was subtracted."""
+        with self.net.lock, self.net.engine.computing():
+            self._step_all(rate, t)
+
+    def _step_all(self, rate: float, t: int) -> None:
         self._clip_gradients()
         params = self.net.learnable_params
         for i, param in enumerate(params):

@@ -50,6 +50,14 @@ def test_every_command_has_help(name, capsys):
         assert isinstance(option, click.Argument) or option.help, f"--{option.name} has no help"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_builds_nets_takes_files_from_strangers(name):
+    """A merge once lost these options of one command."""
+    spelled = {option for param in cli.get_command(click.Context(cli), name).params for option in param.opts}
+    if spelled & {"--model", "--solver"}:
+        assert {"--max-memory", "--no-python-layers", "--force", "--import"} <= spelled
+
+
 def test_the_four_of_the_first_step_are_there():
     assert {"train", "test", "time", "convert-mnist"} <= set(COMMANDS)
 

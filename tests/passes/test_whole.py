@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from caffepy.net.executor import Observer
 from caffepy.passes import Divided, Executor, Whole, of
+from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.proto.text import parse
+from caffepy.solver.solver import Solver
 from tests.passes.nets import NET, build, passes
 
 SIX = "".join(
@@ -145,6 +149,49 @@ def test_threads_that_use_one_net_wait_for_each_other(executor: type[Executor]):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+class Counted:
+    """A lock that counts how often somebody takes it who has not got it."""
+
+    def __init__(self):
+        self.lock, self.depth, self.times = threading.RLock(), 0, 0
+
+    def __enter__(self):
+        self.lock.acquire()
+        self.times += self.depth == 0
+        self.depth += 1
+
+    def __exit__(self, *error):
+        self.depth -= 1
+        self.lock.release()
+
+
+@pytest.mark.parametrize("executor", [Whole, Divided])
+def test_no_pass_of_another_thread_comes_between_forward_and_backward(executor: type[Executor]):
+    net = build(executor=executor)
+    net._lock = lock = Counted()
+    net.passes.forward_backward()
+    assert lock.times == 1
+
+
+def test_nor_into_the_passes_of_an_iteration_or_its_update(monkeypatch):
+    trained = Solver(parse(f'net_param {{ {NET} }} base_lr: 0.1 lr_policy: "fixed"', SolverParameter()))
+    trained.net._lock = lock = Counted()
+    before = []
+
+    class Times(Observer):
+        def before_pass(self, layers, backward):
+            before.append(lock.times)
+
+    trained.net.observers.append(Times())
+    trained.step(1)
+    assert before[0] == before[1]
+    lock.times, entered = 0, []
+    monkeypatch.setattr(trained.engine, "computing", lambda: entered.append(lock.times) or nullcontext())
+    trained.update()
+    assert lock.times == 1
+    assert entered == [1]
 
 
 def test_the_executor_follows_from_the_engine_unless_somebody_chooses():

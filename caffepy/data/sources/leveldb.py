@@ -17,9 +17,10 @@ from typing import NamedTuple
 from caffepy.data.sources.crc32c import masked
 from caffepy.data.sources.datum import where
 from caffepy.data.sources.opened import OpenFile
-from caffepy.data.sources.snappy import decompress, varint
+from caffepy.data.sources.snappy import decompress
 from caffepy.errors import DataError
 from caffepy.files import near_names
+from caffepy.proto.scan import varint
 
 _LOG_BLOCK = 32768
 _MAGIC = 0xDB4775248B80FB57

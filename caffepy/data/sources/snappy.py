@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from caffepy.proto.scan import varint
+
 
 def decompress(data: bytes) -> bytes:
     """The raw bytes of one Snappy block. Raises ValueError if it is damaged."""
@@ -44,17 +46,3 @@ def _decompress(data: bytes) -> bytes:
     if len(out) != size:
         raise ValueError(f"the compressed block holds {len(out)} bytes instead of {size}")
     return bytes(out)
-
-
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """A little-endian base-128 number at `at`, and the place behind it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:  # a number of 64 bits has at most ten bytes: what goes on is none, however long
-            raise ValueError("a number does not end")
