@@ -99,6 +99,7 @@ def test(net: Net, batches: Iterable[float], single: bool = False) -> Results:
     """
     executor, meters = passes.of(net), Meters(net, single)
     for weight in batches:
-        meters.add(executor.forward(), weight)
+        with net.lock:
+            meters.add(executor.forward(), weight)
     net.settle()
     return meters.results()

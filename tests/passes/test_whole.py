@@ -12,6 +12,7 @@ from caffepy.net.executor import Observer
 from caffepy.passes import Divided, Executor, Whole, of
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.proto.text import parse
+from caffepy.solver import testing
 from caffepy.solver.solver import Solver
 from tests.passes.nets import NET, build, passes
 
@@ -173,6 +174,14 @@ def test_no_pass_of_another_thread_comes_between_forward_and_backward(executor: 
     net._lock = lock = Counted()
     net.passes.forward_backward()
     assert lock.times == 1
+
+
+def test_nor_between_a_test_and_its_meters():
+    net = build()
+    net._lock = lock = Counted()
+    scores = testing.test(net, [1.0, 1.0]).scores()
+    assert "loss" in scores
+    assert lock.times == 2
 
 
 def test_nor_into_the_passes_of_an_iteration_or_its_update(monkeypatch):
