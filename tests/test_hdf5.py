@@ -72,7 +72,7 @@ def test_weights_from_another_file_are_refused(way):
     with pytest.raises(SnapshotError) as caught:
         net.copy_from("w.caffemodel.h5")
     assert WAYS_OUT[way] in str(caught.value) and str(caught.value).endswith(OUTSIDE)
-    assert not net.params["ip"][0].data.any()
+    assert not net.layer_dict["ip"].blobs[0].data.any()
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
@@ -182,4 +182,4 @@ def test_a_damaged_piece_leaves_the_net_as_it_was():
     Path("w.caffemodel.h5").write_bytes(raw[:at] + b"\xff" + raw[at + 1 :])
     with pytest.raises(SnapshotError, match=r"w.caffemodel.h5: this is no complete HDF5 file"):
         net.copy_from("w.caffemodel.h5")
-    assert not net.params["ip"][0].data.any()
+    assert not net.layer_dict["ip"].blobs[0].data.any()
