@@ -48,17 +48,23 @@ class At:
 Converter = Callable[[Graph, At], Sequence[str]]
 _converters: dict[str, Converter] = {}
 _fixed: set[str] = set()
+_counted: dict[str, int] = {}
 
 
-def converts(*types: str, fixed_batch: bool = False) -> Callable[[Converter], Converter]:
+def converts(
+    *types: str, fixed_batch: bool = False, counted_axis: int | None = None
+) -> Callable[[Converter], Converter]:
     """Decorator: the function writes layers of these types and returns the names of their tops' values.
 
-    With `fixed_batch` a net that has such a layer keeps the number of items with which it is exported.
+    With `fixed_batch` a net that has such a layer keeps the number of items with which it is exported. The length of
+    `counted_axis` of the tops is known after the layer has run.
     """
 
     def decorate(function: Converter) -> Converter:
         _converters.update(dict.fromkeys(types, function))
         _fixed.update(types if fixed_batch else ())
+        if counted_axis is not None:
+            _counted.update(dict.fromkeys(types, counted_axis))
         return function
 
     return decorate
@@ -141,37 +147,64 @@ def _named(graph: Graph, value: str, name: str, since: int) -> str:
 
 
 def _shapes(net: Net, dynamic: bool) -> dict[int, Dims]:
-    """The shape of every blob, by id; with None where it follows from the number of items of the inputs."""
-    fixed = {id(blob): blob.shape for node in net.nodes for blob in (*node.bottom, *node.top)}
-    if not dynamic or not net.inputs:
-        return dict(fixed)
+    """The shape of every blob, by id; None where it is known when the graph runs: of a batch, or of what is found."""
+    net.reshape()
+    fixed = _now(net)
+    others = [counted] if (counted := _with_other_counts(net)) else []
+    if dynamic and (grown := _with_another_item(net)):
+        others.append(grown)
+    net.reshape()
+    return {key: _varying(shape, [other[key] for other in others]) for key, shape in fixed.items()}
+
+
+def _now(net: Net) -> dict[int, tuple[int, ...]]:
+    return {id(blob): blob.shape for node in net.nodes for blob in (*node.bottom, *node.top)}
+
+
+def _varying(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> Dims:
+    return tuple(None if any(other[i] != dim for other in others) else dim for i, dim in enumerate(shape))
+
+
+def _with_other_counts(net: Net) -> dict[int, tuple[int, ...]] | None:
+    """The shapes if the layers whose tops have a length that only they know had found one thing more."""
+    if not any(node.layer.type in _counted for node in net.nodes):
+        return None
+    for node in net.nodes:
+        node.reshape()
+        axis = _counted.get(node.layer.type)
+        for blob in node.top if axis is not None else ():
+            blob.reshape([dim + (i == axis) for i, dim in enumerate(blob.shape)])
+    return _now(net)
+
+
+def _with_another_item(net: Net) -> dict[int, tuple[int, ...]] | None:
+    """The shapes for inputs of one item more; None, with a word of it, where the batch has to stay as it is."""
     for node in net.nodes:
         if node.layer.type in _fixed:
             log.info("The batch stays fixed: %s (%s) needs it so", node.place, node.layer.type)
-            return dict(fixed)
+            return None
     inputs = [net.engine_blobs[name] for name in net.inputs if net.engine_blobs[name].shape]
     before = [blob.shape for blob in inputs]
-    batches = {shape[0] for shape in before}
-    if len(batches) != 1:
-        log.info("The batch stays fixed: the inputs do not have one number of items")
-        return dict(fixed)
+    if len({shape[0] for shape in before}) != 1:
+        if inputs:
+            log.info("The batch stays fixed: the inputs do not have one number of items")
+        return None
+    net.reshape()
+    fixed = _now(net)
     try:
         for blob, shape in zip(inputs, before):
             blob.reshape(shape[0] + 1, *shape[1:])
         net.reshape()
-        other = {id(blob): blob.shape for node in net.nodes for blob in (*node.bottom, *node.top)}
+        grown = _now(net)
     except (ShapeError, ConfigError) as error:
         log.warning("The batch stays fixed: %s", str(error).splitlines()[0])
-        return dict(fixed)
+        return None
     finally:
         for blob, shape in zip(inputs, before):
             blob.reshape(shape)
         net.reshape()
-    found: dict[int, Dims] = {}
-    for key, shape in fixed.items():
-        dims = tuple(None if a != b else a for a, b in zip(shape, other[key]))
-        if dims.count(None) > 1 or len(shape) != len(other[key]):
-            log.warning("The batch stays fixed: two axes of a blob grow with it")
-            return dict(fixed)
-        found[key] = dims
-    return found
+    if any(len(shape) != len(grown[key]) or _varying(shape, [grown[key]]).count(None) > 1
+           for key, shape in fixed.items()):  # fmt: skip
+        log.warning("The batch stays fixed: two axes of a blob grow with it")
+        return None
+    return grown

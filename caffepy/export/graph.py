@@ -48,7 +48,7 @@ class Graph:
     def constant(self, values: Any, dtype: Any = np.float32, name: str = "") -> str:
         """The name of an array, stored once under `name` or a new one."""
         name = name or self._name("constant")
-        self.constants[name] = np.ascontiguousarray(values, dtype)
+        self.constants[name] = np.asarray(values, dtype, order="C")
         return name
 
     def ints(self, *values: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layers.scaled_batch_norm import ScaledBatchNorm, asked_for
 from caffepy.net.blob import Array, Blob
@@ -88,6 +90,14 @@ class BatchNorm(Layer):
         self.engine.map(normalize, x, self._spread(mean), self._spread(self.inverse), out=top[0].data)
         if top[0] is bottom[0]:
             self.engine.map(copy, top[0].data, out=self.y.data)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.stored:
+            return None
+        mean, variance, count = (blob.host().astype(np.float64) for blob in self.blobs)
+        scale = 1 / count[0] if count[0] else 0.0
+        factor = 1 / np.sqrt(variance * scale + self.param.batch_norm_param.eps)
+        return factor, -mean * scale * factor
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:

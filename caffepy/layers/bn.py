@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffepy.layers.channel_norm import ChannelNorm
-from caffepy.net.blob import Blob
+from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import TEST, BNParameter, LayerParameter
 
@@ -44,9 +44,14 @@ class BN(ChannelNorm):
             for blob, value in zip(self.blobs[2:], values := self.batch_statistics(bottom)):
                 blob.data[...] = p.momentum * blob.data + (1 - p.momentum) * value.reshape(blob.shape)
         else:
-            values = tuple(blob.data.reshape((-1,)) for blob in self.blobs[2:])
+            self.normalize(bottom, top, *self.stored_statistics())
+            return
         mean, variance = values
         self.normalize(bottom, top, mean, 1 / self.xp.sqrt(variance + p.eps))
+
+    def stored_statistics(self) -> tuple[Array, Array]:
+        mean, variance = (blob.data.reshape((-1,)) for blob in self.blobs[2:])
+        return mean, 1 / self.xp.sqrt(variance + self.param.bn_param.eps)
 
 
 class _SegNetBN(ChannelNorm):
@@ -89,6 +94,10 @@ class InferenceBN(_SegNetBN):
     stored = True
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        mean, inverse = self.stored_statistics()
+        self.give(top, mean, inverse)
+        self.normalize(bottom, top, mean, inverse)
+
+    def stored_statistics(self) -> tuple[Array, Array]:
         none = self.engine.zeros(self.channels)
-        self.give(top, none, none + 1)
-        self.normalize(bottom, top, none, none + 1)
+        return none, none + 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from caffepy.errors import ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
@@ -31,7 +33,7 @@ class ChannelNorm(Layer):
     """y = scale (x - mean) / sqrt(variance + eps) + shift a channel, x (N, C, ...). May run in place.
 
     A subclass makes its parameters and sets `stored` when it is set up, and gives the statistics to `normalize`. With
-    `stored` they are constants for the gradient, else those of the batch.
+    `stored` they are constants for the gradient, those of `stored_statistics`, else those of the batch.
     """
 
     pixelwise = True
@@ -78,6 +80,19 @@ class ChannelNorm(Layer):
 
     def divisible(self) -> bool:
         return self.stored
+
+    def stored_statistics(self) -> tuple[Array, Array]:
+        """Mean and 1 / sqrt(variance + eps) (C,) of a layer whose statistics are stored."""
+        raise NotImplementedError
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.stored:
+            return None
+        values = [self.engine.to_host(array) for array in self.stored_statistics()]
+        mean, inverse, scale, shift = (
+            array.astype(np.float64).reshape(-1) for array in (*values, self.scale.host(), self.shift.host())
+        )
+        return scale * inverse, shift - scale * inverse * mean
 
     def batch_statistics(self, bottom: list[Blob]) -> tuple[Array, Array]:
         """Mean and (uncorrected) variance (C,) of the batch."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from caffepy.engine.window import Ints, Window
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layers.pixels import window_map
@@ -130,6 +132,7 @@ class _Convolving(_Windowed):
         self.add_blob((first, second // p.group, *self.window.kernel), p.weight_filler)
         if p.bias_term:
             self.add_blob((p.num_output,), p.bias_filler)
+        self.takes_affine = self.axis == 1
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         size = self.output_size(self.check_bottoms(bottom))
@@ -152,6 +155,14 @@ class _Convolving(_Windowed):
         for source, target in zip(bottom, top):
             with self.written_as(target.data, self.folded_shape(target.shape)) as y:
                 self.apply(self.folded(source.data), bias, y)
+
+    def with_affine(self, factor: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weights, *bias = (blob.host().astype(np.float64) for blob in self.blobs)
+        return self.times_outputs(weights, factor), (bias[0] * factor if bias else 0.0) + offset
+
+    def times_outputs(self, weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        """The weights, those of each output times its factor."""
+        return weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for source, target, wanted in zip(bottom, top, propagate_down):
@@ -206,6 +217,11 @@ class Deconvolution(_Convolving):
     """
 
     transposed = True
+
+    def times_outputs(self, weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        group = self.param.convolution_param.group
+        of_groups = weights.reshape(group, -1, *weights.shape[1:])
+        return (of_groups * factor.reshape(group, 1, -1, *[1] * (weights.ndim - 2))).reshape(weights.shape)
 
     def output_size(self, size: Ints) -> Ints:
         out = self.window.deconv_shape(size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
@@ -29,6 +31,7 @@ class InnerProduct(Layer):
         self.add_blob(shape, p.weight_filler)
         if p.bias_term:
             self.add_blob((p.num_output,), p.bias_filler)
+        self.takes_affine = self.axis == 1
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
@@ -41,6 +44,11 @@ class InnerProduct(Layer):
 
     def divisible(self) -> bool:
         return self.axis > 0
+
+    def with_affine(self, factor: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weights, *bias = (blob.host().astype(np.float64) for blob in self.blobs)
+        transpose = self.param.inner_product_param.transpose
+        return weights * (factor if transpose else factor[:, None]), (bias[0] * factor if bias else 0.0) + offset
 
     def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
         return 2 * top[0].count * self.depth

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
@@ -62,6 +64,15 @@ class _Broadcast(Layer):
         """The parameter's values with axes of 1, so that they broadcast over the bottom."""
         return values.reshape(self.broadcast)
 
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.axis != 1 or not self.blobs or len(self.blobs[0].shape) != 1 or len(self.param.bottom) > 1:
+            return None
+        return self.numbers([blob.host().astype(np.float64) for blob in self.blobs])
+
+    def numbers(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The factor and the offset that these parameters are."""
+        raise NotImplementedError
+
     def sum_to_param(self, array: Array, shape: tuple[int, ...], times: Array | None = None) -> Array:
         """The sum of an array like the bottom (times another) over the axes that the parameter does not cover."""
         if self.axis == 1 and len(shape) == 1 and array.ndim > 1:
@@ -89,6 +100,9 @@ class Bias(_Broadcast):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.find_axes(bottom, self._bias(bottom), self.param.bias_param.axis, "the bias")
         top[0].reshape_like(bottom[0])
+
+    def numbers(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones_like(blobs[0]), blobs[0]
 
     def _bias(self, bottom: list[Blob]) -> Blob:
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
@@ -132,6 +146,9 @@ class Scale(_Broadcast):
         top[0].reshape_like(bottom[0])
         if top[0] is bottom[0]:
             self.kept.reshape_like(bottom[0])
+
+    def numbers(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        return blobs[0], blobs[1] if len(blobs) > 1 else np.zeros_like(blobs[0])
 
     def _factor(self, bottom: list[Blob]) -> Blob:
         return bottom[1] if len(bottom) > 1 else self.blobs[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from caffepy.layers.channel_norm import ChannelNorm
-from caffepy.net.blob import Blob
+from caffepy.net.blob import Array, Blob
 from caffepy.proto.caffe_pb2 import TEST, BatchNormParameter
 
 LEAST_EPS = 1e-5
@@ -44,14 +44,18 @@ class ScaledBatchNorm(ChannelNorm):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.stored:
-            mean, variance = (blob.data for blob in self.blobs[:2])
-        else:
-            mean, variance = self.batch_statistics(bottom)
-            fraction = self.param.batch_norm_param.moving_average_fraction if self.batches >= COPIED else 0.0
-            for blob, value in zip(self.blobs[:2], (mean, variance + self.eps)):
-                blob.data[...] = fraction * blob.data + (1 - fraction) * value
-            self.batches = min(self.batches + 1, COPIED)
+            self.normalize(bottom, top, *self.stored_statistics())
+            return
+        mean, variance = self.batch_statistics(bottom)
+        fraction = self.param.batch_norm_param.moving_average_fraction if self.batches >= COPIED else 0.0
+        for blob, value in zip(self.blobs[:2], (mean, variance + self.eps)):
+            blob.data[...] = fraction * blob.data + (1 - fraction) * value
+        self.batches = min(self.batches + 1, COPIED)
         self.normalize(bottom, top, mean, 1 / self.xp.sqrt(variance + self.eps))
+
+    def stored_statistics(self) -> tuple[Array, Array]:
+        mean, variance = (blob.data for blob in self.blobs[:2])
+        return mean, 1 / self.xp.sqrt(variance + self.eps)
 
     def state(self) -> dict[str, Any]:
         return {} if self.stored else {"batches": self.batches}

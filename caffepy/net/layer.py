@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import ConfigError, ShapeError
@@ -15,6 +15,9 @@ from caffepy.net.blob import Array, Blob
 from caffepy.net.parameters import copy_blobs
 from caffepy.plugins import Registry
 from caffepy.proto import caffe_pb2, dialects
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
@@ -102,6 +105,8 @@ class Layer:
     """Of a loss: whether it is of the size of a squared error, not of a log likelihood."""
     takes_label: ClassVar[bool] = False
     """Whether the last bottom is a label that the others are compared with: a loss, a score."""
+    takes_affine: bool = False
+    """Whether a factor and an offset a channel can go into its weights."""
     pixelwise: ClassVar[bool] = False
     """Whether a pixel of the top comes from those at the same place of the bottoms."""
     colour: ClassVar[str] = "#6495ED"
@@ -165,6 +170,14 @@ class Layer:
         pass and whenever shapes change: they do not see attributes of the layer that change in between.
         """
         return False
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(a, b) a channel, float64, where the layer computes y = a x + b with numbers that stand fast; else None."""
+        return None
+
+    def with_affine(self, factor: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights and bias, float64, with which it would compute factor * y + offset a channel (`takes_affine`)."""
+        raise NotImplementedError
 
     def meter(self, top_index: int) -> Any:
         """What a test makes of this top over all its batches: a new meter (`caffepy.solver.meters`), or None.

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from caffepy.export.convert import At, converts
 from caffepy.export.graph import FLOAT, Graph
 
 
-@converts("Dropout", "Split")
+@converts("SeLuDropout", "Split")
 def same(g: Graph, at: At) -> list[str]:
     return [at.x[0]] * len(at.top)
+
+
+@converts("Dropout")
+def dropout(g: Graph, at: At) -> list[str]:
+    scale = at.layer.test_scale
+    return [at.x[0] if scale == 1 else g.op("Mul", at.x[0], g.constant(scale))]
 
 
 @converts("Silence")
@@ -31,6 +39,50 @@ def prelu(g: Graph, at: At) -> list[str]:
 @converts("ELU")
 def elu(g: Graph, at: At) -> list[str]:
     return [g.op("Elu", at.x[0], alpha=at.layer.param.elu_param.alpha)]
+
+
+@converts("SeLu")
+def selu(g: Graph, at: At) -> list[str]:
+    return [g.op("Selu", at.x[0])]
+
+
+@converts("ReLU6")
+def relu6(g: Graph, at: At) -> list[str]:
+    return [g.op("Clip", at.x[0], g.constant(0), g.constant(6))]
+
+
+@converts("HardSigmoid")
+def hard_sigmoid(g: Graph, at: At) -> list[str]:
+    p = at.layer.param.hard_sigmoid_param
+    return [g.op("HardSigmoid", at.x[0], alpha=p.alpha, beta=p.beta)]
+
+
+@converts("HardSwish")
+def hard_swish(g: Graph, at: At) -> list[str]:
+    if g.opset >= 14:
+        return [g.op("HardSwish", at.x[0])]
+    return [g.op("Mul", at.x[0], g.op("HardSigmoid", at.x[0], alpha=1 / 6, beta=0.5))]
+
+
+@converts("Mish")
+def mish(g: Graph, at: At) -> list[str]:
+    if g.opset >= 18:
+        return [g.op("Mish", at.x[0])]
+    return [g.op("Mul", at.x[0], g.op("Tanh", g.op("Softplus", at.x[0])))]
+
+
+@converts("GELU")
+def gelu(g: Graph, at: At) -> list[str]:
+    approximate = at.layer.param.gelu_param.enable_bert_version
+    if g.opset >= 20:
+        return [g.op("Gelu", at.x[0], approximate="tanh" if approximate else "none")]
+    if approximate:
+        cube = g.op("Mul", g.op("Mul", at.x[0], at.x[0]), at.x[0])
+        inner = _affine(g, g.op("Add", at.x[0], g.op("Mul", cube, g.constant(0.044715))), math.sqrt(2 / math.pi), 0)
+        bell = g.op("Tanh", inner)
+    else:
+        bell = g.op("Erf", g.op("Mul", at.x[0], g.constant(math.sqrt(0.5))))
+    return [g.op("Mul", at.x[0], _affine(g, bell, 0.5, 0.5))]
 
 
 @converts("Sigmoid")
@@ -81,8 +133,6 @@ def power(g: Graph, at: At) -> list[str]:
 
 @converts("Exp")
 def exp(g: Graph, at: At) -> list[str]:
-    import math
-
     p = at.layer.param.exp_param
     base = 1.0 if p.base == -1 else math.log(p.base)
     return [g.op("Exp", _affine(g, at.x[0], p.scale * base, p.shift * base))]
@@ -90,8 +140,6 @@ def exp(g: Graph, at: At) -> list[str]:
 
 @converts("Log")
 def log(g: Graph, at: At) -> list[str]:
-    import math
-
     p = at.layer.param.log_param
     y = g.op("Log", _affine(g, at.x[0], p.scale, p.shift))
     return [y if p.base == -1 else _affine(g, y, 1 / math.log(p.base), 0)]
@@ -102,6 +150,13 @@ def _affine(g: Graph, x: str, factor: float, offset: float) -> str:
     if factor != 1 or offset == 0:
         x = g.op("Mul", x, g.constant(factor))
     return g.op("Add", x, g.constant(offset)) if offset else x
+
+
+@converts("Axpy")
+def axpy(g: Graph, at: At) -> list[str]:
+    """The factor (N, C) with an axis of one for each further axis of x."""
+    factor = g.reshape(at.x[0], (*at.bottom[1][:2], *[1] * (len(at.bottom[1]) - 2)))
+    return [g.op("Add", g.op("Mul", factor, at.x[1]), at.x[2])]
 
 
 @converts("Eltwise")

@@ -7,29 +7,41 @@ import numpy as np
 from caffepy.export.convert import At, converts
 from caffepy.export.graph import Graph
 from caffepy.export.operators.pooling import pool
-from caffepy.passes.folding import affine
+from caffepy.layers.bn import SEGNET_EPS
 
 
 @converts("BatchNorm")
 def batch_norm(g: Graph, at: At) -> list[str]:
-    found = affine(at.node)
+    found = at.layer.affine()
     if found is None:
-        return [_of_batch(g, at)]
+        return _of_batch(g, at, at.layer.param.batch_norm_param.eps)[:1]
     return [_times_plus(g, at, *found)]
 
 
-def _of_batch(g: Graph, at: At) -> str:
-    """With the moments of the batch itself (`use_global_stats: false`)."""
+@converts("BN")
+def bn(g: Graph, at: At) -> list[str]:
+    """SegNet's form may give its statistics as further tops."""
+    found = at.layer.affine()
+    if found is not None:
+        given = [g.constant(np.full(dims, i), name=f"{at.node.layer.name}.{i}") for i, dims in enumerate(at.top[1:])]
+        return [_times_plus(g, at, *found), *given]
+    y, *statistics = _of_batch(g, at, SEGNET_EPS)
+    y = _times_plus(g, at, at.layer.scale.host(), at.layer.shift.host(), y)
+    return [y, *(g.reshape(x, (1, at.layer.channels, 1, 1)) for x in statistics[: len(at.top) - 1])]
+
+
+def _of_batch(g: Graph, at: At, eps: float) -> list[str]:
+    """x normalized with the moments of the batch itself, and these: mean and variance."""
     axes = [axis for axis in range(at.rank) if axis != 1]
-    centred = g.op("Sub", at.x[0], g.reduce("ReduceMean", at.x[0], axes))
+    mean = g.reduce("ReduceMean", at.x[0], axes)
+    centred = g.op("Sub", at.x[0], mean)
     variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
-    eps = g.constant(at.layer.param.batch_norm_param.eps)
-    return g.op("Div", centred, g.op("Sqrt", g.op("Add", variance, eps)))
+    return [g.op("Div", centred, g.op("Sqrt", g.op("Add", variance, g.constant(eps)))), mean, variance]
 
 
-def _times_plus(g: Graph, at: At, factor: np.ndarray, offset: np.ndarray) -> str:
+def _times_plus(g: Graph, at: At, factor: np.ndarray, offset: np.ndarray, x: str = "") -> str:
     shape = (1, -1, *[1] * (at.rank - 2))
-    return g.op("Add", g.op("Mul", at.x[0], g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
+    return g.op("Add", g.op("Mul", x or at.x[0], g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
 
 
 @converts("Scale")
@@ -76,6 +88,28 @@ def mvn(g: Graph, at: At) -> list[str]:
         return [centred]
     deviation = g.op("Sqrt", g.reduce("ReduceMean", g.op("Mul", centred, centred), axes))
     return [g.op("Div", centred, g.op("Add", deviation, g.constant(p.eps)))]
+
+
+@converts("LayerNorm")
+def layer_norm(g: Graph, at: At) -> list[str]:
+    layer, axes = at.layer, list(range(at.layer.axis, at.rank))
+    if g.opset >= 17 and layer.axis:
+        scale, *shift = at.weights or [np.ones([dim or 1 for dim in at.bottom[0][layer.axis :]])]
+        parameters = [g.constant(values) for values in (scale, *shift)]
+        return [g.op("LayerNormalization", at.x[0], *parameters, axis=layer.axis, epsilon=layer.eps)]
+    centred = g.op("Sub", at.x[0], g.reduce("ReduceMean", at.x[0], axes))
+    variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
+    y = g.op("Div", centred, g.op("Sqrt", g.op("Add", variance, g.constant(layer.eps))))
+    for kind, values in zip(("Mul", "Add"), at.weights):
+        y = g.op(kind, y, g.constant(values))
+    return [y]
+
+
+@converts("Normalize")
+def normalize(g: Graph, at: At) -> list[str]:
+    squares = g.reduce("ReduceSum", g.op("Mul", at.x[0], at.x[0]), list(at.layer.axes))
+    norm = g.op("Sqrt", g.op("Add", squares, g.constant(at.layer.param.norm_param.eps)))
+    return [g.op("Mul", at.x[0], g.op("Div", g.constant(at.weights[0].reshape(1, -1, 1, 1)), norm))]
 
 
 @converts("Softmax")

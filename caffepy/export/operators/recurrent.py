@@ -23,6 +23,17 @@ def rnn(g: Graph, at: At) -> list[str]:
     return [g.reshape(y, at.top[0]), *states]
 
 
+@converts("LSTMUnit")
+def lstm_unit(g: Graph, at: At) -> list[str]:
+    """c = f m c_prev + i g, h = o tanh(c)."""
+    gates = g.ops("Split", at.x[1], count=4, axis=2, num_outputs=4 if g.opset >= 18 else None)
+    i, f, o = (g.op("Sigmoid", gate) for gate in gates[:3])
+    marker = g.reshape(at.x[2], (1, at.bottom[0][1], 1))
+    kept = g.op("Mul", g.op("Mul", f, marker), at.x[0])
+    c = g.op("Add", kept, g.op("Mul", i, g.op("Tanh", gates[3])))
+    return [c, g.op("Mul", o, g.op("Tanh", c))]
+
+
 def _lstm_order(weights: np.ndarray) -> np.ndarray:
     """Rows i, f, o, g as ONNX has them: i, o, f, c."""
     i, f, o, c = np.split(weights, 4)

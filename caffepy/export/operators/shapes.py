@@ -37,6 +37,31 @@ def reshape(g: Graph, at: At) -> list[str]:
     return [g.reshape(at.x[0], at.top[0])]
 
 
+@converts("Permute")
+def permute(g: Graph, at: At) -> list[str]:
+    return [g.op("Transpose", at.x[0], perm=list(at.layer.order))]
+
+
+@converts("ShuffleChannel")
+def shuffle_channel(g: Graph, at: At) -> list[str]:
+    (items, channels, *size), group = at.bottom[0], at.layer.group
+    assert channels is not None  # N alone can be unknown
+    grouped = g.reshape(at.x[0], (items, group, channels // group, *size))
+    return [g.reshape(g.op("Transpose", grouped, perm=[0, 2, 1, *range(3, at.rank + 1)]), at.top[0])]
+
+
+@converts("Reorg")
+def reorg(g: Graph, at: At) -> list[str]:
+    layer, s = at.layer, at.layer.stride
+    n, (c, h, w) = at.bottom[0][0], layer.read[1:]
+    x = g.reshape(at.x[0], (n, c, h, w))
+    if layer.to_channels:
+        moved = g.op("Transpose", g.reshape(x, (n, c, h // s, s, w // s, s)), perm=[0, 3, 5, 1, 2, 4])
+    else:
+        moved = g.op("Transpose", g.reshape(x, (n, s, s, c // s**2, h, w)), perm=[0, 3, 4, 1, 5, 2])
+    return [g.reshape(moved, at.top[0])]
+
+
 @converts("Tile")
 def tile(g: Graph, at: At) -> list[str]:
     repeats = [1] * at.rank
