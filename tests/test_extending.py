@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import sys
@@ -14,12 +13,14 @@ import pytest
 from caffepy import plugins
 from caffepy.cli import main
 from caffepy.data.sources import databases
+from caffepy.errors import ConfigError
 from caffepy.net import layer as layers
 from caffepy.net.blob import Blob
 from caffepy.proto.caffe_pb2 import SolverParameter
-from caffepy.solver import policies, rules
+from caffepy.proto.text import read_solver
+from caffepy.solver import Solver, meters, policies, rules
+from caffepy.solver.objectives.base import objectives
 
-METERS = importlib.util.find_spec("caffepy.solver.meters") and importlib.import_module("caffepy.solver.meters")
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```(?:python|prototxt)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = re.findall(r"^    caffepy (.*)$", PAGE, re.MULTILINE)
@@ -29,6 +30,7 @@ COMMANDS = re.findall(r"^    caffepy (.*)$", PAGE, re.MULTILINE)
 def folder(tmp_path, monkeypatch):
     """The page's files, and data for its reader; what they register is forgotten afterwards."""
     layers.layer_types()
+    objectives.complete()
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     random = np.random.default_rng(0)
@@ -36,8 +38,7 @@ def folder(tmp_path, monkeypatch):
     np.savez(tmp_path / "numbers.npz", x=x, y=(x[:, :3].argmax(1)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    registries = [layers._registry, rules._rules, policies._policies, databases._readers]
-    registries += [METERS._registry] if METERS else []
+    registries = [layers._registry, rules._rules, policies._policies, databases._readers, meters._registry, objectives]
     kept = [dict(registry) for registry in registries]
     yield tmp_path
     for registry, things in zip(registries, kept):
@@ -48,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_each_is_under_thirty_lines():
-    assert len(FILES) == 8
+    assert len(FILES) == 11
     for name, text in FILES.items():
         assert len(text.splitlines()) < 30, name
 
@@ -61,7 +62,8 @@ def test_the_commands_run(command, folder, capsys):
         assert out.endswith("\nnothing failed\n")
     else:
         losses = [float(loss) for loss in re.findall(r"Iteration \d+ .*loss = (\S+)", err)]
-        assert (folder / "my_iter_20.solverstate").exists() and len(losses) == 2
+        prefix = "tasks" if "tasks" in command else "my"
+        assert (folder / f"{prefix}_iter_20.solverstate").exists() and len(losses) == 2
 
 
 def test_the_rule_and_the_policy_are_their_formulas(folder):
@@ -73,7 +75,6 @@ def test_the_rule_and_the_policy_are_their_formulas(folder):
     assert [my_policies.sawtooth(p, i, 0) for i in (0, 2, 4)] == [1, 0.75, 1]
 
 
-@pytest.mark.skipif(METERS is None, reason="there are no meters yet")
 def test_the_meter(folder):
     my_meters = plugins.load("my_meters")
     one, other = my_meters.RootMeanSquare(None, 0), my_meters.RootMeanSquare(None, 0)
@@ -83,3 +84,29 @@ def test_the_meter(folder):
         meter.add(None, bottom, 1)
     one.merge(other)
     assert one.value() == pytest.approx(5**0.5)
+
+
+def test_the_objective_weighs_the_shared_gradients(folder):
+    plugins.load("my_objectives")
+    solver = Solver(read_solver("tasks_solver.prototxt"))
+    solver.step(1)
+    norms = np.sqrt(np.diag(solver.multi_task.seen.gram))
+    np.testing.assert_allclose(solver.multi_task.weights, np.sqrt(norms.mean() / norms), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('objective: "EqualNorm"', 'unknown multi_task method "EqualNorm"\n  Did you mean "EqualNorms"?'),
+        ('objective: "EqualNorms" param_str: "powr: 1"', 'EqualNorms has no parameter "powr"\n  Did you mean "power"?'),
+        ('objective: "EqualNorms" method: MGDA', "multi_task has a method and an objective\n  Give one of the two."),
+        ('method: MGDA param_str: "power: 1"', "param_str is given, but MGDA declares no parameters"),
+    ],
+)
+def test_what_an_objective_refuses(said, message, folder):
+    plugins.load("my_objectives")
+    text = Path("tasks_solver.prototxt").read_text()
+    Path("tasks_solver.prototxt").write_text(re.sub(r"multi_task \{.*\}", f"multi_task {{ {said} }}", text))
+    with pytest.raises(ConfigError) as caught:
+        Solver(read_solver("tasks_solver.prototxt"))
+    assert str(caught.value).endswith(message)

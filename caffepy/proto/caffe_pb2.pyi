@@ -2104,7 +2104,7 @@ class BinaryCrossEntropyParameter(_message.Message):
     def __init__(self, logits: bool = ...) -> None: ...
 
 class MultiTaskParameter(_message.Message):
-    __slots__ = ("method", "task", "gradnorm", "gradvac", "dwa", "cagrad", "report")
+    __slots__ = ("method", "task", "gradnorm", "gradvac", "dwa", "cagrad", "report", "objective", "param_str")
     class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNIFORM: _ClassVar[MultiTaskParameter.Method]
@@ -2132,6 +2132,8 @@ class MultiTaskParameter(_message.Message):
     DWA_FIELD_NUMBER: _ClassVar[int]
     CAGRAD_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    PARAM_STR_FIELD_NUMBER: _ClassVar[int]
     method: MultiTaskParameter.Method
     task: _containers.RepeatedCompositeFieldContainer[TaskParameter]
     gradnorm: GradNormParameter
@@ -2139,7 +2141,9 @@ class MultiTaskParameter(_message.Message):
     dwa: DWAParameter
     cagrad: CAGradParameter
     report: int
-    def __init__(self, method: _Optional[_Union[MultiTaskParameter.Method, str]] = ..., task: _Optional[_Iterable[_Union[TaskParameter, _Mapping]]] = ..., gradnorm: _Optional[_Union[GradNormParameter, _Mapping]] = ..., gradvac: _Optional[_Union[GradVacParameter, _Mapping]] = ..., dwa: _Optional[_Union[DWAParameter, _Mapping]] = ..., cagrad: _Optional[_Union[CAGradParameter, _Mapping]] = ..., report: _Optional[int] = ...) -> None: ...
+    objective: str
+    param_str: str
+    def __init__(self, method: _Optional[_Union[MultiTaskParameter.Method, str]] = ..., task: _Optional[_Iterable[_Union[TaskParameter, _Mapping]]] = ..., gradnorm: _Optional[_Union[GradNormParameter, _Mapping]] = ..., gradvac: _Optional[_Union[GradVacParameter, _Mapping]] = ..., dwa: _Optional[_Union[DWAParameter, _Mapping]] = ..., cagrad: _Optional[_Union[CAGradParameter, _Mapping]] = ..., report: _Optional[int] = ..., objective: _Optional[str] = ..., param_str: _Optional[str] = ...) -> None: ...
 
 class TaskParameter(_message.Message):
     __slots__ = ("loss", "weight", "min_weight")

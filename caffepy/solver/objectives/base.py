@@ -7,6 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from caffepy.errors import ConfigError
+from caffepy.net import param_str
 from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
 
@@ -43,6 +45,7 @@ class Objective:
 
     That is all that the nine methods need: projections too are sums of the gradients, whose coefficients follow from
     the inner products. So whatever a gradient is, rows of a table or parts in other processes, is no matter here.
+    Outside caffepy its annotations are its parameters, which `param_str` sets.
     """
 
     needs_layer: ClassVar[bool] = False
@@ -50,6 +53,7 @@ class Objective:
 
     def __init__(self, p: MultiTaskParameter, tasks: Tasks, solver: SolverParameter, random: np.random.Generator):
         self.p, self.tasks, self.solver, self.random = p, tasks, solver, random
+        vars(self).update(param_str.read(type(self), p.param_str, taken=[*vars(self), *vars(Objective)]))
 
     @property
     def layer(self) -> str:
@@ -72,7 +76,7 @@ objectives: Registry[type[Objective]] = Registry("multi_task method", "methods",
 
 
 def objective(name: str) -> Callable[[type[Objective]], type[Objective]]:
-    """Class decorator: `method: name` of `multi_task` means this class."""
+    """Class decorator: `method: name` of `multi_task` means this class; for one of your own `objective: "name"`."""
 
     def decorate(cls: type[Objective]) -> type[Objective]:
         objectives.register(name, cls)
@@ -81,6 +85,13 @@ def objective(name: str) -> Callable[[type[Objective]], type[Objective]]:
     return decorate
 
 
+def name_of(p: MultiTaskParameter) -> str:
+    """The name of the method that the definition asks for."""
+    return p.objective or MultiTaskParameter.Method.Name(p.method)
+
+
 def find(p: MultiTaskParameter) -> type[Objective]:
-    """The class of the method that the definition asks for."""
-    return objectives.find(MultiTaskParameter.Method.Name(p.method))
+    """The class of the method that the definition asks for. Raises ConfigError where none has the name."""
+    if p.objective and p.HasField("method"):
+        raise ConfigError("multi_task has a method and an objective", hint="Give one of the two.")
+    return objectives.find(name_of(p))

@@ -18,7 +18,7 @@ from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
 from caffepy.solver import policies
 from caffepy.solver.events import Listener
 from caffepy.solver.objectives import shared
-from caffepy.solver.objectives.base import Seen, Tasks, find
+from caffepy.solver.objectives.base import Seen, Tasks, find, name_of
 from caffepy.solver.objectives.gradients import TaskGradients
 from caffepy.solver.training import Training
 
@@ -174,7 +174,7 @@ class MultiTask(Listener):
         """Lines of text: losses, weights and gradient norms of the tasks, cosines between them."""
         if self.seen is None:
             return
-        method = MultiTaskParameter.Method.Name(self.p.method)
+        method = name_of(self.p)
         norms = np.sqrt(np.diag(self.seen.gram))
         for name, loss, weight, norm in zip(self.names, self.seen.losses, self.weights, norms):
             yield f"{method}: {name} = {loss:.6g}, weight = {weight:.6g}, gradient norm = {norm:.6g}"
