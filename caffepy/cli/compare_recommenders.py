@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-ZOO = str(Path(__file__).parents[2] / "models" / "recommend")
+from caffepy.zoo.catalogue import zoo_folder
+
+ZOO = str(zoo_folder() / "recommend")
 MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
 
 
