@@ -224,7 +224,8 @@ class Layer:
         forward pass changes more than workspaces and what `reshape` makes says so here.
         """
         copied = copy(self)
-        vars(copied).pop("backward", None)
+        for method in ("forward", "backward"):  # those that say that parts have run: see `passes.divided`
+            vars(copied).pop(method, None)
         copied.engine, copied.xp, copied.blobs = engine, engine.xp, blobs
         for name, value in vars(self).items():
             if isinstance(value, Blob):

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, pairwise, takewhile
 from typing import Any, NamedTuple
-from weakref import ref
+from weakref import proxy, ref
 
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Array, Blob, Layout
 from caffepy.net.build import Node
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
-from caffepy.passes.whole import Run, Told, Whole, forgotten, placed
+from caffepy.passes.whole import Run, Told, Whole, forgotten, keeps_itself, placed
 
 # Elements of all tops of a stretch below which dividing the batch does not pay.
 LEAST_ELEMENTS = 1 << 17
@@ -159,6 +159,7 @@ class StretchRun:
         for i in self.layers:
             node = self.stretch.nodes[i]
             node.kept_by = ref(self.stretch)
+            node.layer.forward = partial(_itself, proxy(node))  # type: ignore[method-assign]
             node.layer.backward = _refuse  # type: ignore[method-assign, assignment]
         self._run(told, lambda part, i: part.forward(i), lambda layers: None)
 
@@ -194,6 +195,12 @@ class StretchRun:
 
         steps = [partial(lambda i, k: step(parts[k], i), i) for i in layers]
         engine.run_in_step(steps, len(parts), between)
+
+
+def _itself(node: Node, bottom: list[Blob], top: list[Blob]) -> None:
+    """In the place of the forward method of a layer whose copies have run: now it keeps itself what backward needs."""
+    keeps_itself(node)
+    node.layer.forward(bottom, top)
 
 
 def _refuse(*args: Any) -> None:

@@ -63,8 +63,7 @@ class OneLayer:
     def forward(self, told: Told) -> None:
         node = self.node
         if node.kept_by is not None:
-            node.kept_by = None
-            vars(node.layer).pop("backward", None)  # which has refused to run: see `divided`
+            keeps_itself(node)
         if not node.is_shaped:
             placed(node, node.reshape)
         placed(node, node.layer.forward, node.bottom, node.top)
@@ -73,6 +72,13 @@ class OneLayer:
         node = self.node
         need = wanted.get(self.layers[0], node.bottom_need_backward)
         placed(node, node.layer.backward, node.top, need, node.bottom)
+
+
+def keeps_itself(node: Node) -> None:
+    """The layer runs itself, and none of the parts that have run in its place."""
+    node.kept_by = None
+    for method in ("forward", "backward"):  # those of `divided`
+        vars(node.layer).pop(method, None)
 
 
 def placed(node: Node, method: Callable[..., None], *args: Any) -> None:

@@ -340,6 +340,21 @@ def test_a_layer_that_parts_have_run_refuses_to_run_backward_alone():
     assert node.layer.blobs[1].diff.shape == (8,)
 
 
+def test_a_layer_that_runs_forward_itself_runs_backward_itself():
+    net, whole = build(), build(executor=Whole)
+    gradients = []
+    for one in (net, whole):
+        one.forward()
+        node = one.nodes[one.layer_names.index("conv1")]
+        node.layer.forward(node.bottom, node.top)
+        one.clear_param_diffs()
+        node.top[0].diff[...] = 1
+        node.layer.backward(node.top, [True], node.bottom)
+        gradients.append(node.layer.blobs[0].diff.copy())
+    np.testing.assert_array_equal(*gradients)
+    assert_all_close(passes(net, 1), passes(whole, 1))
+
+
 def test_nothing_forks_and_importing_registers_nothing():
     script = (
         "import os, sys, signal\n"
