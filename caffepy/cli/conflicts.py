@@ -21,6 +21,7 @@ from caffepy.cli import options
 @options.no_python_layers
 @options.force
 @options.imports
+@options.setting(of_net=False)
 def command(solver, iterations, plot, level, stage, gpu, engine, precision, verbose):
     """Train briefly and show where the gradients of the tasks conflict.
 

@@ -17,6 +17,7 @@ from caffepy.cli import options
 @click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
 @options.max_memory
 @options.imports
+@options.setting()
 def command(net, out, rankdir, phase, display_lrm):
     from caffepy.cli.terminal import echo
     from caffepy.proto.caffe_pb2 import Phase

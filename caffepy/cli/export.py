@@ -30,6 +30,7 @@ log = logging.getLogger("caffepy.export")
 @options.no_python_layers
 @options.force
 @options.imports
+@options.setting()
 def command(model, weights, output, opset, dynamic_batch, half, with_transform, mean, scale, rgb, level, stage):
     from caffepy.cli import terminal
     from caffepy.export.onnx_file import NEWEST, OLDEST, Options, export

@@ -27,6 +27,7 @@ log = logging.getLogger("caffepy.extract_features")
 @options.no_python_layers
 @options.force
 @options.imports
+@options.setting()
 def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, precision):
     """Run MODEL with WEIGHTS on BATCHES batches and store its BLOBS in the databases DBS (both separated by ",").
 

@@ -65,6 +65,28 @@ force = click.option(
 )
 
 
+def setting(of_net: bool = True) -> Callable:
+    """--set, of a command that reads a net, or else a solver and its nets."""
+
+    def use(context: click.Context, option: click.Parameter, words: tuple[str, ...]) -> None:
+        if words:
+            from caffepy.proto import settings
+
+            settings.use(words, of_net)
+            context.call_on_close(lambda: settings.use(()))
+
+    in_layers = "layer.*.dropout_param.dropout_ratio=0.3"
+    example = in_layers if of_net else f"base_lr=0.05 or net.{in_layers}"
+    return click.option(
+        "--set",
+        multiple=True,
+        expose_value=False,
+        callback=use,
+        metavar="PATH=VALUE",
+        help=f"Set a field of the definition, for example {example}. May be given again.",
+    )
+
+
 def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
     if modules:
         from caffepy import plugins

@@ -26,6 +26,7 @@ from caffepy.cli import options
 @options.no_python_layers
 @options.force
 @options.imports
+@options.setting()
 def command(
     model, weights, user, top, exclude_seen, titles, similar_to, explain, ratings, output, test, relevant, gpu, engine
 ):

@@ -22,6 +22,7 @@ log = logging.getLogger("caffepy.time")
 @options.engine
 @options.precision
 @options.imports
+@options.setting()
 @options.verbose
 @options.max_memory
 @options.no_python_layers

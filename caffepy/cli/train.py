@@ -33,6 +33,7 @@ log = logging.getLogger("caffepy.train")
 @options.precision
 @click.option("--cuda-graph", is_flag=True, help="On a GPU: record the passes once, then start them with one call.")
 @options.imports
+@options.setting(of_net=False)
 @options.verbose
 @options.max_memory
 @options.no_python_layers

@@ -11,6 +11,7 @@ from caffepy.cli import options
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @options.max_memory
+@options.setting()
 def command(source, target):
     """Upgrade the binary net IN (a .caffemodel) of any age and write it to OUT. Exit status 1 if fields were lost."""
     from caffepy.cli.terminal import start_logging

@@ -11,6 +11,7 @@ from caffepy.cli import options
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @options.max_memory
+@options.setting(of_net=False)
 def command(source, target):
     """Upgrade the solver definition IN, with its old `solver_type`, and write it to OUT."""
     from caffepy.cli.terminal import start_logging

@@ -56,6 +56,9 @@ class AnnotatedData(Data):
         typed = self.typed or found.HasField("type")
         return picture, annotated.objects_in(found) if typed else float(found.datum.label)
 
+    def label_of(self, key: bytes, value: bytes) -> int:
+        return annotated.parse(value, key, self.reader.path).datum.label
+
     def change(self, image: Array, label: Any, random: np.random.Generator, where: str) -> tuple[Array, Any]:
         objects = label if isinstance(label, Annotations) else Annotations.none()
         image, objects = self.scenes.before(image, objects, random, where)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from caffepy import limits, rng
+from caffepy.data.folds import Subset, records_of
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
 from caffepy.data.pictures.shaping import OF_OBJECTS, Shaping, refuse
@@ -39,13 +40,37 @@ class BatchLayer(Layer):
     num_bottom = 0
     num_top: ClassVar[Count] = (1, 2)
     prefetcher: Prefetcher[Position, Batch]
+    batch_size: int
+    foldable: ClassVar[bool] = False
+    """Whether `fold_param` is read: the layer goes through a source of `num_records` records."""
+    num_records = 0
+    length = 0
+    """Of these, how many it reads."""
+    filled = 1.0
+    """How full the last batch was, in items: the last one of records that are held out may be smaller."""
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         """The host arrays of the next batch, one a top, and the position behind it. Runs on the background thread."""
         raise NotImplementedError
 
+    def kept(self, length: int) -> np.ndarray | None:
+        """Of the source's `length` records those that the layer reads, as `fold_param` has it; None: all."""
+        self.num_records = length
+        return records_of(self.param.fold_param, length) if self.param.HasField("fold_param") else None
+
+    def column(self, name: str) -> np.ndarray:
+        """A value for each record of the source, whichever the layer reads: its label, its user."""
+        raise ConfigError(f'{self.type} knows no "{name}" of its records')
+
+    def due(self, cursor: Cursor, length: int) -> int:
+        """How many of `length` records come next: a batch, or what is left of those that are held out."""
+        left = length - cursor.index if self.param.fold_param.held_out else self.batch_size
+        return min(self.batch_size, left)
+
     def start(self, position: Position, depth: int, top: list[Blob]) -> None:
         """Shape the tops by the first batch and begin to read ahead."""
+        if self.param.HasField("fold_param") and not self.foldable:
+            raise ConfigError(f"{self.type} reads no fold_param")
         self.check_memory(position, depth)
         batch, _ = self.make(position, None)
         for blob, values in zip(top, batch):
@@ -76,7 +101,10 @@ class BatchLayer(Layer):
         """The tops take the shape of every batch as it comes."""
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        for blob, values in zip(top, self.prefetcher.next()):
+        if self.param.fold_param.held_out:
+            self.filled = self.due(self.prefetcher.state.cursor, self.length) / self.batch_size
+        batch = self.prefetcher.next()
+        for blob, values in zip(top, batch):
             blob.reshape(values.shape)
             blob.data[...] = self.engine.asarray(values)
 
@@ -101,12 +129,18 @@ class PictureLayer(BatchLayer):
     must come out alike.
     """
 
-    order: Order
-    batch_size: int
+    order: Order | Subset
+    foldable = True
     seed = 0
     """Of what Caffe does not draw: augmentation and the order of records."""
     refused_fields: ClassVar[tuple[str, ...]] = OF_OBJECTS
     """Fields of `transform_param` that the layer does not read."""
+
+    def begin_order(self, order: Order) -> None:
+        """Go through the source's records in this order, or through those of them that the layer reads."""
+        records = self.kept(order.length)
+        self.order = order if records is None else Subset(order, records)
+        self.length = self.order.length
 
     def fetch(self, i: int) -> Any:
         """What there is of record `i` without decoding it."""
@@ -140,7 +174,7 @@ class PictureLayer(BatchLayer):
         self.start(Position(cursor, random), self.param.data_param.prefetch, top)
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
-        indices, cursor = self.order.advance(position.cursor, self.batch_size)
+        indices, cursor = self.order.advance(position.cursor, self.due(position.cursor, self.order.length))
         records = [self.fetch(i) for i in indices]
         randoms = [self._augmentation(position.cursor, k) for k in range(len(records))]
         decoded = self._pieces.map(self.prepare, records, randoms)

@@ -44,7 +44,7 @@ class Data(PictureLayer):
             raise ConfigError("data_param gives both reader and backend", hint="Leave out backend.")
         backend = DataParameter.DB.Name(p.backend).lower() if p.HasField("backend") else ""
         self.reader = open_database(p.source, p.reader or backend or guess_backend(p.source))
-        self.order = Order(len(self.reader))
+        self.begin_order(Order(len(self.reader)))
         self._channels = 3 if t.force_color else 1 if t.force_gray else 0
         self._warned: set[str] = set()
         self.begin(top, p.threads, self._begin)
@@ -52,7 +52,7 @@ class Data(PictureLayer):
     def _begin(self) -> Cursor:
         if self.param.data_param.shuffle:
             self.seed = rng.draw()
-            self.order = Order(len(self.reader), shuffle=True, seed=self.seed)
+            self.order = self.order._replace(shuffle=True, seed=self.seed)
         return Cursor()
 
     def fetch(self, i: int) -> Record:
@@ -68,6 +68,15 @@ class Data(PictureLayer):
         if self._channels:
             self._warn("force_color and force_gray only for encoded datum")
         return datums.image(datum, key, self.reader.path), datum.label
+
+    def column(self, name: str) -> np.ndarray:
+        if name != "label":
+            return super().column(name)
+        records = (self.reader[i] for i in range(len(self.reader)))
+        return np.array([self.label_of(*record) for record in records])
+
+    def label_of(self, key: bytes, value: bytes) -> int:
+        return datums.parse(value, key, self.reader.path).label
 
     def _warn(self, text: str, *values: str) -> None:
         if text not in self._warned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.sources.hdf5 import Hdf5Rows
-from caffepy.errors import ConfigError, DataError
+from caffepy.errors import ConfigError, DataError, did_you_mean
 from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
@@ -29,6 +30,7 @@ class HDF5Data(BatchLayer):
     """
 
     num_top = (1, None)
+    foldable = True
     rank, size = 0, 1
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -43,34 +45,41 @@ class HDF5Data(BatchLayer):
             raise ConfigError(
                 "HDF5Data does not transform", hint="Remove transform_param; scale the data in the files."
             )
+        self.batch_size = p.batch_size
         self.rows = Hdf5Rows(p.source, list(self.param.top))
+        kept = self.kept(len(self.rows))
+        edges = self.rows.starts
+        self.held = [
+            np.arange(b - a) if kept is None else kept[(a <= kept) & (kept < b)] - a for a, b in pairwise(edges)
+        ]
+        """Of each file the rows that are read."""
+        self.length = sum(map(len, self.held))
         self.seed = rng.draw() if p.shuffle else 0
         self.start(Position(Cursor()), DEPTH, top)
 
     def items(self, position: Position) -> tuple[int, int]:
-        return self.param.hdf5_data_param.batch_size, sum(map(prod, self.rows.shapes))
+        return self.batch_size, sum(map(prod, self.rows.shapes))
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
-        size = self.param.hdf5_data_param.batch_size
+        size = self.due(position.cursor, self.length)
         (epoch, index), filled, passed = position.cursor, 0, 0
         batch: Batch = []
         while passed < size * self.size:  # all processes' rows, of which every size-th is ours
             file, order, first = self._locate(epoch, index)
             block = order[first : first + size * self.size - passed]
             take = block[(self.rank - passed) % self.size :: self.size]
-            self._copy(file, take, batch, recycled, filled)
+            self._copy(file, take, batch, recycled, filled, size)
             filled += len(take)
             passed += len(block)
             index += len(block)
-            if index == len(self.rows):
+            if index == self.length:
                 epoch, index = epoch + 1, 0
         return batch, Position(Cursor(epoch, index))
 
-    def _copy(self, file: int, rows: np.ndarray, batch: Batch, recycled: Batch | None, at: int) -> None:
-        """Rows of a file to place `at` of the batch, which the first file gives its shapes."""
+    def _copy(self, file: int, rows: np.ndarray, batch: Batch, recycled: Batch | None, at: int, size: int) -> None:
+        """Rows of a file to place `at` of a batch of `size`, which the first file gives its shapes."""
         arrays = self.rows.load(file)
         if not batch:
-            size = self.param.hdf5_data_param.batch_size
             batch.extend(new_array(recycled, i, (size, *a.shape[1:])) for i, a in enumerate(arrays))
         for name, target, source in zip(self.rows.names, batch, arrays):
             if target.shape[1:] != source.shape[1:]:
@@ -86,14 +95,24 @@ class HDF5Data(BatchLayer):
         count = len(self.rows.files)
         files = self._mix(count, epoch, 0)
         for file in files:
-            rows = self.rows.starts[file + 1] - self.rows.starts[file]
-            if index < rows:
-                return int(file), self._mix(rows, epoch, 1 + int(file)), index
-            index -= rows
+            rows = self.held[file]
+            if index < len(rows):
+                return int(file), rows[self._mix(len(rows), epoch, 1 + int(file))], index
+            index -= len(rows)
         raise AssertionError("a position lies inside its epoch")
 
     def _mix(self, count: int, epoch: int, stream: int) -> np.ndarray:
         return _mixed(count, (self.seed, epoch, stream) if self.param.hdf5_data_param.shuffle else None)
+
+    def column(self, name: str) -> np.ndarray:
+        if name not in self.rows.names:
+            raise ConfigError(f'no top is called "{name}"', hint=did_you_mean(name, self.rows.names))
+        place = self.rows.names.index(name)
+        files = range(len(self.rows.files))
+        values = np.concatenate(
+            [self.rows.load(file)[place].reshape(len(self.rows.load(file)[place]), -1) for file in files]
+        )
+        return values[:, 0] if values.shape[1] == 1 else values.argmax(axis=1)
 
     def shard(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
@@ -104,8 +123,8 @@ class HDF5Data(BatchLayer):
 
     def set_state(self, state) -> None:
         cursor, _ = state["position"]
-        if cursor[1] >= len(self.rows):
-            raise ValueError(f"it stands at row {cursor[1]} of {len(self.rows)}")
+        if cursor[1] >= self.length:
+            raise ValueError(f"it stands at row {cursor[1]} of {self.length}")
         self.seed = state["seed"]
         super().set_state(state)
 

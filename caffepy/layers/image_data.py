@@ -49,7 +49,7 @@ class ImageData(PictureLayer):
             raise ConfigError("new_height and new_width are set together or not at all")
         self.batch_size = p.batch_size
         self.entries = self.read_entries()
-        self.order = ListOrder(len(self.entries))
+        self.begin_order(ListOrder(len(self.entries)))
         self.begin(top, p.threads, self._begin)
 
     def read_entries(self) -> Sequence[Any]:
@@ -60,17 +60,20 @@ class ImageData(PictureLayer):
         p = self.settings
         if p.shuffle:
             self.seed = rng.draw()
-            self.order = ListOrder(len(self.entries), shuffle=True, seed=self.seed)
+            self.order = self.order._replace(shuffle=True, seed=self.seed)
         skip = rng.draw() % p.rand_skip if p.rand_skip else 0
-        if skip >= len(self.entries):
+        if skip >= self.length:
             raise ConfigError(
-                f"rand_skip {p.rand_skip} skips {skip} lines of a list of {len(self.entries)}",
+                f"rand_skip {p.rand_skip} skips {skip} lines of a list of {self.length}",
                 hint="Make rand_skip at most the number of lines.",
             )
         return Cursor(0, skip)
 
     def fetch(self, i: int) -> Any:
         return self.entries[i]
+
+    def column(self, name: str) -> np.ndarray:
+        return np.array([entry.label for entry in self.entries]) if name == "label" else super().column(name)
 
     def decode(self, record: Any) -> tuple[np.ndarray, Any]:
         p = self.settings

@@ -39,6 +39,7 @@ class TableData(BatchLayer):
 
     num_top = (1, None)
     recordable = False
+    foldable = True
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.table_data_param
@@ -54,7 +55,8 @@ class TableData(BatchLayer):
         self.lookups = {name: lookup.find(self.table, name) for name in self.names if name not in self.special}
         self.fed: dict[str, np.ndarray] | None = None
         self.seed = rng.draw() if p.shuffle or p.negatives else 0
-        self.order = RowOrder(self._length(), p.shuffle, self.seed)
+        self.length = self._length()
+        self.order = RowOrder(self.length, p.shuffle, self.seed)
         self.batch_size = p.batch_size or self.order.length
         self.start(Position(Cursor()), p.prefetch, top)
         for blob, name in zip(top, self.names):
@@ -100,19 +102,21 @@ class TableData(BatchLayer):
 
     @cached_property
     def groups(self) -> Groups:
-        return Groups(self.table[self.param.table_data_param.group_by])
+        keys = self.table[self.param.table_data_param.group_by]
+        return Groups(keys if self.held is None else keys[self.held])
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
-        chosen, cursor = self.order.take(position.cursor, self.batch_size)
+        chosen, cursor = self.order.take(position.cursor, self.due(position.cursor, self.length))
         if self.param.table_data_param.group_by:
             values = self._grouped(chosen)
         else:
-            values = self._rows(chosen if self.held is None else self.held[chosen])
+            values = self._rows(chosen)
         if self.param.table_data_param.negatives:
             self._add_negatives(values, position.cursor)
         return [self._values(name, values) for name in self.names], Position(cursor)
 
     def _rows(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        rows = rows if self.held is None else self.held[rows]
         return {name: self.table[name][rows] for name in self._needed}
 
     def _grouped(self, groups: np.ndarray) -> dict[str, np.ndarray]:
@@ -153,19 +157,23 @@ class TableData(BatchLayer):
 
     @cached_property
     def held(self) -> np.ndarray | None:
-        """The rows of `held_out`, where these alone are served."""
-        share = self.param.table_data_param.held_out
+        """The rows that are served, where not all are: those of `held_out`, those of `fold_param`."""
+        share, rows = self.param.table_data_param.held_out, self.kept(len(self.table))
         if not share:
-            return None
-        rows = np.flatnonzero(held_out(self.table["user"], self.table["item"], share))
-        if not len(rows):
+            return rows
+        apart = held_out(self.table["user"], self.table["item"], share)
+        found = np.flatnonzero(apart) if rows is None else rows[apart[rows]]
+        if not len(found):
             raise DataError("no row falls into held_out", where=self.table.path, hint="Make the share larger.")
-        return rows
+        return found
 
     def _length(self) -> int:
         if self.param.table_data_param.group_by:
             return len(self.groups)
         return len(self.table) if self.held is None else len(self.held)
+
+    def column(self, name: str) -> np.ndarray:
+        return self.table[name]
 
     def _check_special(self) -> None:
         p = self.param.table_data_param

@@ -285,6 +285,108 @@ class EarlyStopParameter(_message.Message):
     mode: EarlyStopParameter.Mode
     def __init__(self, metric: _Optional[str] = ..., patience: _Optional[int] = ..., min_delta: _Optional[float] = ..., mode: _Optional[_Union[EarlyStopParameter.Mode, str]] = ...) -> None: ...
 
+class FoldParameter(_message.Message):
+    __slots__ = ("source", "fold", "held_out")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FOLD_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    fold: int
+    held_out: bool
+    def __init__(self, source: _Optional[str] = ..., fold: _Optional[int] = ..., held_out: bool = ...) -> None: ...
+
+class SearchParameter(_message.Message):
+    __slots__ = ("solver", "metric", "mode", "trials", "seconds", "sampler", "pruner", "param", "folds", "stratify", "group", "jobs", "storage", "seed", "baseline", "name")
+    class Sampler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TPE: _ClassVar[SearchParameter.Sampler]
+        GRID: _ClassVar[SearchParameter.Sampler]
+        RANDOM: _ClassVar[SearchParameter.Sampler]
+        CMAES: _ClassVar[SearchParameter.Sampler]
+        QMC: _ClassVar[SearchParameter.Sampler]
+    TPE: SearchParameter.Sampler
+    GRID: SearchParameter.Sampler
+    RANDOM: SearchParameter.Sampler
+    CMAES: SearchParameter.Sampler
+    QMC: SearchParameter.Sampler
+    SOLVER_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    PRUNER_FIELD_NUMBER: _ClassVar[int]
+    PARAM_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
+    STRATIFY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    solver: str
+    metric: str
+    mode: EarlyStopParameter.Mode
+    trials: int
+    seconds: float
+    sampler: SearchParameter.Sampler
+    pruner: PrunerParameter
+    param: _containers.RepeatedCompositeFieldContainer[SearchedParameter]
+    folds: int
+    stratify: str
+    group: str
+    jobs: int
+    storage: str
+    seed: int
+    baseline: bool
+    name: str
+    def __init__(self, solver: _Optional[str] = ..., metric: _Optional[str] = ..., mode: _Optional[_Union[EarlyStopParameter.Mode, str]] = ..., trials: _Optional[int] = ..., seconds: _Optional[float] = ..., sampler: _Optional[_Union[SearchParameter.Sampler, str]] = ..., pruner: _Optional[_Union[PrunerParameter, _Mapping]] = ..., param: _Optional[_Iterable[_Union[SearchedParameter, _Mapping]]] = ..., folds: _Optional[int] = ..., stratify: _Optional[str] = ..., group: _Optional[str] = ..., jobs: _Optional[int] = ..., storage: _Optional[str] = ..., seed: _Optional[int] = ..., baseline: bool = ..., name: _Optional[str] = ...) -> None: ...
+
+class PrunerParameter(_message.Message):
+    __slots__ = ("type", "factor", "min_iter")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NONE: _ClassVar[PrunerParameter.Type]
+        MEDIAN: _ClassVar[PrunerParameter.Type]
+        SUCCESSIVE_HALVING: _ClassVar[PrunerParameter.Type]
+        HYPERBAND: _ClassVar[PrunerParameter.Type]
+    NONE: PrunerParameter.Type
+    MEDIAN: PrunerParameter.Type
+    SUCCESSIVE_HALVING: PrunerParameter.Type
+    HYPERBAND: PrunerParameter.Type
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    MIN_ITER_FIELD_NUMBER: _ClassVar[int]
+    type: PrunerParameter.Type
+    factor: int
+    min_iter: int
+    def __init__(self, type: _Optional[_Union[PrunerParameter.Type, str]] = ..., factor: _Optional[int] = ..., min_iter: _Optional[int] = ...) -> None: ...
+
+class SearchedParameter(_message.Message):
+    __slots__ = ("path", "choice", "range", "log")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    choice: _containers.RepeatedScalarFieldContainer[str]
+    range: SearchRange
+    log: SearchRange
+    def __init__(self, path: _Optional[str] = ..., choice: _Optional[_Iterable[str]] = ..., range: _Optional[_Union[SearchRange, _Mapping]] = ..., log: _Optional[_Union[SearchRange, _Mapping]] = ...) -> None: ...
+
+class SearchRange(_message.Message):
+    __slots__ = ("min", "max", "step", "steps")
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    min: float
+    max: float
+    step: float
+    steps: int
+    def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., step: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
+
 class SolverState(_message.Message):
     __slots__ = ("iter", "learned_net", "history", "current_step")
     ITER_FIELD_NUMBER: _ClassVar[int]
@@ -342,7 +444,7 @@ class ParamSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., sparse: bool = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "bn_param", "shuffle_channel_param", "upsample_param", "interp_param", "seg_accuracy_param", "center_loss_param", "triplet_loss_param", "unpooling_param", "layer_norm_param", "gelu_param", "hard_sigmoid_param", "selu_dropout_param", "dense_image_data_param", "roi_align_param", "reorg_param", "annotated_data_param", "multibox_loss_param", "permute_param", "prior_box_param", "detection_output_param", "detection_evaluate_param", "norm_param", "box_annotator_ohem_param", "psroi_pooling_param", "proposal_param", "roi_pooling_param", "smooth_l1_loss_param", "param_str", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "autorec_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
+    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "bn_param", "shuffle_channel_param", "upsample_param", "interp_param", "seg_accuracy_param", "center_loss_param", "triplet_loss_param", "unpooling_param", "layer_norm_param", "gelu_param", "hard_sigmoid_param", "selu_dropout_param", "dense_image_data_param", "roi_align_param", "reorg_param", "annotated_data_param", "multibox_loss_param", "permute_param", "prior_box_param", "detection_output_param", "detection_evaluate_param", "norm_param", "box_annotator_ohem_param", "psroi_pooling_param", "proposal_param", "roi_pooling_param", "smooth_l1_loss_param", "param_str", "fold_param", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "autorec_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
@@ -431,6 +533,7 @@ class LayerParameter(_message.Message):
     ROI_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
     SMOOTH_L1_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
     PARAM_STR_FIELD_NUMBER: _ClassVar[int]
+    FOLD_PARAM_FIELD_NUMBER: _ClassVar[int]
     TABLE_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
     RATINGS_PARAM_FIELD_NUMBER: _ClassVar[int]
     BASELINE_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -535,6 +638,7 @@ class LayerParameter(_message.Message):
     roi_pooling_param: ROIPoolingParameter
     smooth_l1_loss_param: SmoothL1LossParameter
     param_str: str
+    fold_param: FoldParameter
     table_data_param: TableDataParameter
     ratings_param: RatingsParameter
     baseline_param: BaselineParameter
@@ -551,7 +655,7 @@ class LayerParameter(_message.Message):
     cross_param: CrossParameter
     dice_param: DiceParameter
     binary_cross_entropy_param: BinaryCrossEntropyParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., center_loss_param: _Optional[_Union[CenterLossParameter, _Mapping]] = ..., triplet_loss_param: _Optional[_Union[TripletLossParameter, _Mapping]] = ..., unpooling_param: _Optional[_Union[UnpoolingParameter, _Mapping]] = ..., layer_norm_param: _Optional[_Union[LayerNormParameter, _Mapping]] = ..., gelu_param: _Optional[_Union[GELUParameter, _Mapping]] = ..., hard_sigmoid_param: _Optional[_Union[HardSigmoidParameter, _Mapping]] = ..., selu_dropout_param: _Optional[_Union[SeLuDropoutParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., param_str: _Optional[str] = ..., table_data_param: _Optional[_Union[TableDataParameter, _Mapping]] = ..., ratings_param: _Optional[_Union[RatingsParameter, _Mapping]] = ..., baseline_param: _Optional[_Union[BaselineParameter, _Mapping]] = ..., neighbors_param: _Optional[_Union[NeighborsParameter, _Mapping]] = ..., factors_param: _Optional[_Union[FactorsParameter, _Mapping]] = ..., rating_rbm_param: _Optional[_Union[RatingRBMParameter, _Mapping]] = ..., ranking_param: _Optional[_Union[RankingParameter, _Mapping]] = ..., autorec_param: _Optional[_Union[AutoRecParameter, _Mapping]] = ..., experts_param: _Optional[_Union[ExpertsParameter, _Mapping]] = ..., gate_param: _Optional[_Union[GateParameter, _Mapping]] = ..., snr_param: _Optional[_Union[SNRParameter, _Mapping]] = ..., bucketize_param: _Optional[_Union[BucketizeParameter, _Mapping]] = ..., hash_ids_param: _Optional[_Union[HashIdsParameter, _Mapping]] = ..., cross_param: _Optional[_Union[CrossParameter, _Mapping]] = ..., dice_param: _Optional[_Union[DiceParameter, _Mapping]] = ..., binary_cross_entropy_param: _Optional[_Union[BinaryCrossEntropyParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., center_loss_param: _Optional[_Union[CenterLossParameter, _Mapping]] = ..., triplet_loss_param: _Optional[_Union[TripletLossParameter, _Mapping]] = ..., unpooling_param: _Optional[_Union[UnpoolingParameter, _Mapping]] = ..., layer_norm_param: _Optional[_Union[LayerNormParameter, _Mapping]] = ..., gelu_param: _Optional[_Union[GELUParameter, _Mapping]] = ..., hard_sigmoid_param: _Optional[_Union[HardSigmoidParameter, _Mapping]] = ..., selu_dropout_param: _Optional[_Union[SeLuDropoutParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., param_str: _Optional[str] = ..., fold_param: _Optional[_Union[FoldParameter, _Mapping]] = ..., table_data_param: _Optional[_Union[TableDataParameter, _Mapping]] = ..., ratings_param: _Optional[_Union[RatingsParameter, _Mapping]] = ..., baseline_param: _Optional[_Union[BaselineParameter, _Mapping]] = ..., neighbors_param: _Optional[_Union[NeighborsParameter, _Mapping]] = ..., factors_param: _Optional[_Union[FactorsParameter, _Mapping]] = ..., rating_rbm_param: _Optional[_Union[RatingRBMParameter, _Mapping]] = ..., ranking_param: _Optional[_Union[RankingParameter, _Mapping]] = ..., autorec_param: _Optional[_Union[AutoRecParameter, _Mapping]] = ..., experts_param: _Optional[_Union[ExpertsParameter, _Mapping]] = ..., gate_param: _Optional[_Union[GateParameter, _Mapping]] = ..., snr_param: _Optional[_Union[SNRParameter, _Mapping]] = ..., bucketize_param: _Optional[_Union[BucketizeParameter, _Mapping]] = ..., hash_ids_param: _Optional[_Union[HashIdsParameter, _Mapping]] = ..., cross_param: _Optional[_Union[CrossParameter, _Mapping]] = ..., dice_param: _Optional[_Union[DiceParameter, _Mapping]] = ..., binary_cross_entropy_param: _Optional[_Union[BinaryCrossEntropyParameter, _Mapping]] = ...) -> None: ...
 
 class TransformationParameter(_message.Message):
     __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "brightness", "contrast", "saturation", "min_crop_area", "erase", "resize_param", "noise_param", "emit_constraint", "crop_h", "crop_w", "distort_param", "expand_param", "scale_factors")

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.files import near_names
-from caffepy.proto import caffe_pb2, foreign, upgrade
+from caffepy.proto import caffe_pb2, foreign, settings, upgrade
 
 M = TypeVar("M", bound=Message)
 
@@ -100,7 +100,15 @@ def read(path: str | PathLike[str], message: M) -> M:
 
 
 def read_net(path: str | PathLike[str]) -> Definition:
-    """Read a net definition of any age and upgrade it to the current format."""
+    """Read a net definition of any age in the current format, as the process's settings have it."""
+    found, given = _as_written(path), settings.current()
+    if given.of_net:
+        given.tell([found.param])
+    given.to_net(found.param)
+    return found
+
+
+def _as_written(path: str | PathLike[str]) -> Definition:
     text, param = read_text(path), caffe_pb2.NetParameter()
     refusals = {}
     for found in reversed(_parse(text, param, str(path))):
@@ -128,14 +136,25 @@ def definition(source: str | PathLike[str] | caffe_pb2.NetParameter | Definition
 
 
 def read_solver(path: str | PathLike[str]) -> caffe_pb2.SolverParameter:
-    """Read a solver definition, old `solver_type` enums included."""
+    """Read a solver definition, old `solver_type` enums included, as the process's settings have it."""
     param = read(path, caffe_pb2.SolverParameter())
     try:
         upgrade.upgrade_solver(param)
     except ConfigError as error:
         raise error.at(str(path)) from None
+    given = settings.current()
+    given.to_solver(param)
     _look_beside(param, Path(path).parent)
+    files, inner = net_files(param), settings.inner_nets(param)
+    given.tell([*(_as_written(file).param for file in files), *inner] if given.nets else [])
+    for net in inner:
+        given.to_net(net)
     return param
+
+
+def net_files(param: caffe_pb2.SolverParameter) -> list[str]:
+    """The nets that a solver names."""
+    return [*(getattr(param, field) for field in ("net", "train_net") if param.HasField(field)), *param.test_net]
 
 
 def _look_beside(param: caffe_pb2.SolverParameter, folder: Path) -> None:

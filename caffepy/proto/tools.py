@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffepy.errors import ConfigError, SnapshotError
 from caffepy.files import atomic_write, read_bytes
-from caffepy.proto import binary, text, upgrade
+from caffepy.proto import binary, settings, text, upgrade
 from caffepy.proto.caffe_pb2 import NetParameter
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ def upgrade_net_file(param: NetParameter, source: str, target: str, write: Calla
         log.info("File already in latest proto format: %s", source)
     for step in done.steps:
         log.info("Upgraded %s: %s", step, source)
+    given = settings.current()
+    given.tell([param])
+    given.to_net(param)
     write(param, target)
     log.info("Wrote upgraded NetParameter to %s", target)
     if done.lost:

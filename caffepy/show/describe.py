@@ -14,7 +14,7 @@ from caffepy.errors import CaffeError, DataError
 from caffepy.files import read_bytes
 from caffepy.hdf5 import Group
 from caffepy.net import weights
-from caffepy.proto import text
+from caffepy.proto import settings, text
 from caffepy.proto.blobs import proto_shape, proto_to_array
 from caffepy.proto.caffe_pb2 import BlobProto, NetParameter, SolverParameter, SolverState
 from caffepy.proto.scan import parse
@@ -126,19 +126,50 @@ def _mean(path: str) -> str:
 
 
 def _definition(path: str) -> str:
-    try:
-        net = text.parse(text.read_text(path), NetParameter(), path)
-    except CaffeError as as_net:
-        try:
-            solver = text.parse(text.read_text(path), SolverParameter(), path)
-        except CaffeError:
-            raise as_net from None
-        return f"{path}: solver definition\n{text.to_text(solver).rstrip()}"
+    net = _parsed(path)
+    if isinstance(net, SolverParameter):
+        return f"{path}: solver definition\n{text.to_text(net).rstrip()}"
     if net.layer or net.layers:
         net = text.read_net(path).param
     rows = [(layer.name, layer.type, " ".join(layer.bottom), " ".join(layer.top)) for layer in net.layer]
     title = f'{path}: definition of "{net.name}", {len(rows)} layers'
     return _table(title, ("layer", "type", "bottoms", "tops"), rows)
+
+
+def _parsed(path: str) -> NetParameter | SolverParameter:
+    try:
+        return text.parse(text.read_text(path), NetParameter(), path)
+    except CaffeError as as_net:
+        try:
+            return text.parse(text.read_text(path), SolverParameter(), path)
+        except CaffeError:
+            raise as_net from None
+
+
+def as_it_runs(path: str) -> str:
+    """The net or solver in a prototxt with all that is set for the process, as prototxt.
+
+    Where something of a solver's nets is set, they stand in it.
+    """
+    if isinstance(_parsed(path), NetParameter):
+        settings.use(settings.current().words, of_net=True)
+        return text.to_text(text.read_net(path).param).rstrip()
+    param = text.read_solver(path)
+    return text.to_text(with_nets(param) if settings.current().nets else param).rstrip()
+
+
+def with_nets(param: SolverParameter) -> SolverParameter:
+    """The same solver with its nets written in it."""
+    out = SolverParameter()
+    out.CopyFrom(param)
+    for field, inner in (("net", out.net_param), ("train_net", out.train_net_param)):
+        if param.HasField(field):  # type: ignore[arg-type]
+            inner.CopyFrom(text.definition(getattr(param, field)).param)
+            out.ClearField(field)  # type: ignore[arg-type]
+    for name in param.test_net:
+        out.test_net_param.add().CopyFrom(text.definition(name).param)
+    del out.test_net[:]
+    return out
 
 
 def _hdf5(path: str) -> str:

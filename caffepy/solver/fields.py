@@ -38,6 +38,11 @@ def number(value: Any, place: str) -> None:
         raise Malformed(f"{place} is no number: {_brief(value)}")
 
 
+def text(value: Any, place: str) -> None:
+    if not isinstance(value, str):
+        raise Malformed(f"{place} is no text: {_brief(value)}")
+
+
 def maybe(inner: Check) -> Check:
     """null, or what `inner` allows."""
     return lambda value, place: None if value is None else inner(value, place)

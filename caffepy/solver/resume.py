@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from caffepy.errors import SnapshotError
+from caffepy.proto import settings
 from caffepy.solver.fields import Malformed, like
 from caffepy.solver.resume_file import AS_CAFFE
 from caffepy.solver.training import Training
@@ -29,6 +30,7 @@ def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
         "iter": solver.iter,
         "files": {os.path.basename(path): digest for path, digest in files.items()},
         "random": solver.random.state,
+        "set": settings.current().words,
         "layers": [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets],
         **solver.state(),
     }
@@ -47,6 +49,8 @@ def check(solver: Training, remembered: dict[str, Any], where: str) -> None:
 
 def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
     """Set the generator, the layers' states and the solver's."""
+    if remembered.get("set", words := settings.current().words) != words:
+        log.warning("%s: it was written with --set %s", where, " ".join(remembered["set"]) or "of nothing")
     nets = [solver.net, *solver.test_nets]
     if len(nets) != len(remembered["layers"]):
         log.warning("%s: it is of a solver with %d nets, this one has %d", where, len(remembered["layers"]), len(nets))

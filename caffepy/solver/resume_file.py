@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 
 from caffepy.errors import SnapshotError
-from caffepy.solver.fields import Malformed, anything, generator, integer, mapping, maybe, number, record, row, sequence
+from caffepy.solver.fields import (
+    Malformed,
+    anything,
+    generator,
+    integer,
+    mapping,
+    maybe,
+    number,
+    record,
+    row,
+    sequence,
+    text,
+)
 
 AS_CAFFE = "Remove it to resume as Caffe does."
 
@@ -35,7 +47,7 @@ _CONTENT = record(
         "layers": sequence(mapping(mapping(anything))),
         "smoothed_loss": record({"losses": sequence(number), "count": integer()}, more=True),
     },
-    optional={"format": integer(1, 1), "early_stop": _WATCH, "best": _WATCH},
+    optional={"format": integer(1, 1), "early_stop": _WATCH, "best": _WATCH, "set": sequence(text)},
     more=True,
 )
 

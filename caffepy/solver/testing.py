@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy import passes
+from caffepy.layers.batches import BatchLayer
 from caffepy.net.blob import Array
 from caffepy.net.net import Net
 from caffepy.solver.meters import Mean, Meter, Value, meter_for, numbers
@@ -29,6 +30,8 @@ class Results(NamedTuple):
     loss: float
     """The mean of the batches' losses; 0 without a batch."""
     outputs: list[Output]
+    batches: int = 0
+    """How many."""
 
     def scores(self) -> Scores:
         """One number each: the mean of an output that has several. Numbers with names have theirs, `output/name`."""
@@ -54,6 +57,7 @@ class Meters:
         self._meters: dict[str, tuple[Meter, int, int]] = {}  # with the indices of layer and top
         self._loss: Array = 0.0
         self.weight = 0.0
+        self.batches = 0
 
     def add(self, loss: Array, weight: float = 1) -> None:
         """Take in what the net has just computed."""
@@ -61,13 +65,14 @@ class Meters:
             self._meters = dict(self._fitting())
         self._loss = self._loss + weight * self._double(loss)
         self.weight += weight
+        self.batches += 1
         for meter, layer, top in self._meters.values():
             meter.add(self.net.nodes[layer].top[top], self.net.nodes[layer].bottom, weight)
 
     def results(self) -> Results:
         weights = self.net.blob_loss_weights
         outputs = [Output(name, weights.get(name, 0.0), meter.value()) for name, (meter, _, _) in self._meters.items()]
-        return Results(self.weight, float(self._loss) / self.weight if self.weight else 0.0, outputs)
+        return Results(self.weight, float(self._loss) / self.weight if self.weight else 0.0, outputs, self.batches)
 
     def _fitting(self) -> Iterator[tuple[str, tuple[Meter, int, int]]]:
         """Meters for the outputs as the first batch has shaped them."""
@@ -91,6 +96,11 @@ def _maker(net: Net, name: str) -> tuple[int, int]:
     return layer, net.nodes[layer].top_names.index(name)
 
 
+def _filled(net: Net) -> float:
+    """How full the batch is that the net has just computed."""
+    return min((layer.filled for layer in net.layers if isinstance(layer, BatchLayer)), default=1.0)
+
+
 def test(net: Net, batches: Iterable[float], single: bool = False) -> Results:
     """What the net's outputs come to over some batches; with `single` there is no mean of outputs of several values.
 
@@ -100,6 +110,7 @@ def test(net: Net, batches: Iterable[float], single: bool = False) -> Results:
     executor, meters = passes.of(net), Meters(net, single)
     for weight in batches:
         with net.lock:
-            meters.add(executor.forward(), weight)
+            loss = executor.forward()
+            meters.add(loss, weight * _filled(net))
     net.settle()
     return meters.results()

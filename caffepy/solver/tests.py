@@ -34,10 +34,11 @@ def run(solver: Training, i: int) -> Results | None:
     solver.testing = True
     try:
         with rng.use(solver.random):
-            results = testing.test(net, _batches(solver, count))
+            single = any(layer.param.fold_param.held_out for layer in net.layers)  # else batches are of one size
+            results = testing.test(net, _batches(solver, count), single)
     finally:
         solver.testing = False
-    if results.weight < count:
+    if results.batches < count:
         log.info("Test interrupted.")
         return None
     if solver.param.test_compute_loss and count > 0:

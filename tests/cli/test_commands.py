@@ -55,7 +55,7 @@ def test_what_builds_nets_takes_files_from_strangers(name):
     """A merge once lost these options of one command."""
     spelled = {option for param in cli.get_command(click.Context(cli), name).params for option in param.opts}
     if spelled & {"--model", "--solver"}:
-        assert {"--max-memory", "--no-python-layers", "--force", "--import"} <= spelled
+        assert {"--max-memory", "--no-python-layers", "--force", "--import", "--set"} <= spelled
 
 
 def test_the_four_of_the_first_step_are_there():

@@ -135,3 +135,8 @@ def test_bad_settings(window, transform, message, source):
     write_mean(np.zeros((3, 5, 9), np.float32), "mean")
     with pytest.raises(CaffeError, match=message):
         layer("WindowData", options(window, transform))
+
+
+def test_has_no_folds(source):
+    with pytest.raises(CaffeError, match="WindowData reads no fold_param"):
+        layer("WindowData", f"{options()} fold_param {{ fold: 1 }}")

@@ -23,6 +23,7 @@ FORKS = {
     "LayerParameter": {152, 164},
     "LossParameter": {4},
 }
+ROOTS = {"SearchParameter"}  # what files of our own hold
 
 
 def read_listing(name):
@@ -103,8 +104,8 @@ def added_types(file):
             if name in messages:
                 follow(messages[name].field)
 
-    follow(f for m in file.message_type for f in m.field if is_added(m, f))
-    return found
+    follow(f for m in file.message_type for f in m.field if is_added(m, f) or m.name in ROOTS)
+    return found | ROOTS
 
 
 LISTING = read_listing("caffe-schema.txt")
