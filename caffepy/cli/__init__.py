@@ -6,15 +6,33 @@ import importlib
 import os
 import pkgutil
 import re
+import shlex
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 import caffepy
 from caffepy.cli.terminal import echo
 from caffepy.errors import CaffeError, blamed
 
 _SHARED = {"options", "terminal"}
+_WEIGHTS = (".caffemodel", ".h5", ".solverstate")
+
+
+class Text(click.types.StringParamType):
+    """Any text; most of it names files, which a shell completes."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+def _completing(command: click.Command) -> click.Command:
+    """The command, whose texts are completed by the shell."""
+    for param in command.params:
+        if param.type is click.STRING:
+            param.type = Text()
+    return command
 
 
 class Commands(click.Group):
@@ -35,7 +53,7 @@ class Commands(click.Group):
         name = name.replace("_", "-")
         for module in pkgutil.iter_modules(__path__):
             if module.name.rstrip("_").replace("_", "-") == name and module.name not in _SHARED:
-                return importlib.import_module(f"caffepy.cli.{module.name}").command
+                return _completing(importlib.import_module(f"caffepy.cli.{module.name}").command)
         return None
 
     def resolve_command(self, ctx, args):
@@ -47,7 +65,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["--help"], "max_content_width": 100})
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(caffepy.__version__, message="caffepy version %(version)s")
 def cli() -> None:
     """Train, test, time and inspect Caffe networks.
@@ -81,7 +99,7 @@ def main(args: list[str] | None = None) -> None:
         message = explained(error)
         if message is None:
             raise
-        echo(f"error: {message}", err=True)
+        echo(message, err=True, before="error: ")
         sys.exit(1)
 
 
@@ -108,4 +126,18 @@ def with_help(error: click.ClickException) -> str:
     message, context = error.format_message(), getattr(error, "ctx", None)
     if "\n" in message or "Did you mean" in message or context is None:
         return message
+    if isinstance(error, click.MissingParameter) and (line := _meant(error.param, context)):
+        return f"{message}\n  {line}"
     return f"{message}\n  {context.command_path} --help lists the options."
+
+
+def _meant(option: click.Parameter | None, context: click.Context) -> str:
+    """`Write: caffepy train --solver s.prototxt`, where a value stands without the option that is missing."""
+    line = context.find_root().obj
+    if not isinstance(option, click.Option) or not line:
+        return ""
+    given, alone, _ = context.command.make_parser(context).parse_args(line[1:])
+    if len(alone) != 1 or given.get(option.name or "") or alone[0].endswith(_WEIGHTS):
+        return ""
+    at = len(line) - 1 - line[::-1].index(alone[0])
+    return f"Write: {context.command_path} {shlex.join([*line[1:at], option.opts[0], *line[at:]])}"

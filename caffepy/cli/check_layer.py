@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     help="Shape of a bottom: 2,3,4,5; of whole numbers below 10: 2,3:index=10; of positive ones: 2,3:positive.",
 )
 @click.option("--tops", type=click.IntRange(min=0), help="How many tops (default: as few as it takes).")
-@click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True, help="Of the layer.")
+@click.option(
+    "--phase", type=options.choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True, help="The layer's."
+)
 @options.engine
 @options.imports
 def command(layer, param, bottom, tops, phase, engine):

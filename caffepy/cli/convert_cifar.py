@@ -15,7 +15,7 @@ log = logging.getLogger("caffepy.convert_cifar")
 @click.command()
 @click.argument("input_folder")
 @click.argument("output_folder")
-@click.argument("backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb")
+@click.argument("backend", type=options.choice(["lmdb", "leveldb"]), default="lmdb")
 @options.max_memory
 def command(input_folder, output_folder, backend):
     """Convert data_batch_1.bin .. 5 and test_batch.bin of INPUT_FOLDER to databases in OUTPUT_FOLDER.

@@ -1,27 +1,58 @@
-"""caffepy device-query: which GPUs there are."""
+"""caffepy device-query: what can compute."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import click
 
 from caffepy.cli import options
-from caffepy.errors import MissingExtraError
 
 
-@click.command("device-query", help="List the GPUs that can be used, and their memory.")
+@click.command("device-query", help="List what can compute: the processor, and the GPUs with their memory.")
 @options.gpu
 def command(gpu):
     from importlib.util import find_spec
 
     from caffepy.cli import terminal
-    from caffepy.engine import check_gpu
+    from caffepy.engine import check_gpu, gpu_count
+    from caffepy.errors import MissingExtraError
 
-    if find_spec("torch") is None:
+    torch = find_spec("torch") is not None
+    if gpu and not torch:
         raise MissingExtraError("torch", "torch", "computing on a GPU")
-    ids = options.gpu_ids(gpu or "all")
-    for i in ids:
+    if not gpu:
+        for line in processor():
+            terminal.echo(line)
+        if not torch:
+            terminal.echo('GPU: needs PyTorch (pip install "caffepy[torch]")')
+        elif not gpu_count():
+            terminal.echo("GPU: none that PyTorch can use")
+    for i in options.gpu_ids(gpu) if gpu else range(gpu_count() if torch else 0):
         check_gpu(i)
         terminal.echo(describe(i))
+
+
+def processor() -> Iterator[str]:
+    """Lines on the processor: its cores, what numpy was built to use of it, the library of products, memory."""
+    import platform
+
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    from caffepy import limits
+    from caffepy.engine.threads import available_cores
+
+    info = np.show_config(mode="dicts")
+    simd = info["SIMD Extensions"]
+    found = [*simd.get("baseline", ()), *simd.get("found", ())]
+    memory = limits.readable(limits.machine_memory())
+    yield f"CPU: {platform.machine()}, {available_cores()} threads compute, {memory} memory"
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            kernel = f", {library['architecture']} kernels" if "architecture" in library else ""
+            yield f"BLAS: {library['internal_api']} {library['version']}{kernel}"
+    yield f"SIMD: {found[-1] if found else 'none'} (NumPy {np.__version__})"
 
 
 def describe(i: int) -> str:

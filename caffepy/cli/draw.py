@@ -10,9 +10,9 @@ from caffepy.cli import options
 @click.command(help="Draw the net of a prototxt: OUT ends in .svg, .dot, or with Graphviz .png, .pdf, ...")
 @click.argument("net", metavar="NET")
 @click.argument("out", metavar="OUT")
-@click.option("--rankdir", type=click.Choice(["LR", "TB", "BT", "RL"]), default="LR", help="Direction (Graphviz).")
+@click.option("--rankdir", type=options.choice(["LR", "TB", "BT", "RL"]), default="LR", help="Direction (Graphviz).")
 @click.option(
-    "--phase", type=click.Choice(["TRAIN", "TEST", "ALL"]), default="ALL", show_default=True, help="Of which net."
+    "--phase", type=options.choice(["TRAIN", "TEST", "ALL"]), default="ALL", show_default=True, help="Of which net."
 )
 @click.option("--display-lrm", is_flag=True, help="Show the factors of the learning rate.")
 @options.max_memory

@@ -18,8 +18,8 @@ log = logging.getLogger("caffepy.extract_features")
 @click.argument("blobs")
 @click.argument("dbs")
 @click.argument("batches", type=click.IntRange(min=1))
-@click.argument("backend", type=click.Choice(["lmdb", "leveldb"]))
-@click.argument("mode", type=click.Choice(["CPU", "GPU"]), default="CPU")
+@click.argument("backend", type=options.choice(["lmdb", "leveldb"]))
+@click.argument("mode", type=options.choice(["CPU", "GPU"]), default="CPU")
 @click.argument("device", type=click.IntRange(min=0), default=0, required=False)
 @options.engine
 @options.precision

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("caffepy.options")
 
+
+def choice(values: Sequence[str]) -> click.Choice:
+    """One of these words, written in any case."""
+    return click.Choice(values, case_sensitive=False)
+
+
 backend = click.option(
-    "--backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb", show_default=True, help="Kind of database."
+    "--backend", type=choice(["lmdb", "leveldb"]), default="lmdb", show_default=True, help="Kind of database."
 )
-found_backend = click.option(
-    "--backend", type=click.Choice(["lmdb", "leveldb"]), help="Kind of database (default: look)."
-)
-engine = click.option("--engine", type=click.Choice(["numpy", "torch"]), help="What computes (default: numpy).")
+found_backend = click.option("--backend", type=choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
+engine = click.option("--engine", type=choice(["numpy", "torch"]), help="What computes (default: numpy).")
 gpu = click.option("--gpu", default="", help='GPU ids separated by ",", or "all"; implies --engine torch.')
 precision = click.option(
     "--precision",
-    type=click.Choice(["float32", "tf32", "bf16"]),
+    type=choice(["float32", "tf32", "bf16"]),
     help="Of matrix products and convolutions (torch engine); float32, the default, gives Caffe's numbers.",
 )
 level = click.option("--level", default=0, help="Level of the net's state.")

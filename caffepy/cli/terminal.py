@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["echo", "progress", "start_logging", "training"]
 
 
-def echo(text: str, err: bool = False) -> None:
-    """Print a line of a command's result or, with `err`, of its complaints."""
+def echo(text: str, err: bool = False, before: str = "") -> None:
+    """Print a line of a command's result or, with `err`, of its complaints; `before` is red on a terminal."""
     stream = Deaf(sys.stderr if err else sys.stdout)
-    click.echo(printable(text), file=cast(IO[str], stream))
+    if before and stream.isatty() and not os.environ.get("NO_COLOR"):
+        before = click.style(before, fg="red", bold=True)
+    click.echo(before + printable(text), file=cast(IO[str], stream))
 
 
 @contextmanager

@@ -15,7 +15,9 @@ log = logging.getLogger("caffepy.time")
 @options.model()
 @click.option("--weights", default="", help='Trained weights, separated by ",".')
 @click.option("--iterations", default=50, show_default=True, help="How many passes are measured.")
-@click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True, help="Of which net.")
+@click.option(
+    "--phase", type=options.choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True, help="Of which net."
+)
 @options.level
 @options.stage
 @options.gpu

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from caffepy.distributed.group import Group
     from caffepy.proto.caffe_pb2 import SolverParameter
 
-EFFECTS = click.Choice(["stop", "snapshot", "none"])
+EFFECTS = options.choice(["stop", "snapshot", "none"])
 log = logging.getLogger("caffepy.train")
 
 

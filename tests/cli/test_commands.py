@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 
@@ -72,7 +74,13 @@ USAGE = {
     "trian": 'no command "trian"\n  Did you mean "train"?',
     "frobnicate": 'no command "frobnicate"\n  caffepy --help lists the commands.',
     "train": "Missing option '--solver'." + HELP.format("train"),
-    "train x.prototxt": "Missing option '--solver'." + HELP.format("train"),
+    "train x.prototxt": "Missing option '--solver'.\n  Write: caffepy train --solver x.prototxt",
+    "train --level 1 x.prototxt --resume": (
+        "Missing option '--solver'.\n  Write: caffepy train --level 1 --solver x.prototxt --resume"
+    ),
+    "train x y": "Missing option '--solver'." + HELP.format("train"),
+    "test x.caffemodel": "Missing option '--model'." + HELP.format("test"),
+    "help trian": 'no command "trian"\n  Did you mean "train"?',
     "train --solver": "Option '--solver' requires an argument.",
     "train --solver x y": "Got unexpected extra argument (y)" + HELP.format("train"),
     "train --solver x --sigint_effect explode": (
@@ -88,9 +96,6 @@ USAGE = {
         "Invalid value for '--iterations': 'many' is not a valid integer." + HELP.format("time")
     ),
     "time --model x --iterations 0": "--iterations must be at least 1, got 0" + HELP.format("time"),
-    "time --model x --phase BOTH": (
-        "Invalid value for '--phase': 'BOTH' is not one of 'TRAIN', 'TEST'." + HELP.format("time")
-    ),
     "convert-mnist a b": "Missing argument 'DB'." + HELP.format("convert-mnist"),
 }
 
@@ -131,6 +136,55 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train"])
     assert stop.value.code == 130 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("line", ["train -h", "help train", "train --help"])
+def test_help_may_be_asked_for_in_several_ways(line, capsys):
+    main(line.split())
+    assert capsys.readouterr().out.startswith("Usage: caffepy train [OPTIONS]\n")
+
+
+def test_help_alone_lists_the_commands(capsys):
+    main(["help"])
+    assert "\n  convert-mnist " in capsys.readouterr().out
+
+
+def test_words_of_a_choice_are_written_in_any_case():
+    for name in COMMANDS:
+        for param in cli.get_command(click.Context(cli), name).params:
+            if isinstance(param.type, click.Choice):
+                assert not param.type.case_sensitive, f"{name} {param.opts}"
+    assert cli.get_command(click.Context(cli), "time").params[3].type.convert("test", None, None) == "TEST"
+
+
+def test_a_shell_completes_commands_options_and_files():
+    def completed(line: str) -> list[str]:
+        words = line.split(" ")
+        environ = {**os.environ, "_CAFFEPY_COMPLETE": "bash_complete", "COMP_WORDS": line}
+        environ["COMP_CWORD"] = str(len(words) - 1)
+        command = [sys.executable, "-c", "from caffepy.cli import main; main()"]
+        return subprocess.run(command, capture_output=True, text=True, env=environ, check=False).stdout.splitlines()
+
+    assert completed("caffepy tra") == ["plain,train"]
+    assert completed("caffepy train --sol") == ["plain,--solver"]
+    assert completed("caffepy train --solver le") == ["file,le"]
+    assert completed("caffepy train --engine nu") == ["plain,numpy"]
+
+
+def test_errors_are_red_on_a_terminal(monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    said = {}
+    for name, no_color in (("plain", "1"), ("red", "")):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        with pytest.raises(SystemExit):
+            main(["trian"])
+        said[name] = sys.stderr.getvalue()
+    message = 'no command "trian"\n  Did you mean "train"?\n'
+    assert said == {"plain": f"error: {message}", "red": f"\x1b[31m\x1b[1merror: \x1b[0m{message}"}
 
 
 @pytest.mark.parametrize("arg", ["--version", "-version"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from caffepy.cli import main, options
@@ -27,7 +29,7 @@ LINES = {
     "test": "test --model net.prototxt --weights none.caffemodel --gpu 0",
     "time": "time --model net.prototxt --gpu 0",
     "extract": "extract-features none.caffemodel net.prototxt ip out 1 lmdb GPU 0",
-    "query": "device-query",
+    "query": "device-query --gpu 0",
 }
 
 
@@ -98,9 +100,23 @@ def two_gpus(monkeypatch):
 def test_query_lists_devices(two_gpus, capsys):
     main(["device-query"])
     line = "GPU {}: Accelerator, 40.0 GiB memory (30.0 free), 108 multiprocessors, capability 8.0\n"
-    assert capsys.readouterr().out == line.format(0) + line.format(1)
+    assert capsys.readouterr().out.endswith("\n" + line.format(0) + line.format(1))
     main(["device-query", "--gpu", "1"])
     assert capsys.readouterr().out == line.format(1)
+
+
+def test_query_tells_of_the_processor_without_pytorch(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    main(["device-query"])
+    cpu, *blas, simd, gpu = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"CPU: \S+, \d+ threads compute, [\d.]+ [GM]B memory", cpu)
+    assert (
+        all(line.startswith("BLAS: ") for line in blas)
+        and blas
+        and simd.startswith("SIMD: ")
+        and simd.endswith(f"(NumPy {np.__version__})")
+    )
+    assert gpu == f"GPU: needs PyTorch ({INSTALL})"
 
 
 def test_query_of_one_that_is_not_there(two_gpus, capsys):
