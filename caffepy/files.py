@@ -1,21 +1,73 @@
-"""Files that are whole or absent."""
+"""Files that are read to their end, and files that are whole or absent."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from caffepy import permissions
+from caffepy import limits, permissions
 from caffepy.errors import CaffeError, DataError, SnapshotError, did_you_mean, nearest
 from caffepy.temporary import temporary_file, temporary_name
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file `path`, to be read; all that files and users name is opened here.
+
+    Raises OSError for what cannot be read, and for devices: many never end, and some do things when they are opened.
+    """
+    return open(path, "rb", opener=_open_no_device)
+
+
+def _open_no_device(path: str, flags: int) -> int:
+    _refuse_device(os.stat(path), path)
+    descriptor = os.open(path, flags)
+    try:
+        _refuse_device(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_device(found: os.stat_result, path: str) -> None:
+    if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+        raise OSError(errno.EINVAL, "It is a device, not a file", path)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All of a file, or of what comes through a pipe. Raises OSError as `open_file`, DataError for what is too long."""
+    with open_file(path) as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode):
+            limits.check(found.st_size, "the file", where=os.fspath(path))
+            return file.read()
+        parts, size = [], 0
+        while part := file.read(1 << 20):
+            size += len(part)
+            limits.check(size, "what comes through the pipe", where=os.fspath(path))
+            parts.append(part)
+        return b"".join(parts)
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "surrogateescape") -> str:
+    """The text of a file, lines ended by `\\n` whatever ends them there. Raises as `read_file`."""
+    return read_file(path).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises DataError if a file cannot be put at `path`: to be asked before long work, not after it."""
     folder = Path(path).parent
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise DataError("there is no permission to write to it", where=str(path))
+        return
     if Path(path).is_dir():
         raise DataError("this is a folder, not a file", where=str(path), hint="Give the name of a file.")
     if not folder.is_dir():
@@ -27,7 +79,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """All of a file of weights or the like. Raises SnapshotError with the nearest name where it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except OSError as error:
         raise SnapshotError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
 
@@ -36,9 +88,18 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary name beside `path`; when the block ends it is flushed to disk and takes the final name.
 
-    An error, or a crash at any moment, leaves `path` as it was. A link of that name is replaced, not followed.
+    An error, or a crash at any moment, leaves `path` as it was. A link of that name is replaced, not followed. Into a
+    device or a pipe the bytes are written at the end.
     """
     path = Path(path)
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder, path.name)
+            temporary.touch()
+            yield str(temporary)
+            with temporary.open("rb") as file, path.open("wb") as stream:
+                shutil.copyfileobj(file, stream)
+        return
     try:
         with temporary_file(path) as temporary:
             yield str(temporary)
@@ -50,6 +111,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
             error.filename = str(path)
         raise
     _sync_folder(path.parent)
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether bytes written to `path` go somewhere else: a device, a pipe, or one of a process's open files.
+
+    Raises OSError for a disk.
+    """
+    try:
+        found = os.stat(path).st_mode
+    except OSError:
+        return False
+    if stat.S_ISBLK(found):
+        raise OSError(errno.EINVAL, "It is a disk, not a file", os.fspath(path))
+    folder = os.path.realpath(Path(path).parent)  # /dev/stdout is a link to /proc/self/fd/1, perhaps a file
+    return not (stat.S_ISREG(found) or stat.S_ISDIR(found)) or folder == "/dev" or folder.startswith("/proc/")
 
 
 def check_replaceable(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 
-from caffepy.errors import ConfigError, ShapeError
+from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.export.graph import Graph
+from caffepy.files import near_names, read_file
 from caffepy.net.net import Net
 
 
@@ -60,7 +62,12 @@ def _spread(mean: np.ndarray) -> np.ndarray:
 def read_mean(text: str) -> np.ndarray:
     """The mean (C, H, W) of a file, or (C,) of numbers separated by commas. Raises ConfigError and DataError."""
     if text.endswith(".npy"):
-        return np.load(text, allow_pickle=False)
+        try:
+            return np.load(BytesIO(read_file(text)), allow_pickle=False)
+        except OSError as error:
+            raise DataError(f"cannot read the mean: {error.strerror}", where=text, hint=near_names(text)) from None
+        except (ValueError, EOFError, MemoryError) as error:
+            raise DataError(f"this is no array of NumPy: {error}", where=text) from None
     if text.endswith(".binaryproto"):
         from caffepy.data.pictures.transformer import read_mean as read
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from caffepy import hdf5
 from caffepy.errors import ConfigError, ShapeError, SnapshotError
-from caffepy.files import atomic_write, near_names, new_hdf5, read_bytes
+from caffepy.files import atomic_write, near_names, new_hdf5, open_file, read_bytes
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer
 from caffepy.net.parameters import RENAME, check_blobs, fill_blobs, mismatch
@@ -205,9 +205,11 @@ def _read_group(
 
 
 def is_hdf5(path: str) -> bool:
-    """Whether the file is HDF5, whatever its name."""
+    """Whether the file is HDF5, whatever its name. What comes through a pipe, which is read but once, is not."""
+    if not Path(path).is_file():
+        return False
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return file.read(8) == b"\x89HDF\r\n\x1a\n"
     except OSError:
         return False

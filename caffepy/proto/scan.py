@@ -12,6 +12,8 @@ from typing import NamedTuple
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
+from caffepy.files import open_file
+
 MOST_PARTS = 1_000_000
 """Messages and texts inside one; GoogLeNet has 1,356."""
 _HEAD = 1 << 16
@@ -49,7 +51,7 @@ def check_parts(raw: bytes, message: Descriptor) -> None:
 def first_fields(path: str) -> set[tuple[int, int]]:
     """Number and kind of the fields in the beginning of a file; none if that is no message."""
     found = set()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         head, size = file.read(_HEAD), os.fstat(file.fileno()).st_size
     try:
         for field in fields(head, 0, size):

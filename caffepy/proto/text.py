@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
 from caffepy.errors import ConfigError, did_you_mean
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 from caffepy.proto import caffe_pb2, foreign, settings, upgrade
 
 M = TypeVar("M", bound=Message)
@@ -175,7 +175,7 @@ def to_text(message: Message) -> str:
 
 def read_text(path: str | PathLike[str]) -> str:
     try:
-        raw = Path(path).read_bytes()
+        raw = read_file(path)
     except OSError as error:
         raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), hint=near_names(path)) from None
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from caffepy.errors import DataError, MissingExtraError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 
 
 class Records(NamedTuple):
@@ -62,7 +62,7 @@ def _delimiter(line: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise DataError(f"cannot read the file: {error.strerror}", where=path, hint=near_names(path)) from None
     if b"\0" in data[:4096]:

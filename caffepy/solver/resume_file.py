@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.errors import SnapshotError
+from caffepy.files import read_file
 from caffepy.solver.fields import (
     Malformed,
     anything,
@@ -71,7 +72,7 @@ def write(path: str, content: dict[str, Any]) -> None:
 def read(path: str) -> dict[str, Any]:
     """What was written, of either format. Raises SnapshotError for what is damaged, or was changed by hand."""
     try:
-        content = from_json(_content(Path(path).read_bytes()))
+        content = from_json(_content(read_file(path)))
         _CONTENT(content, "it")
         return content
     except Malformed as error:

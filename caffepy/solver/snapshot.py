@@ -19,7 +19,7 @@ from typing import Any
 
 from caffepy import temporary
 from caffepy.errors import CaffeError, ConfigError, SnapshotError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, open_file
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.solver import resume, resume_file, solverstate, written
@@ -180,7 +180,7 @@ def _split_name(state: str) -> tuple[str, str]:
 def _digest(path: str) -> list[int]:
     """Size and CRC-32."""
     crc = size = 0
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(1 << 20):
             crc, size = zlib.crc32(chunk, crc), size + len(chunk)
     return [size, crc]

@@ -41,7 +41,7 @@ def _is_state(path: str) -> bool:
 
 
 def _is_resume(path: str) -> bool:
-    with open(path, "rb") as file:
+    with files.open_file(path) as file:
         return file.read(2) == b'{"'
 
 

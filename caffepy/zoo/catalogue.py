@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffepy.errors import ConfigError, did_you_mean
+from caffepy.files import read_text
 
 INDEX = "index.json"
 
@@ -41,7 +42,7 @@ def zoo_folder() -> Path:
 
 def entries() -> list[Entry]:
     """All nets, in the order of the index."""
-    return [Entry(**item) for item in json.loads((zoo_folder() / INDEX).read_text(encoding="utf-8"))]
+    return [Entry(**item) for item in json.loads(read_text(zoo_folder() / INDEX))]
 
 
 def find(name: str) -> Entry:

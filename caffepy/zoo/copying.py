@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffepy.errors import ConfigError
+from caffepy.files import read_text
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, LayerParameter, SolverParameter
 from caffepy.temporary import temporary_folder
@@ -54,7 +55,7 @@ def written(entry: Entry, folder: str, wishes: Wishes) -> dict[str, str]:
         option = "--classes" if wishes.classes else "--finetune"
         raise ConfigError(f"{entry.name} has no last layer with an output a class", hint=f"Leave out {option}.")
     source = zoo_folder() / entry.folder
-    files = {path.name: path.read_text(encoding="utf-8") for path in source.iterdir() if path.suffix in COPIED}
+    files = {path.name: read_text(path) for path in source.iterdir() if path.suffix in COPIED}
     files = {name: content.replace(f"models/{entry.folder}/", f"{folder}/") for name, content in files.items()}
     data = own_data.look(wishes.data, _kind(files[entry.net], entry)) if wishes.data else None
     if data:  # other recipes are for the data that they name

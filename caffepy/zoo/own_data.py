@@ -11,6 +11,7 @@ from caffepy.data.sources.databases import backends_in, open_database
 from caffepy.data.sources.lists import read_pairs
 from caffepy.data.tables.table import open_table
 from caffepy.errors import DataError
+from caffepy.files import read_text
 
 DATABASE, LIST, TABLE = "database", "list", "table"
 KINDS = {
@@ -57,7 +58,7 @@ def look(folder: str, kind: str) -> OwnData:
     test = test or train
     shape = _shape(train) if kind == DATABASE else ()
     mean, labels = Path(folder, "mean.binaryproto"), Path(folder, "labels.txt")
-    lines = labels.read_text(encoding="utf-8").split("\n") if labels.is_file() else []
+    lines = read_text(labels).split("\n") if labels.is_file() else []
     return OwnData(
         kind, str(train), str(test), _records(train, kind), _records(test, kind), shape,
         str(mean) if mean.is_file() else "", sum(bool(line.strip()) for line in lines),

@@ -9,15 +9,13 @@ from __future__ import annotations
 import struct
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from caffepy import limits
+from caffepy import files, limits
 from caffepy.errors import DataError, MissingExtraError
-from caffepy.files import near_names
 
 JPEG_QUALITY = 95
 
@@ -147,11 +145,13 @@ def read(path: str, channels: int = 3, where: str = "") -> np.ndarray:
 
 def read_file(path: str, where: str = "") -> bytes:
     try:
-        return Path(path).read_bytes()
+        return files.read_file(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"cannot read the picture: {reason}", where=f"{where}: {path}" if where else path, hint=near_names(path)
+            f"cannot read the picture: {reason}",
+            where=f"{where}: {path}" if where else path,
+            hint=files.near_names(path),
         ) from None
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
 from caffepy.data.sources.datum import from_image
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 from caffepy.proto.caffe_pb2 import Datum
 
 SHAPE = 3, 32, 32
@@ -22,7 +21,7 @@ RECORDS = 10000
 def read_batch(path: str | PathLike[str]) -> Iterator[Datum]:
     """The records of a file, channels in its own order (R, G, B) as Caffe leaves them."""
     try:
-        raw = Path(path).read_bytes()
+        raw = read_file(path)
     except OSError as error:
         raise DataError(f"cannot read the batch: {error.strerror}", where=str(path), hint=near_names(path)) from None
     if not raw or len(raw) % SIZE:

@@ -12,7 +12,7 @@ import numpy as np
 
 from caffepy import limits
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_text
 from caffepy.hdf5 import Group, open_hdf5
 
 _WHOLE = "Copy or make the file again; do not write to it during training."
@@ -30,7 +30,7 @@ class Hdf5Rows:
     def __init__(self, list_file: str, names: list[str]):
         self.list_file, self.names = list_file, names
         try:
-            self.files = Path(list_file).read_text("utf-8", "surrogateescape").split()
+            self.files = read_text(list_file).split()
         except OSError as error:
             raise DataError(
                 f"cannot read the list of HDF5 files: {error.strerror}", where=list_file, hint=near_names(list_file)

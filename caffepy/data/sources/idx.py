@@ -8,20 +8,19 @@ import zlib
 from io import BytesIO
 from math import prod
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
 from caffepy import limits
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 
 
 def read_idx(path: str | PathLike[str], ndim: int) -> np.ndarray:
     """The uint8 array of an IDX file with `ndim` axes. Raises DataError for foreign and truncated files."""
     where = str(path)
     try:
-        raw = Path(path).read_bytes()
+        raw = read_file(path)
         zipped = raw[:2] == b"\x1f\x8b"
         with gzip.open(BytesIO(raw)) if zipped else BytesIO(raw) as file:
             shape = _read_header(file, where, ndim)

@@ -19,7 +19,7 @@ from caffepy.data.sources.datum import where
 from caffepy.data.sources.opened import OpenFile
 from caffepy.data.sources.snappy import decompress
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 from caffepy.proto.scan import varint
 
 _LOG_BLOCK = 32768
@@ -53,8 +53,8 @@ class LevelDbReader:
             if not (Path(path) / "CURRENT").is_file():
                 raise DataError("there is no such LevelDB", where=self.path, hint=_why_missing(Path(path)))
             found = self._scan()
-        except PermissionError:
-            raise DataError("cannot read the LevelDB: Permission denied", where=self.path) from None
+        except OSError as error:
+            raise DataError(f"cannot read the LevelDB: {error.strerror}", where=self.path) from None
         except (IndexError, struct.error, ValueError, EOFError) as error:
             raise DataError(f"the LevelDB is damaged: {error}", where=self.path, hint=_COPY) from None
         kept = {key: value for key, (_, value) in found.items() if value is not None}
@@ -104,7 +104,7 @@ class LevelDbReader:
     def _live_files(self) -> tuple[list[Path], list[Path]]:
         """The tables and logs that the manifest counts, oldest first."""
         folder = Path(self.path)
-        current = (folder / "CURRENT").read_text("latin-1").strip()
+        current = read_file(folder / "CURRENT").decode("latin-1").strip()
         if not _MANIFEST.fullmatch(current):  # nor one of another folder
             raise ValueError("CURRENT names no manifest")
         manifest = folder / current
@@ -198,7 +198,8 @@ def _why_missing(path: Path) -> str:
 
 def _log_records(path: Path) -> Iterator[bytes]:
     """The records of a log, put together from their fragments; an unfinished one at the end does not count."""
-    data, at = path.read_bytes(), 0
+    file = OpenFile(path)
+    data, at = file.read(0, file.size), 0
     parts: list[bytes] = []
     while at + 7 <= len(data):
         room = _LOG_BLOCK - at % _LOG_BLOCK

@@ -7,11 +7,10 @@ import os
 import re
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_text
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def read_pairs(path: str | PathLike[str], both: bool = True) -> list[Pair]:
 def _lines(source: str) -> Iterator[tuple[int, str]]:
     """The lines of a list that are not empty, counted from 1."""
     try:
-        text = Path(source).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_text(source, "utf-8-sig")
     except OSError as error:
         raise DataError(
             f"cannot read the list of images: {error.strerror}", where=source, hint=near_names(source)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 
+from caffepy.errors import DataError
+
 AHEAD = 1 << 18
 """Bytes that are read at once of a file that is read from front to back."""
 
@@ -24,6 +26,8 @@ class OpenFile:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
+        if not os.path.isfile(self.path):  # a pipe would be waited for, a device be read without end
+            raise DataError("this is no file: a database is made of files", where=self.path)
         self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, self._descriptor)
         self._stamp = self._look()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from caffepy.data.pictures.image import resize
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_text
 
 
 class Window(NamedTuple):
@@ -44,7 +43,7 @@ def read_windows(path: str | PathLike[str]) -> WindowFile:
     """
     source = str(path)
     try:
-        text = Path(path).read_text("utf-8", "surrogateescape")
+        text = read_text(path)
     except OSError as error:
         raise DataError(f"cannot read the window file: {error.strerror}", where=source, hint=near_names(path)) from None
     lines = _Lines(source, text)

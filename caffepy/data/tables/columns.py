@@ -12,8 +12,8 @@ year:skip                              not in the table
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from caffepy.data.tables.csv import Words
 from caffepy.data.tables.table import Column
 from caffepy.errors import ConfigError, DataError, did_you_mean
+from caffepy.files import read_text
 
 OTHER = "<other>"
 MISSING = ("", "?")
@@ -44,8 +45,8 @@ class Made(NamedTuple):
 
 def parse(text: str) -> list[Spec]:
     """The columns that `--columns` asks for: a list with commas, or a file with one a line, `#` before comments."""
-    if Path(text).is_file():
-        parts = [line.partition("#")[0].strip() for line in Path(text).read_text(encoding="utf-8").splitlines()]
+    if os.path.exists(text) and not os.path.isdir(text):  # a pipe, too; a long list is no name and does not exist
+        parts = [line.partition("#")[0].strip() for line in read_text(text).splitlines()]
     else:
         parts = [part.strip() for part in text.split(",")]
     specs = [_parse(part) for part in parts if part]

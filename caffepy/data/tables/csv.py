@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Sequence
+from io import BytesIO, StringIO
 from typing import NamedTuple
 
 import numpy as np
 
+from caffepy import limits
 from caffepy.errors import DataError
-from caffepy.files import near_names
+from caffepy.files import near_names, read_file
 
 
 class Words(NamedTuple):
@@ -55,11 +58,22 @@ def read(path: str, names: Sequence[str], delimiter: str = ",") -> Words:
 
 def _rows(path: str, delimiter: str) -> list[list[str]]:
     try:
-        with open(path, "rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8", newline="") as file:
-            return [row for row in csv.reader(file, delimiter=delimiter, skipinitialspace=True) if row]
+        data = read_file(path)
+        if data[:2] == b"\x1f\x8b":
+            data = _unpacked(data, path)
+        lines = StringIO(data.decode(), newline="")
+        return [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except OSError as error:
-        raise DataError(f"cannot read the file: {error}", where=path, hint=near_names(path)) from None
-    except (UnicodeDecodeError, EOFError, csv.Error) as error:
+        raise DataError(f"cannot read the file: {error.strerror or error}", where=path, hint=near_names(path)) from None
+    except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"this is no CSV file: {error}", where=path) from None
+
+
+def _unpacked(packed: bytes, path: str) -> bytes:
+    parts, size = [], 0
+    with gzip.open(BytesIO(packed)) as file:
+        while part := file.read(1 << 20):
+            size += len(part)
+            limits.check_unpacked(size, len(packed), "the gzipped file", where=path)
+            parts.append(part)
+    return b"".join(parts)
