@@ -4,7 +4,7 @@ BIN := .venv/bin
 LENET := models/lenet
 DIGITS := $(LENET)/digits
 
-.PHONY: help lenet test parts torch slow campaign lint check bench proto clean
+.PHONY: help lenet test parts torch slow campaign mutmut lint check bench proto clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -43,8 +43,14 @@ slow: .venv/installed  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 SECONDS ?= 600
-campaign: .venv/installed  ## read damaged files of every kind for SECONDS seconds
-	$(BIN)/python -m tests.campaign --seconds $(SECONDS)
+SEED ?= 1
+campaign: .venv/installed  ## kill, fail, damage and repeat for SECONDS seconds: nothing may be lost
+	$(BIN)/python -m tests.campaign --seconds $(SECONDS) --seed $(SEED)
+
+mutmut: .venv/installed  ## change the core line by line: do its tests notice?
+	$(BIN)/python -m pip install --quiet mutmut
+	OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .

@@ -151,10 +151,15 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """
     import h5py
 
-    with h5py.File(os.fspath(path), "w", driver="core", backing_store=False, block_size=1 << 24) as file:
-        yield file
-        file.flush()
-        image = file.id.get_file_image()
+    try:
+        with h5py.File(os.fspath(path), "w", driver="core", backing_store=False, block_size=1 << 24) as file:
+            yield file
+            file.flush()
+            image = file.id.get_file_image()
+    except OSError as error:
+        if error.errno is None:  # libhdf5's own: it has nothing but memory here
+            raise MemoryError("none is left for an HDF5 file") from None
+        raise
     Path(path).write_bytes(image)
 
 

@@ -26,8 +26,7 @@ def temporary_name(path: str | os.PathLike[str]) -> Path:
 def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty file beside `path`, which nobody else can have put there, to be renamed to that in the block."""
     temporary = temporary_name(path)
-    if _is_abandoned(str(temporary), os.getpid()):  # by another process that had our number
-        temporary.unlink()
+    sweep(path)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with _held(temporary):
@@ -41,7 +40,7 @@ def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty folder beside `path`, to be renamed to that in the block; what is left of it at the end is removed."""
     temporary = temporary_name(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    sweep(path)
     temporary.mkdir()
     try:
         with _held(temporary):

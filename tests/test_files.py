@@ -108,3 +108,18 @@ def test_a_folder_that_may_not_be_looked_into_has_no_near_names(tmp_path, monkey
 
 def test_a_missing_folder_is_said(tmp_path):
     assert near_names(tmp_path / "a" / "b") == f"There is no folder {tmp_path}/a."
+
+
+def test_no_memory_for_hdf5_is_an_error_of_memory(tmp_path):
+    """libhdf5 says that with an OSError without a number, which nobody could tell from a mistake of ours."""
+    with pytest.raises(MemoryError, match="HDF5"), new_hdf5(tmp_path / "x.h5"):
+        raise OSError("Unable to synchronously create file (memory allocation failed)")
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "state"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text("new")
+    assert list(tmp_path.iterdir()) == [path]

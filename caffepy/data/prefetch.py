@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
 
 from caffepy.errors import CaffeError, DataError
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
 """Seconds between looks at whether the thread still lives, while the reader waits."""
@@ -28,7 +31,8 @@ class Prefetcher(Generic[S, B]):
 
     `state` is where the next batch that the *reader* gets starts from, so it is what a snapshot stores; what lies
     in the queue is made again after a resume. An error of `make` is raised by `next`, at once. A batch may be
-    overwritten after the next call of `next`. For one reader; after a fork the child reads on by itself.
+    overwritten after the next call of `next`. For one reader; after a fork the child reads on by itself. Where the
+    system refuses a thread, the reader makes its batches.
     """
 
     def __init__(self, make: Callable[[S, B | None], tuple[B, S]], state: S, depth: int):
@@ -39,6 +43,7 @@ class Prefetcher(Generic[S, B]):
         self._thread: threading.Thread | None = None
         self._held: B | None = None
         self._on_drop: weakref.finalize | None = None
+        self._told = False
         self._owner = os.getpid()
         self.restart(state)
         _all.add(self)
@@ -60,9 +65,9 @@ class Prefetcher(Generic[S, B]):
             self._thread, self._held, self._owner = None, None, os.getpid()
             self.restart(self.state)
         if self._thread is None:
-            args = (weakref.ref(self), self.state, self._ready, self._free, self._stop)
-            self._thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
-            self._thread.start()
+            self._thread = self._started()
+        if self._thread is None:
+            return self._made_here()
         if self._held is not None:
             recycled, self._held = self._held, None  # before the wait, which an interrupt may end: never put it twice
             self._free.put(recycled)
@@ -77,6 +82,25 @@ class Prefetcher(Generic[S, B]):
             raise error
         self._held, self.state = batch, state
         return batch  # type: ignore[return-value]  # None comes with an error alone
+
+    def _started(self) -> threading.Thread | None:
+        """The thread, where the system allows one more."""
+        args = (weakref.ref(self), self.state, self._ready, self._free, self._stop)
+        thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
+        try:
+            thread.start()
+            return thread
+        except RuntimeError as error:
+            if not self._told:
+                log.warning("Batches are not made ahead but when they are due: %s", error)
+            self._told = True
+            return None
+
+    def _made_here(self) -> B:
+        start = time.perf_counter()
+        self._held, self.state = self._make(self.state, self._held)
+        self.wait += time.perf_counter() - start
+        return self._held
 
     def _wait(self, thread: threading.Thread) -> tuple[B | None, S, BaseException | None]:
         while True:

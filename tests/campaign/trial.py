@@ -6,16 +6,19 @@ import os
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
+from tests.campaign.failures import FAILURES
 from tests.campaign.isolated import Reader
 from tests.campaign.kinds import KINDS
 from tests.campaign.mutants import mutated_bytes
-
-FAILURES = Path(__file__).parent / "failures"
+from tests.campaign.turns import Turn
 
 
 def whole_of(kind: str) -> bytes:
@@ -30,13 +33,13 @@ def whole_of(kind: str) -> bytes:
             os.chdir(before)
 
 
-def try_mutants(reader: Reader, kind: str, count: int, seed: int) -> Counter[str]:
-    """How many of `count` mutants were read and refused. Raises AssertionError for one that was neither."""
+def try_mutants(reader: Reader, kind: str, number: int, seed: int) -> Counter[str]:
+    """How many of `number` mutants were read and refused. Raises AssertionError for one that was neither."""
     outcomes: Counter[str] = Counter()
 
     @seeded(seed)
     @settings(
-        max_examples=count,
+        max_examples=number,
         deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
@@ -55,3 +58,16 @@ def try_mutants(reader: Reader, kind: str, count: int, seed: int) -> Counter[str
         warnings.simplefilter("ignore")  # a mutant's text is long
         trial()
     return outcomes
+
+
+def turns(seed: int, kinds: Sequence[str] = (), number: int = 500) -> Iterator[Turn]:
+    """So many mutants of each of these kinds, or of all, again and again."""
+    with Reader() as reader:
+        for turn in count(seed):
+            for kind in kinds or sorted(KINDS):
+                yield Turn(f"mutants {kind}", turn, partial(_said, reader, kind, number, turn))
+
+
+def _said(reader: Reader, kind: str, number: int, seed: int) -> str:
+    found = try_mutants(reader, kind, number, seed)
+    return f"{found['read']} read, {found['refused']} refused"

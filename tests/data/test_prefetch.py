@@ -205,3 +205,21 @@ prefetcher.next()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "made 0\nmade 1\n"  # it was waited for, and nothing begun after it
+
+
+def test_where_no_thread_is_to_be_had_the_reader_makes_its_batches(start, monkeypatch, caplog):
+    def refused(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    source, allowed = Source(), threading.Thread.start
+    prefetcher = start(source)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    batches = [prefetcher.next()[0] for _ in range(3)]
+    assert batches == source.made == [0, 1, 2] and prefetcher.state == 3
+    assert len({id(batch) for batch in source.recycled[1:]}) == 1  # one batch's memory, again and again
+    assert [record.getMessage() for record in caplog.records] == [
+        "Batches are not made ahead but when they are due: can't start new thread"
+    ]
+    monkeypatch.setattr(threading.Thread, "start", allowed)
+    assert [prefetcher.next()[0] for _ in range(3)] == [3, 4, 5]
+    wait_until(lambda: len(source.made) > 6)  # ahead again

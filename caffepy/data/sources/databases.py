@@ -18,7 +18,7 @@ from caffepy.data.sources.lmdb import LmdbReader, filling
 from caffepy.errors import DataError, MissingExtraError
 from caffepy.files import check_writable
 from caffepy.plugins import Registry
-from caffepy.temporary import sweep, temporary_folder
+from caffepy.temporary import temporary_folder
 
 R = TypeVar("R", bound=Callable[..., Any])
 
@@ -94,7 +94,6 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
         _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
     check_writable(path)
-    sweep(path)
     try:
         with temporary_folder(path) as temporary:
             with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
