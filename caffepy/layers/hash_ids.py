@@ -7,12 +7,13 @@ from caffepy.layers.elementwise import Elementwise
 from caffepy.net.layer import register
 
 MASK = 0xFFFFFFFF
+FIRST, SECOND = 0x85EBCA6B, 0xC2B2AE35
 
 
 def mixed(h):
     """The last step of MurmurHash3, on the lower 32 bits."""
-    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & MASK
-    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & MASK
+    h = ((h ^ (h >> 16)) * FIRST) & MASK
+    h = ((h ^ (h >> 13)) * SECOND) & MASK
     return h ^ (h >> 16)
 
 

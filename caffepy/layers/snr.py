@@ -116,6 +116,11 @@ class SNR(Layer):
         free = (self.z > 0) & (self.z < 1)
         return dz * free * (p.zeta - p.gamma) * self.s * (1 - self.s) / beta
 
+    def connections(self) -> tuple[Array, Array]:
+        """z (T, E) as it is in TEST, and the probability of each connection to be open."""
+        p = self.param.snr_param
+        return stretched(self.xp, sigmoid(self.xp, self.blobs[0].data), p.gamma, p.zeta), self._open()
+
     def _open(self) -> Array:
         """The probability of each connection to be open."""
         p = self.param.snr_param

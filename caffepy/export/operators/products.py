@@ -72,13 +72,6 @@ def inner_product(g: Graph, at: At) -> list[str]:
     return [y if layer.axis == 1 else g.reshape(y, at.top[0])]
 
 
-@converts("Embed")
-def embed(g: Graph, at: At) -> list[str]:
-    index = g.op("Cast", at.x[0], to=7)
-    y = g.op("Gather", g.constant(at.weights[0]), index, axis=0)
-    return [y if len(at.weights) == 1 else g.op("Add", y, g.constant(at.weights[1]))]
-
-
 @converts("Im2col")
 def im2col(g: Graph, at: At) -> list[str]:
     layer = at.layer
