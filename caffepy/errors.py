@@ -36,6 +36,14 @@ class ConfigError(CaffeError):
     """A definition that cannot be right: unknown field or type, missing blob, impossible parameter."""
 
 
+class FieldError(ConfigError):
+    """A value that cannot be right, in the `field` of a definition, such as `multi_task.task[1].loss`."""
+
+    def __init__(self, message: str, field: str, *, hint: str = ""):
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
 class ShapeError(ConfigError):
     """Shapes that do not fit each other."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,6 +21,7 @@ M = TypeVar("M", bound=Message)
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]+)"')
 _NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named ([^\s.]+)')
 _TWICE = re.compile(r'Message type "([\w.]+)" should not have multiple "([^"]+)" fields')
+_FIELD = re.compile(r"\s*[:{<]")
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>]|[A-Za-z_]\w*""")
 
 
@@ -210,6 +211,38 @@ def layer_places(text: str) -> list[Place]:
             opened = _line_column(text, match.start())
         previous = token
     return places
+
+
+def field_places(text: str) -> dict[str, tuple[int, int]]:
+    """Line and column of every field by the way to it, as `multi_task.task[1].loss`; what is repeated is counted."""
+    places: dict[str, tuple[int, int]] = {}
+    around, seen, field = [""], Counter[str](), ""
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token[0] in "#\"'":
+            continue
+        if token in "{<":
+            around.append(f"{field}.")
+        elif token in "}>":
+            around.pop()
+        elif _FIELD.match(text, match.end()):
+            name = around[-1] + token
+            field = f"{name}[{seen[name]}]" if seen[name] else name
+            seen[name] += 1
+            places[field] = _line_column(text, match.start())
+    return places
+
+
+def place_of(path: str | PathLike[str], field: str) -> str:
+    """`file:line:column` of a field of a prototxt file; where it is not set, of the nearest block around it."""
+    try:
+        places = field_places(read_text(path))
+    except ConfigError:  # a definition whose file is gone
+        return str(path)
+    while field and field not in places:
+        field = field.rpartition(".")[0]
+    line, column = places.get(field, (0, 0))
+    return f"{path}:{line}:{column}" if line else str(path)
 
 
 def _line_column(text: str, offset: int) -> tuple[int, int]:

@@ -37,6 +37,31 @@ def test_layers_of_one_name_keep_their_order(tmp_path):
     assert text.read_net(path).places == {"d": [f"{path}:1:1", f"{path}:2:1"]}
 
 
+SOLVER = """# multi_task { a comment
+net: "multi_task {" multi_task {
+  method: PCGRAD
+  task { loss: "a" } task { loss: "b"
+         min_weight: 2 }
+  gradnorm < layer : "fc" > }
+"""
+
+
+def test_fields_are_found_by_the_way_to_them():
+    places = text.field_places(SOLVER)
+    assert places["multi_task"] == (2, 21)
+    assert places["multi_task.task.loss"] == (4, 10)
+    assert places["multi_task.task[1].min_weight"] == (5, 10)
+    assert places["multi_task.gradnorm.layer"] == (6, 14)
+
+
+def test_a_field_that_is_not_set_is_at_the_block_around_it(tmp_path):
+    path = tmp_path / "s.prototxt"
+    path.write_text(SOLVER)
+    assert text.place_of(path, "multi_task.dwa.period") == f"{path}:2:21"
+    assert text.place_of(path, "snapshot_format") == str(path)
+    assert text.place_of(tmp_path / "gone", "net") == str(tmp_path / "gone")
+
+
 MISTAKES = {
     # field: in the layer, in a message of it, in a message of that
     "num_output: 3": (

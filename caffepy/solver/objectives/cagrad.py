@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.errors import ConfigError
+from caffepy.errors import FieldError
 from caffepy.solver.objectives import simplex
 from caffepy.solver.objectives.base import Objective, Seen, objective
 
@@ -78,7 +78,7 @@ class CAGrad(Objective):
     def __init__(self, *args: Any):
         super().__init__(*args)
         if not 0 <= self.p.cagrad.c < 1:
-            raise ConfigError(f"cagrad.c must lie in [0, 1), got {self.p.cagrad.c:g}")
+            raise FieldError(f"cagrad.c must lie in [0, 1), got {self.p.cagrad.c:g}", "multi_task.cagrad.c")
 
     def weights(self, seen: Seen) -> np.ndarray:
         return conflict_averse(seen.gram, self.p.cagrad.c)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy.errors import FieldError
 from caffepy.solver.objectives.base import Objective, Seen, objective
 
 
@@ -25,6 +26,10 @@ class DWA(Objective):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
+        if not self.p.dwa.temperature > 0:
+            raise FieldError(
+                f"dwa.temperature must be positive, got {self.p.dwa.temperature:g}", "multi_task.dwa.temperature"
+            )
         self.sum, self.count = np.zeros(len(self.tasks)), 0
         self.means: list[np.ndarray] = []
         """Of the last two periods, the last one last."""

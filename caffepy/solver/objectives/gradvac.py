@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy.errors import FieldError
 from caffepy.solver.objectives import orders
 from caffepy.solver.objectives.base import Objective, Seen, objective
 
@@ -44,6 +45,8 @@ class GradVac(Objective):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
+        if not 0 <= self.p.gradvac.beta < 1:
+            raise FieldError(f"gradvac.beta must lie in [0, 1), got {self.p.gradvac.beta:g}", "multi_task.gradvac.beta")
         self.targets = np.zeros((len(self.tasks), len(self.tasks)))
 
     def weights(self, seen: Seen) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from caffepy import passes, rng
-from caffepy.errors import ConfigError, did_you_mean
+from caffepy.errors import FieldError, did_you_mean
 from caffepy.net.blob import Array
 from caffepy.net.build import LearnableParam
 from caffepy.net.net import Net
@@ -32,7 +32,7 @@ class MultiTask(Listener):
     gradient; for the shared ones the gradients stay apart until the iteration's `gradients` event, when the method
     gives them weights and their sum takes their place. Clipping and decay come behind that, once. Losses of the net
     that are no task (a penalty) are added as they are.
-    Raises ConfigError for tasks that are no losses and layers that are not shared.
+    Raises FieldError for tasks that are no losses and layers that are not shared.
     """
 
     name = "multi_task"
@@ -45,8 +45,9 @@ class MultiTask(Listener):
         self.layers = shared.layers_of(net, self.numbers)
         """The layers with shared parameters, and the numbers of these."""
         if not self.layers:
-            raise ConfigError(
+            raise FieldError(
                 f"the losses {_listed(self.names)} share no parameter",
+                "multi_task",
                 hint="multi_task is for layers that more than one loss reaches; without any, leave it out.",
             )
         self._weigh_losses()
@@ -69,15 +70,17 @@ class MultiTask(Listener):
         """The net's losses that are tasks, in the order of the definition, and all others."""
         known = [name for name, weight in self.net.blob_loss_weights.items() if weight]
         names = [task.loss for task in self.p.task] or known
-        for name in names:
+        for i, name in enumerate(names):
+            field = f"multi_task.task[{i}].loss" if i else "multi_task.task.loss"
             if name not in known:
                 hint = did_you_mean(name, known) or f"Its losses are: {', '.join(known) or 'none'}."
-                raise ConfigError(f'multi_task: the net has no loss "{name}"', hint=hint)
-            if names.count(name) > 1:
-                raise ConfigError(f'multi_task: the loss "{name}" is named twice')
+                raise FieldError(f'multi_task: the net has no loss "{name}"', field, hint=hint)
+            if name in names[:i]:
+                raise FieldError(f'multi_task: the loss "{name}" is named twice', field, hint="Name each loss once.")
         if len(names) < 2:
-            raise ConfigError(
+            raise FieldError(
                 f"multi_task needs two losses or more, {_listed(names) if names else 'none'} is there",
+                "multi_task",
                 hint="Give each task a loss layer, or remove multi_task.",
             )
         return names, [name for name in known if name not in names]
@@ -97,7 +100,7 @@ class MultiTask(Listener):
         if name and name not in self.layers:
             what = "is not shared" if name in self.net.layer_dict else "is no layer of the net"
             hint = did_you_mean(name, self.layers) or f"The losses share {_listed(self.layers)}."
-            raise ConfigError(f'gradnorm.layer "{name}" {what}', hint=hint)
+            raise FieldError(f'gradnorm.layer "{name}" {what}', "multi_task.gradnorm.layer", hint=hint)
         if name:
             return name
         reached = [shared.reached(self.net, loss) for loss in self.names]
@@ -199,13 +202,14 @@ def cosines(gram: np.ndarray) -> dict[tuple[int, int], float]:
 
 
 def epoch(net: Net) -> int:
-    """The iterations of an epoch of the net's data. Raises ConfigError where no layer knows."""
+    """The iterations of an epoch of the net's data. Raises FieldError where no layer knows."""
     for layer in net.layers:
         order, batch = getattr(layer, "order", None), getattr(layer, "batch_size", 0)
         if order is not None and batch:
             return max(1, -(-order.length // (batch * order.size)))
-    raise ConfigError(
+    raise FieldError(
         "DWA takes the mean losses of epochs, but no layer of the net knows how many records there are",
+        "multi_task.dwa",
         hint="Set multi_task { dwa { period: 1000 } }: iterations.",
     )
 

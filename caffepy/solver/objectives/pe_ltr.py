@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.errors import ConfigError
+from caffepy.errors import FieldError
 from caffepy.solver.objectives import simplex
 from caffepy.solver.objectives.base import Objective, Seen, objective
 
@@ -34,9 +34,10 @@ class PELTR(Objective):
         super().__init__(*args)
         self.least = np.array([task.min_weight for task in self.p.task] or [0.0] * len(self.tasks), float)
         if (self.least < 0).any() or self.least.sum() > 1 + 1e-6:
-            raise ConfigError(
+            raise FieldError(
                 f"the min_weights must not be negative, nor sum to more than 1: {self.least.round(6).tolist()} sum to "
                 f"{self.least.sum():g}",
+                "multi_task.task.min_weight",
                 hint="Each task gets its min_weight, and a share of what they leave of 1.",
             )
 

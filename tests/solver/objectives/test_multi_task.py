@@ -202,27 +202,49 @@ def test_decay_and_clipping_act_once_on_the_combined_gradient():
 
 
 REFUSED = [
-    ('task { loss: "ctr_los" } task { loss: "cvr_loss" }', NET, 'has no loss "ctr_los"\n  Did you mean "ctr_loss"?'),
-    ('task { loss: "h" } task { loss: "cvr_loss" }', NET, 'the net has no loss "h"\n  Its losses are: ctr_loss, cvr'),
-    ('task { loss: "ctr_loss" } task { loss: "ctr_loss" }', NET, 'the loss "ctr_loss" is named twice'),
-    ('task { loss: "ctr_loss" }', NET, 'needs two losses or more, "ctr_loss" is there'),
-    ("method: MGDA", NET[: NET.index('layer { name: "cvr_loss"')], 'needs two losses or more, "ctr_loss" is there'),
-    ('method: GRADNORM gradnorm { layer: "ctr" }', NET, 'gradnorm.layer "ctr" is not shared'),
-    ('method: GRADNORM gradnorm { layer: "trunc" }', NET, 'is no layer of the net\n  Did you mean "trunk"?'),
-    ("method: CAGRAD cagrad { c: 1 }", NET, "cagrad.c must lie in [0, 1), got 1"),
-    ("method: DWA", NET, "no layer of the net knows how many records"),
+    (
+        'task { loss: "ctr_los" } task { loss: "cvr_loss" }',
+        NET,
+        ":1:21",
+        'has no loss "ctr_los"\n  Did you mean "ctr_loss"?',
+    ),
+    (
+        'task { loss: "ctr_loss" } task { loss: "h" }',
+        NET,
+        ":1:47",
+        'the net has no loss "h"\n  Its losses are: ctr_loss, cvr',
+    ),
+    ('task { loss: "ctr_loss" } task { loss: "ctr_loss" }', NET, ":1:47", 'the loss "ctr_loss" is named twice'),
+    ('task { loss: "ctr_loss" }', NET, ":1:1", 'needs two losses or more, "ctr_loss" is there'),
+    (
+        "method: MGDA",
+        NET[: NET.index('layer { name: "cvr_loss"')],
+        ":1:1",
+        'needs two losses or more, "ctr_loss" is there',
+    ),
+    ('method: GRADNORM gradnorm { layer: "ctr" }', NET, ":1:42", 'gradnorm.layer "ctr" is not shared'),
+    ('method: GRADNORM gradnorm { layer: "trunc" }', NET, ":1:42", 'is no layer of the net\n  Did you mean "trunk"?'),
+    ("method: CAGRAD cagrad { c: 1 }", NET, ":1:38", "cagrad.c must lie in [0, 1), got 1"),
+    ("method: GRADVAC gradvac { beta: 1 }", NET, ":1:40", "gradvac.beta must lie in [0, 1), got 1"),
+    ("method: DWA dwa { temperature: 0 period: 2 }", NET, ":1:32", "dwa.temperature must be positive, got 0"),
+    ("method: DWA", NET, ":1:1", "no layer of the net knows how many records"),
     (
         'method: PE_LTR task { loss: "ctr_loss" min_weight: 0.8 } task { loss: "cvr_loss" min_weight: 0.3 }',
         NET,
+        ":1:53",
         "sum to more than 1: [0.8, 0.3] sum to 1.1",
     ),
 ]
 
 
-@pytest.mark.parametrize("multi_task, net, message", REFUSED, ids=lambda v: str(v)[:40])
-def test_what_cannot_work_is_refused(multi_task, net, message):
+@pytest.mark.parametrize("multi_task, net, place, message", REFUSED, ids=lambda v: str(v)[:40])
+def test_what_cannot_work_is_refused_with_its_place(tmp_path, multi_task, net, place, message):
+    (tmp_path / "net.prototxt").write_text(net.replace("TABLE", ""))
+    file = tmp_path / "solver.prototxt"
+    file.write_text(f'multi_task {{ {multi_task} }} net: "net.prototxt" base_lr: 0.05 lr_policy: "fixed"')
     with pytest.raises(ConfigError) as caught:
-        build(multi_task, net=net)
+        Solver(file)
+    assert str(caught.value).startswith(f"{file}{place}: ")
     assert message in str(caught.value)
 
 
