@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import FactorsParameter
-from caffepy.recommend.batches import Rounds, mixed, pieces
+from caffepy.recommend.batches import pieces
 from caffepy.recommend.history import History
 
 PIECE = 64
@@ -38,43 +37,75 @@ class Factors(NamedTuple):
     q: np.ndarray
 
     def learn(self, p: FactorsParameter, history: History, epoch: int, random: np.random.Generator) -> None:
-        """One pass, whose batches' errors are taken before anything moves."""
+        """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
-        for rows in mixed(history, p.batch_size, self._piece(r), random):
-            self._step(r, p.biased, history, rows)
+        rows, ends = pieces(history, self._piece(r), random)
+        item, rest = history.item[rows], history.rating[rows] - np.float32(history.mean if p.biased else 0)
+        users, items = self._joined(p.biased)
+        step = _Step(r, users.shape[1], p.biased, history.high - history.low)
+        for user, a, b in zip(history.user[rows[[0, *ends[:-1]]]].tolist(), [0, *ends], ends):
+            step(users[user], items, item[a:b], rest[a:b])
+        self._part(users, items, p.biased)
 
     def _piece(self, r: Rates) -> int:
         """How many ratings may move a user at once, without a step beyond where they pull."""
         longest = float(np.einsum("nk,nk->n", self.q, self.q).max(initial=0))
         return max(1, min(PIECE, int(1 / max(float(r.rate) * longest, 1e-9))))
 
-    def _step(self, r: Rates, biased: bool, history: History, rows: np.ndarray) -> None:
-        user, item = history.user[rows], history.item[rows]
-        p, q = self.p[user], self.q[item]
-        error = history.rating[rows] - np.einsum("nk,nk->n", p, q)
+    def _joined(self, biased: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Factors and biases such that a product of two rows is all of a prediction: p, b, 1 and q, 1, b."""
+        if not biased:
+            return self.p, self.q
+        of_users, of_items = np.ones((len(self.p), 1), np.float32), np.ones((len(self.q), 1), np.float32)
+        return np.hstack([self.p, self.b_user[:, None], of_users]), np.hstack([self.q, of_items, self.b_item[:, None]])
+
+    def _part(self, users: np.ndarray, items: np.ndarray, biased: bool) -> None:
+        """Take back what `_joined` gave."""
         if biased:
-            error -= np.float32(history.mean) + self.b_user[user] + self.b_item[item]
-        # A prediction outside the scale is wrong by no more than the scale: without it one bad step can begin a flight.
-        error = np.clip(error, history.low - history.high, history.high - history.low)
-        if biased:
-            np.add.at(self.b_user, user, r.rate * (error - r.biases * self.b_user[user]))
-            np.add.at(self.b_item, item, r.rate * (error - r.biases * self.b_item[item]))
-        step, decay = r.rate * error, r.rate * r.factors
-        cuts = pieces(user).tolist()
-        for a, b in pairwise(cuts):
-            row = self.p[user[a]]
-            row *= 1 - decay * (b - a)
-            row += step[a:b] @ q[a:b]
-        p *= step[:, None]
-        q *= decay
-        p -= q
-        Rounds(item).add(self.q, p)
+            self.p[...], self.b_user[...] = users[:, :-2], users[:, -2]
+            self.q[...], self.b_item[...] = items[:, :-2], items[:, -1]
 
     def predict(self, p: FactorsParameter, history: History, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """A user or an item without ratings has no factors."""
         known = (history.user_counts[user] > 0) & (history.item_counts[item] > 0)
         y = product(self.p, user, self.q, item) * known
         return y + history.mean + self.b_user[user] + self.b_item[item] if p.biased else y
+
+
+class _Step:
+    """One step for a piece: the ratings of a user and of different items, whose errors are taken together."""
+
+    def __init__(self, r: Rates, width: int, biased: bool, widest: float):
+        self.rate, self.widest = r.rate, np.float32(widest)
+        self.user_moves, self.item_moves = np.ones((2, width), np.float32)
+        decay = np.full(width, r.rate * r.factors)
+        if biased:
+            self.user_moves[-1] = self.item_moves[-2] = 0
+            decay[-2:] = r.rate * r.biases
+        self.user_decay, self.item_keep = decay * self.user_moves, 1 - decay * self.item_moves
+        n, rate = np.arange(1, PIECE + 1), float(r.rate)
+        # A user's bias would go n times as far as one rating lets it, and past them all: it goes as far as it would
+        # one after the other, each of which leaves 1 - rate of the error.
+        self.damping = [1.0, *((1 - (1 - rate) ** n) / (n * rate))] if biased and rate else None
+        self._outer = np.empty((PIECE, width), np.float32)
+
+    def __call__(self, user: np.ndarray, items: np.ndarray, index: np.ndarray, rest: np.ndarray) -> None:
+        q, count = items.take(index, axis=0), len(index)
+        error = rest - q.dot(user)
+        # A prediction outside the scale is wrong by no more than the scale: without it one bad step can begin a flight.
+        np.minimum(error, self.widest, out=error)
+        np.maximum(error, -self.widest, out=error)
+        error *= self.rate
+        pull = error.dot(q)
+        pull *= self.user_moves
+        if self.damping:
+            pull[-2] *= self.damping[count]
+        outer = np.multiply(error[:, None], user * self.item_moves, out=self._outer[:count])
+        q *= self.item_keep
+        q += outer
+        items[index] = q
+        user *= 1 - count * self.user_decay
+        user += pull
 
 
 def product(p: np.ndarray, user: np.ndarray, q: np.ndarray, item: np.ndarray) -> np.ndarray:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import FactorsParameter
-from caffepy.recommend.batches import mixed, pieces
+from caffepy.recommend.batches import pieces
 from caffepy.recommend.factors import PIECE, Factors, Rates, product, rates
 from caffepy.recommend.history import History
 from caffepy.recommend.times import Times
-
-_BATCH = 2000
-"""Only how many pieces are mixed at once: each moves the parameters by itself."""
 
 
 class ImplicitFactors(NamedTuple):
@@ -27,11 +23,10 @@ class ImplicitFactors(NamedTuple):
     def learn(self, p: FactorsParameter, history: History, epoch: int, random: np.random.Generator) -> None:
         """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
-        for rows in mixed(history, _BATCH, PIECE, random):
-            users = history.user[rows]
-            cuts = pieces(users).tolist()
-            for a, b in pairwise(cuts):
-                self._step(p, r, history, int(users[a]), rows[a:b])
+        rows, ends = pieces(history, PIECE, random)
+        users = history.user[rows[[0, *ends[:-1]]]].tolist()
+        for user, a, b in zip(users, [0, *ends], ends):
+            self._step(p, r, history, user, rows[a:b])
 
     def _step(self, p: FactorsParameter, r: Rates, history: History, user: int, rows: np.ndarray) -> None:
         b_user, b_item, factors, items = self.explicit

@@ -4,10 +4,13 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from caffepy.cli import cli
+from caffepy.data.tables.table import Column, open_table
+from caffepy.data.tables.writer import write_table
 from tests.recommend import small
 
 ZOO = Path(__file__).parents[2] / "models" / "recommend"
@@ -67,6 +70,20 @@ def test_lists(inside):
     rows = list(csv.DictReader(Path("lists.csv").read_text().splitlines()))
     assert len(rows) == 2 * (small.USERS - 1)
     assert set(rows[0]) == {"user", "rank", "item", "score", "title"}
+
+
+def test_titles_cannot_write_to_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small.write(tmp_path)
+    table = open_table("train.h5")
+    table.features["item"]["title"] = Column(np.array(["\x1b[2J\x07Title\n"] * small.ITEMS, object))
+    words = {**table.vocabularies, "item": [f"i\x9b{i}\r" for i in range(small.ITEMS)]}
+    write_table(Path("train.h5"), table.columns, words, table.features)
+    model = ("--model", ZOO / "item_knn" / "deploy.prototxt", "--weights", train("item_knn"))
+    for args in (["--user", "u1", "--explain"], ["--similar-to", "i\x9b3\r"]):
+        shown = run("recommend", *model, *args, "--titles", "--top", 3)
+        assert "Title" in shown
+        assert not any((ord(c) < 32 and c not in "\t\n") or 127 <= ord(c) < 160 for c in shown)
 
 
 def test_ranking_in_caffepy_test(inside):

@@ -129,8 +129,27 @@ def test_slope_one(folder):
         assert abs(y - np.clip(expected, 1, 5)) < 1e-3
 
 
+def test_non_negative_factors(folder):
+    """Against the sums as the paper has them, users and items moved at once."""
+    train, _ = small.nets(folder, 'type: "NonNegativeFactors" factors_param { num_factors: 3 reg: 0.06 }')
+    layer, r = train.layer_dict["m"], matrix(folder)
+    p, q = (np.array(blob.data, float) for blob in layer.blobs)
+    given = ~np.isnan(r)
+    for _ in range(3):
+        small.run(train)
+        r0, y = np.where(given, r, 0), np.where(given, p @ q.T, 0)
+        by_user = r0 @ q / (y @ q + 0.06 * given.sum(axis=1)[:, None] * p + 1e-12)
+        by_item = r0.T @ p / (y.T @ p + 0.06 * given.sum(axis=0)[:, None] * q + 1e-12)
+        p, q = (
+            p * np.where(given.any(axis=1)[:, None], by_user, 1),
+            q * np.where(given.any(axis=0)[:, None], by_item, 1),
+        )
+    for ours, expected in zip(layer.blobs, (p, q)):
+        np.testing.assert_allclose(ours.data, expected, rtol=1e-4)
+
+
 LEARNERS = {
-    "svd": ('type: "Factors" factors_param { num_factors: 4 learning_rate: 0.03 batch_size: 50 }', 60),
+    "svd": ('type: "Factors" factors_param { num_factors: 4 learning_rate: 0.03 }', 60),
     "svdpp": ('type: "Factors" factors_param { num_factors: 4 learning_rate: 0.03 implicit: true }', 60),
     "nmf": ('type: "NonNegativeFactors" factors_param { num_factors: 4 reg: 0.1 }', 60),
     "rbm": ('type: "RatingRBM" rating_rbm_param { num_hidden: 10 batch_size: 5 average_from: 30 }', 60),

@@ -29,8 +29,8 @@ class RatingFactors(RatingModel):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.factors_param
-        if p.batch_size < 1 or p.bins < 1:
-            raise ConfigError(f"batch_size and bins must be at least 1, got {p.batch_size} and {p.bins}")
+        if p.num_factors < 1 or p.bins < 1:
+            raise ConfigError(f"num_factors and bins must be at least 1, got {p.num_factors} and {p.bins}")
         if p.temporal and not p.implicit:
             raise ConfigError("temporal is for SVD++", hint="Set implicit: true, too.")
         if len(bottom) > 1 and p.temporal != (len(bottom) == 3):

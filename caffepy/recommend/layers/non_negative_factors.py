@@ -28,18 +28,23 @@ class NonNegativeFactors(RatingModel):
 
     def learn(self, values: Values, epoch: int, random: np.random.Generator) -> None:
         h, (p, q) = self.history, values
-        self._multiply(p, q, h.user, h.item, h.rating)
+        guess = product(p, h.user, q, h.item)
+        of_users = self._factors(p, q, h.user, h.item, h.rating, guess)
         order = sorted_by(h.item)
-        self._multiply(q, p, h.item[order], h.user[order], h.rating[order])
+        of_items = self._factors(q, p, h.item[order], h.user[order], h.rating[order], guess[order])
+        for table, (rows, factors) in ((p, of_users), (q, of_items)):  # both seen from where the pass began
+            table[rows] *= factors
 
-    def _multiply(self, p: np.ndarray, q: np.ndarray, user: np.ndarray, item: np.ndarray, rating: np.ndarray) -> None:
-        """Move p, whose index `user` is sorted, towards the ratings."""
+    def _factors(
+        self, p: np.ndarray, q: np.ndarray, user: np.ndarray, item: np.ndarray, rating: np.ndarray, guess: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of p whose index `user`, sorted, has ratings, and what they are multiplied by."""
         starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1])
-        guess, other = product(p, user, q, item), q[item]
+        other = q[item]
         above, below = (np.add.reduceat(x[:, None] * other, starts, axis=0) for x in (rating, guess))
         rows, counts = user[starts], np.diff(np.append(starts, len(user)))
         reg = np.float32(self.param.factors_param.reg)
-        p[rows] *= above / (below + reg * counts[:, None] * p[rows] + np.float32(1e-9))
+        return rows, above / (below + reg * counts[:, None] * p[rows] + np.float32(1e-9))
 
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         h = self.history
