@@ -138,6 +138,13 @@ class Dataset:
         self._check_place()
         return self._dataset[()]
 
+    def rows(self, which: slice) -> np.ndarray:
+        """Some of its rows."""
+        if not self.is_numbers or not self.shape:
+            raise self._error(f'dataset "{self._name}" is no array of rows of numbers', where=self._path)
+        self._check_place()
+        return self._dataset[which]
+
     def number(self) -> int:
         """The first as an integer."""
         values = self.numbers()

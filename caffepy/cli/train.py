@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -57,6 +58,8 @@ def command(
     from caffepy.cli import terminal
     from caffepy.distributed import group as parallel
     from caffepy.distributed.member import attach
+    from caffepy.distributed.tables import Tables
+    from caffepy.net import spread
     from caffepy.passes import Recorded
     from caffepy.proto import text
     from caffepy.solver import Solver
@@ -79,7 +82,8 @@ def command(
     if weights or snapshot:
         del param.weights[:]
         param.weights.extend([weights] if weights else [])
-    built = Solver(param, file=solver, engine=chosen)
+    with spread.use(Tables(group)) if group else nullcontext():
+        built = Solver(param, file=solver, engine=chosen)
     if cuda_graph:
         built.net.executor = Recorded(built.net)
     log.info("Starting Optimization")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffepy.distributed.launch import WorkerLostError
 from caffepy.distributed.meeting import exchange, meet
 from caffepy.errors import ConfigError, MissingExtraError
 from caffepy.net.blob import Array
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def launched() -> bool:
@@ -136,6 +139,38 @@ class Group:
             return None
         every = zip(counts, *(self._gather_padded(tensor, most) for tensor in (index, values)))
         return [(index[: int(n)], values[: int(n)]) for n, index, values in every]
+
+    # Rows of a table (M, K) that the processes keep by turns: row r of the whole is row r / size of process r % size
+
+    def rows_of_all(self, table: Array, index: Array) -> Array:
+        """The rows (n, K) at `index` (n,) of the whole table, a tensor; every process asks, and gives what it keeps."""
+        torch = self._torch
+        wanted, places = torch.unique(self._tensor(index), return_inverse=True)
+        owners = wanted % self.size
+        order = torch.argsort(owners, stable=True)
+        asked, counts = self._exchange(wanted[order] // self.size, torch.bincount(owners, minlength=self.size))
+        found, _ = self._exchange(self._tensor(table)[asked], counts)
+        rows = torch.empty_like(found)
+        rows[order] = found
+        return rows[places]
+
+    def _exchange(self, values: Any, counts: Any) -> tuple[Any, Any]:
+        """Give process r the next counts[r] of the values; what this one is given, and how many by each."""
+        theirs = self._torch.empty_like(counts)
+        self._call(self._dist.all_to_all_single, theirs, counts)
+        received = values.new_empty((int(theirs.sum()), *values.shape[1:]))
+        sizes = theirs.tolist(), counts.tolist()
+        self._call(self._dist.all_to_all_single, received, values.contiguous(), *sizes)
+        return received, theirs
+
+    def take_from(self, rank: int, shape: tuple[int, ...]) -> np.ndarray:
+        """What another process gives to the first."""
+        values = self._torch.empty(shape, device=self._device)
+        self._call(self._dist.recv, values, rank)
+        return values.cpu().numpy()
+
+    def give_to_first(self, array: Array) -> None:
+        self._call(self._dist.send, self._tensor(array).contiguous(), 0)
 
     def _gather_padded(self, tensor: Any, length: int) -> list[Any]:
         """The tensor of every process, each filled up with zeros to `length` rows."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from caffepy.distributed.group import Group
+from caffepy.distributed.tables import Tables
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Blob
@@ -25,9 +26,11 @@ log = logging.getLogger(__name__)
 def attach(group: Group, solver: Solver) -> None:
     """Share records, start from rank 0's weights, average gradients before each update; rank 0 tests and writes."""
     check_same_net(group, solver.net)
-    member = Member(group, solver)
+    shared = solver.net.share
+    member = Member(group, solver, shared if isinstance(shared, Tables) else Tables(group))
     for param in solver.net.learnable_params:
-        group.broadcast(param.blob.flat("data"))
+        if param.blob.spread is None:
+            group.broadcast(param.blob.flat("data"))
     solver.root = group.rank == 0
     solver.requests = Agreement(group, solver.requests.take())
     solver.listeners.insert(0, member)
@@ -43,8 +46,10 @@ class Member(Listener):
 
     name = "processes"
 
-    def __init__(self, group: Group, solver: Solver):
-        self.group = group
+    def __init__(self, group: Group, solver: Solver, tables: Tables):
+        self.group, self.tables = group, tables
+        self._testing = False
+        tables.keep(solver)
         self.seed = self._share_records(solver)
         """Of the random numbers of all processes but the first."""
         self._travelling: list[Callable[[], None]] = []
@@ -61,8 +66,8 @@ class Member(Listener):
 
     def batch(self, solver: Training) -> None:
         if solver.testing:
-            # No test is so long that the patience of torch.distributed (30 minutes) ends.
-            self.group.any(True)
+            self._begin_test()
+            self.tables.still_there()
         elif self.group.rank:
             # Dropout and the like differ from process to process; rank 0 goes on as if it were alone. The others start
             # anew each iteration: so the snapshot of rank 0 holds all that they need to resume exactly.
@@ -82,10 +87,20 @@ class Member(Listener):
                 average_rows(self.group, param.blob.rows, solver.engine)
 
     def test(self, solver: Training) -> None:
-        """Wait for rank 0, which says a word a batch; its scores are everybody's."""
-        while self.group.any(False):
-            pass
+        """Rank 0 ends what the others have served; its scores are everybody's."""
+        if self.group.rank:
+            self.tables.serve()
+        else:
+            self._begin_test()
+            self._testing = False
+            self.tables.end()
         solver.scores = self.group.from_first(solver.scores)
+
+    def _begin_test(self) -> None:
+        """On rank 0: the others wait in `test`."""
+        if not self._testing:
+            self._testing = True
+            self.tables.begin()
 
     def state(self) -> dict[str, Any]:
         return {"seed": self.seed}

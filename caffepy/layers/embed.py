@@ -8,7 +8,8 @@ from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layers.labels import position, read_indices
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
-from caffepy.proto.caffe_pb2 import Combine
+from caffepy.net.spread import over_processes
+from caffepy.proto.caffe_pb2 import TEST, Combine
 
 
 @register("Embed")
@@ -21,8 +22,9 @@ class Embed(Layer):
 
     A gather forward, a scatter-add backward. Indices are truncated towards zero and get no gradient; DataError for
     one outside 0 .. input_dim - 1. With `param { sparse: true }` the gradient of W is rows, and a step of the solver
-    touches those that the batch has touched. Without an `input_dim` W has a row for each id that the bottom may hold,
-    where that comes from TableData.
+    touches those that the batch has touched; with `spread: true` moreover each of several processes keeps a part of
+    the rows, and gets those of a batch from the others. Without an `input_dim` W has a row for each id that the bottom
+    may hold, where that comes from TableData.
     """
 
     num_bottom = (1, 2)
@@ -34,7 +36,7 @@ class Embed(Layer):
         p.input_dim = p.input_dim or bottom[0].num_ids
         if p.num_output <= 0 or p.input_dim <= 0:
             raise ConfigError(f"num_output and input_dim must be at least 1, got {p.num_output} and {p.input_dim}")
-        self.add_blob((p.input_dim, p.num_output), p.weight_filler)
+        self._add_table()
         if p.bias_term:
             self.add_blob((p.num_output,), p.bias_filler)
         self.combine = p.combine
@@ -42,6 +44,15 @@ class Embed(Layer):
             raise ShapeError(f"combine needs lists of indices (..., L), {self.bottom_name(0)} has no axis")
         if len(bottom) > 1 and not self.combine:
             raise ConfigError("Embed has a mask, but no lists", hint="Set embed_param { combine: SUM } or MEAN.")
+
+    def _add_table(self) -> None:
+        p, specs = self.param.embed_param, self.param.param
+        table = over_processes(p.input_dim) if specs and specs[0].spread else None
+        if table is None:
+            self.add_blob((p.input_dim, p.num_output), p.weight_filler)
+            return
+        with table.random():
+            self.add_blob((table.kept, p.num_output), p.weight_filler).spread = table
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         return True  # and then refused, as in Caffe
@@ -57,7 +68,7 @@ class Embed(Layer):
             if self.combine:
                 y[...] = self._combined(index, self._shares(bottom))
             else:
-                self.engine.gather(self.blobs[0].data, index, y)
+                self._gather(index, y)
             if len(self.blobs) > 1:
                 y += self.blobs[1].data
 
@@ -93,6 +104,15 @@ class Embed(Layer):
             given = self.xp.where(given < 0, self.xp.zeros_like(given), given)
         return read_indices(self, given, size, error).reshape((-1,))
 
+    def _gather(self, index: Array, out: Array) -> None:
+        """The rows of the table at these indices (n,)."""
+        table = self.blobs[0]
+        if table.spread is None:
+            self.engine.gather(table.data, index, out)
+        else:
+            share = table.spread.share
+            out[...] = self.xp.asarray(share.rows(table.name, table.data, index, alone=self.phase == TEST))
+
     def _shares(self, bottom: list[Blob]) -> Array:
         """The factor of each row in its list (n, L)."""
         x = bottom[0].data
@@ -106,5 +126,5 @@ class Embed(Layer):
         """The rows of each list, weighted and added up (n, num_output)."""
         width = self.param.embed_param.num_output
         rows = self.engine.zeros(index.shape[0] * width).reshape((index.shape[0], width))
-        self.engine.gather(self.blobs[0].data, index, rows)
+        self._gather(index, rows)
         return self.xp.sum(rows.reshape((*shares.shape, width)) * shares[:, :, None], axis=1)

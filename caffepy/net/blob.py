@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from caffepy.engine import Engine
+    from caffepy.net.spread import Spread
 
 Array = Any  # numpy.ndarray or torch.Tensor, the engine knows
 
@@ -93,10 +94,17 @@ class Blob:
         """How many ids its values are of, where the layer that makes it knows: the rows that a table of them has."""
         self.rows: Rows | None = None
         """The gradient of a table of which a batch touches a few rows, in the place of `diff`."""
+        self.spread: Spread | None = None
+        """Where the other rows are, for a table of which this process keeps some."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self._shape
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        """The shape with all rows, those that other processes keep, too: as files have it."""
+        return self._shape if self.spread is None else (self.spread.count, *self._shape[1:])
 
     @property
     def count(self) -> int:

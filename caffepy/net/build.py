@@ -207,7 +207,7 @@ class Builder:
             node.owned.append(shared is None)
             if shared is None:
                 shared = self._new_param(blob, spec)
-                if spec.sparse:
+                if spec.sparse or spec.spread:
                     _make_sparse(layer, i)
             else:
                 _join(self.learnable_params[shared], blob, spec)
@@ -266,13 +266,14 @@ def _top_names(layer: Layer) -> list[str]:
 def _make_sparse(layer: Layer, i: int) -> None:
     if i not in layer.sparse_params:
         has = f"{layer.type} can have it for parameter {layer.sparse_params[0]}" if layer.sparse_params else ""
+        field = "spread" if layer.param.param[i].spread else "sparse"
         raise ConfigError(
-            f"param {{ sparse: true }} is for tables of which a batch touches a few rows, not for parameter {i} "
+            f"param {{ {field}: true }} is for tables of which a batch touches a few rows, not for parameter {i} "
             f"of a layer of type {layer.type}",
             hint=f"Leave it out{f'; {has}' if has else ', or use Embed'}.",
         )
     blob = layer.blobs[i]
-    blob.rows = Rows(layer.engine, blob.shape)
+    blob.rows = Rows(layer.engine, blob.whole_shape)
 
 
 def _join(shared: LearnableParam, blob: Blob, spec: ParamSpec) -> None:

@@ -19,6 +19,7 @@ from caffepy.net.build import Builder, Node
 from caffepy.net.executor import Executor, Observer
 from caffepy.net.layer import Layer
 from caffepy.net.named import Named
+from caffepy.net.spread import Share
 from caffepy.net.weights import Paths
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState
@@ -91,6 +92,11 @@ class Net:
     def source_of(self, blob: str) -> str:
         """The blob that a Split's top copies, or the blob itself."""
         return self._split_from.get(blob, blob)
+
+    @property
+    def share(self) -> Share | None:
+        """The processes over which tables of this net are spread, as this one sees them."""
+        return next((param.blob.spread.share for param in self.learnable_params if param.blob.spread), None)
 
     @property
     def data_bytes(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -159,9 +159,22 @@ def write_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
             diff_group = None if diff is None else diff.create_group(layer.name)
             for i, blob in enumerate(layer.blobs):
                 if net.owns_param(layer.name, i):
-                    group[str(i)] = blob.engine.to_host(blob.data)
+                    write_values(group, str(i), blob)
                 if diff_group is not None:
                     diff_group[str(i)] = blob.host("diff")
+
+
+def write_values(group: Any, name: str, blob: Blob) -> None:
+    """A blob's values as a dataset of an HDF5 group; of a table that is spread all rows, whoever keeps them."""
+    if blob.spread is None:
+        group[name] = blob.engine.to_host(blob.data)
+    else:
+        blob.spread.write(blob.name, blob.host(), group.create_dataset(name, blob.whole_shape, np.float32))
+
+
+def read_values(dataset: hdf5.Dataset, blob: Blob | None) -> np.ndarray:
+    """A dataset's values for a blob."""
+    return dataset.numbers() if blob is None or blob.spread is None else blob.spread.read(dataset)
 
 
 def load_hdf5(net: Layers, path: str) -> None:
@@ -199,9 +212,9 @@ def _read_group(
                 raise ShapeError(f"parameter {i} is missing in {path}", hint=RENAME)
             continue  # shared: it comes with its owner
         dataset = group.dataset(str(i))
-        if dataset.shape != blob.shape:
-            raise mismatch(i, blob.shape, dataset.shape, path)
-        yield blob, dataset.numbers()
+        if dataset.shape != blob.whole_shape:
+            raise mismatch(i, blob.whole_shape, dataset.shape, path)
+        yield blob, read_values(dataset, blob)
 
 
 def is_hdf5(path: str) -> bool:

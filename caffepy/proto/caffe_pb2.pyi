@@ -424,7 +424,7 @@ class NetStateRule(_message.Message):
     def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., min_level: _Optional[int] = ..., max_level: _Optional[int] = ..., stage: _Optional[_Iterable[str]] = ..., not_stage: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ParamSpec(_message.Message):
-    __slots__ = ("name", "share_mode", "lr_mult", "decay_mult", "sparse")
+    __slots__ = ("name", "share_mode", "lr_mult", "decay_mult", "sparse", "spread")
     class DimCheckMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STRICT: _ClassVar[ParamSpec.DimCheckMode]
@@ -436,12 +436,14 @@ class ParamSpec(_message.Message):
     LR_MULT_FIELD_NUMBER: _ClassVar[int]
     DECAY_MULT_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     share_mode: ParamSpec.DimCheckMode
     lr_mult: float
     decay_mult: float
     sparse: bool
-    def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., sparse: bool = ...) -> None: ...
+    spread: bool
+    def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., sparse: bool = ..., spread: bool = ...) -> None: ...
 
 class LayerParameter(_message.Message):
     __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "bn_param", "shuffle_channel_param", "upsample_param", "interp_param", "seg_accuracy_param", "center_loss_param", "triplet_loss_param", "unpooling_param", "layer_norm_param", "gelu_param", "hard_sigmoid_param", "selu_dropout_param", "dense_image_data_param", "roi_align_param", "reorg_param", "annotated_data_param", "multibox_loss_param", "permute_param", "prior_box_param", "detection_output_param", "detection_evaluate_param", "norm_param", "box_annotator_ohem_param", "psroi_pooling_param", "proposal_param", "roi_pooling_param", "smooth_l1_loss_param", "param_str", "fold_param", "table_data_param", "ratings_param", "baseline_param", "neighbors_param", "factors_param", "rating_rbm_param", "ranking_param", "autorec_param", "experts_param", "gate_param", "snr_param", "bucketize_param", "hash_ids_param", "cross_param", "dice_param", "binary_cross_entropy_param")
@@ -1976,7 +1978,7 @@ class NeighborsParameter(_message.Message):
     def __init__(self, by: _Optional[_Union[NeighborsParameter.By, str]] = ..., similarity: _Optional[_Union[NeighborsParameter.Similarity, str]] = ..., centre: _Optional[_Union[NeighborsParameter.Centre, str]] = ..., k: _Optional[int] = ..., min_k: _Optional[int] = ..., min_support: _Optional[int] = ..., shrinkage: _Optional[float] = ..., neighbors: _Optional[int] = ..., baseline: _Optional[_Union[BaselineParameter, _Mapping]] = ..., baseline_passes: _Optional[int] = ...) -> None: ...
 
 class FactorsParameter(_message.Message):
-    __slots__ = ("num_factors", "biased", "implicit", "temporal", "learning_rate", "gamma", "reg", "reg_bias", "init_std", "batch_size", "bins", "drift_power", "drift_learning_rate", "reg_implicit", "reg_bins", "reg_days", "alpha")
+    __slots__ = ("num_factors", "biased", "implicit", "temporal", "learning_rate", "gamma", "reg", "reg_bias", "init_std", "bins", "drift_power", "drift_learning_rate", "reg_implicit", "reg_bins", "reg_days", "alpha")
     NUM_FACTORS_FIELD_NUMBER: _ClassVar[int]
     BIASED_FIELD_NUMBER: _ClassVar[int]
     IMPLICIT_FIELD_NUMBER: _ClassVar[int]
@@ -1986,7 +1988,6 @@ class FactorsParameter(_message.Message):
     REG_FIELD_NUMBER: _ClassVar[int]
     REG_BIAS_FIELD_NUMBER: _ClassVar[int]
     INIT_STD_FIELD_NUMBER: _ClassVar[int]
-    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BINS_FIELD_NUMBER: _ClassVar[int]
     DRIFT_POWER_FIELD_NUMBER: _ClassVar[int]
     DRIFT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -2003,7 +2004,6 @@ class FactorsParameter(_message.Message):
     reg: float
     reg_bias: float
     init_std: float
-    batch_size: int
     bins: int
     drift_power: float
     drift_learning_rate: float
@@ -2011,7 +2011,7 @@ class FactorsParameter(_message.Message):
     reg_bins: float
     reg_days: float
     alpha: float
-    def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., batch_size: _Optional[int] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., reg_bins: _Optional[float] = ..., reg_days: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+    def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., reg_bins: _Optional[float] = ..., reg_days: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class RatingRBMParameter(_message.Message):
     __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std", "learning_rate", "learning_rate_bias", "learning_rate_d", "momentum", "decay", "slow_down")

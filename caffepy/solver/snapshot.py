@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from caffepy import temporary
-from caffepy.errors import CaffeError, ConfigError, SnapshotError
+from caffepy.errors import CaffeError, ConfigError, FieldError, SnapshotError
 from caffepy.files import atomic_write, open_file
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
@@ -46,8 +46,21 @@ def check(solver: Training) -> None:
     check_writable(solver.snapshot_prefix)
     for path in written.found(solver.snapshot_prefix):
         written.check_replaceable(path)
-    if solver.param.snapshot_format == SolverParameter.HDF5:
+    _check_format(solver)
+
+
+def _check_format(solver: Training) -> bool:
+    """Whether it is HDF5. Raises ConfigError where the net cannot be written in the solver's format."""
+    hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
+    if hdf5:
         weights.check_hdf5_names(solver.net)
+    elif solver.net.share is not None:
+        raise FieldError(
+            "tables that are spread over processes can be written as HDF5 alone, a part at a time",
+            "snapshot_format",
+            hint="Set snapshot_format: HDF5.",
+        )
+    return hdf5
 
 
 def check_writable(path: str) -> None:
@@ -73,11 +86,9 @@ def save(solver: Training, name: str) -> str:
     """
     for part in ("iter_", "best"):
         temporary.sweep(f"{solver.snapshot_prefix}_{part}")
-    hdf5 = solver.param.snapshot_format == SolverParameter.HDF5
+    hdf5 = _check_format(solver)
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)
-    if hdf5:
-        weights.check_hdf5_names(solver.net)
     for path in (model, state, extra):
         written.check_replaceable(path)
     with atomic_write(state) as new_state, atomic_write(extra) as new_extra, atomic_write(model) as new_model:
@@ -101,7 +112,7 @@ def restore(solver: Training, path: str | PathLike[str]) -> None:
     All files are checked before anything is changed, but for the weights.
     """
     path = os.fspath(path)
-    state = solverstate.read(path)
+    state = solverstate.read(path, solver.history)
     model, extra = _find_model(state.learned_net, path), resume_path(_split_name(path)[0])
     remembered = _recall(path, state, model)
     _check_history(solver, state, path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike, fspath
 from typing import Any, ClassVar
 
 from caffepy import passes, rng
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, whole_number
+from caffepy.errors import CaffeError, ConfigError, FieldError, whole_number
 from caffepy.net.blob import Blob
 from caffepy.net.executor import Executor
 from caffepy.net.net import Net
@@ -118,7 +118,10 @@ class Solver:
         try:
             yield
         except CaffeError as error:
-            raise error.at(self.file) if self.file and (always or not error.where) else error from None
+            if not self.file or (error.where and not always):
+                raise
+            place = text.place_of(self.file, error.field) if isinstance(error, FieldError) else self.file
+            raise error.at(place) from None
 
     @property
     def iter(self) -> int:
@@ -298,9 +301,13 @@ class Solver:
     def snapshot(self, name: str | None = None) -> str:
         """Write weights and state, by default as `<prefix>_iter_<n>`; the path of the state."""
         self._check_losses()
+        share = self.net.share
         if not self.root:
+            if share:
+                share.serve()
             return ""
-        self.written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
+        with share.served() if share else nullcontext():
+            self.written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
         if name is None:
             self.last_snapshot = self.written
             if self.param.snapshot_keep > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError
 from caffepy.errors import SnapshotError
 from caffepy.files import new_hdf5, read_bytes
 from caffepy.net import weights
+from caffepy.net.blob import Blob
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverState
 from caffepy.proto.scan import parse
@@ -39,22 +41,27 @@ def write_hdf5(solver: Training, model: str, path: str) -> None:
         file["learned_net"] = np.array(name, f"S{len(name) + 1}")  # with its final zero, as C writes it
         group = file.create_group("history")
         for i, blob in enumerate(solver.history):
-            group[str(i)] = solver.engine.to_host(blob.data)
+            weights.write_values(group, str(i), blob)
 
 
-def read(path: str) -> State:
-    """A state in either format, HDF5 if its name ends in .h5. Raises SnapshotError naming the file."""
-    state = _read_hdf5(path) if path.endswith(".h5") else _read_binary(path)
+def read(path: str, blobs: Sequence[Blob] = ()) -> State:
+    """A state in either format, HDF5 if its name ends in .h5. Raises SnapshotError naming the file.
+
+    The history is for `blobs`: of those that are spread over processes only the part of this one is read.
+    """
+    state = _read_hdf5(path, blobs) if path.endswith(".h5") else _read_binary(path)
     if min(state.iter, state.current_step) < 0:
         raise SnapshotError(f"it is of iteration {state.iter}, step {state.current_step}", where=path)
     return state
 
 
-def _read_hdf5(path: str) -> State:
+def _read_hdf5(path: str, blobs: Sequence[Blob]) -> State:
     with weights.open_hdf5(path) as file:
         try:
             group = file.group("history")
-            history = [group.dataset(str(i)).numbers() for i in range(len(group))]
+            count = len(group)
+            wanted = blobs if len(blobs) == count else [None] * count
+            history = [weights.read_values(group.dataset(str(i)), blob) for i, blob in enumerate(wanted)]
             iteration, step = (file.dataset(name).number() for name in ("iter", "current_step"))
             return State(iteration, step, file.dataset("learned_net").text(), history)
         except KeyError as error:

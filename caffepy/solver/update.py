@@ -27,6 +27,8 @@ class Update:
         blobs = [param.blob for param in net.learnable_params]
         self.history = [Blob(b.shape, net.engine, b.channels_last) for _ in range(rule.history) for b in blobs]
         """What the rule remembers of each parameter, zeros at first: all first blobs, then all second ones."""
+        for i, blob in enumerate(self.history):
+            blob.name, blob.spread = f"history[{i}]", blobs[i % len(blobs)].spread
 
     def run(self, rate: float, t: int) -> None:
         """Take the step number t, from 1 on, with the gradients that are there; they become what was subtracted."""
@@ -51,6 +53,8 @@ class Update:
         if found is None:
             return
         index, g = found
+        if (spread := blobs[0].spread) is not None:
+            index, g = spread.own_of(index, g)
         tables = [blob.flat().reshape((blob.shape[0], rows.width)) for blob in blobs]
         touched = [engine.zeros(g.shape[0] * rows.width).reshape(g.shape) for _ in tables]
         for table, values in zip(tables, touched):
