@@ -200,6 +200,8 @@ class Builder:
             raise ConfigError(f"{len(specs)} param {{ }} given, the layer has {len(layer.blobs)} parameter blob(s)")
         specs += [ParamSpec()] * (len(layer.blobs) - len(specs))
         defined = [spec.lr_mult != 0 for spec in source.param]
+        if source.freeze:
+            specs, defined = [_frozen(spec) for spec in specs], [False] * len(specs)
         layer.param_propagate_down = defined + [True] * (len(layer.blobs) - len(defined))
         for i, (blob, spec) in enumerate(zip(layer.blobs, specs)):
             blob.name = f"{layer.name}[{i}]"
@@ -274,6 +276,14 @@ def _make_sparse(layer: Layer, i: int) -> None:
         )
     blob = layer.blobs[i]
     blob.rows = Rows(layer.engine, blob.whole_shape)
+
+
+def _frozen(spec: ParamSpec) -> ParamSpec:
+    """As it is, but not to be trained."""
+    frozen = ParamSpec()
+    frozen.CopyFrom(spec)
+    frozen.lr_mult = frozen.decay_mult = 0
+    return frozen
 
 
 def _join(shared: LearnableParam, blob: Blob, spec: ParamSpec) -> None:

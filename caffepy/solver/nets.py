@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, did_you_mean
 from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
@@ -28,7 +29,7 @@ def train_net(p: SolverParameter, build: Build) -> Net:
         )
     source = getattr(p, fields[0])
     log.info("Creating training net from %s: %s", fields[0], source if isinstance(source, str) else "")
-    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build)
+    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build, p.freeze)
 
 
 def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
@@ -60,11 +61,26 @@ def _test_sources(p: SolverParameter) -> list[Source]:
     return sources + [generic] * rest
 
 
-def _net(source: Source, phase: int, state: NetState | None, build: Build) -> Net:
+def _net(source: Source, phase: int, state: NetState | None, build: Build, freeze: Sequence[str] = ()) -> Net:
     """A net whose state is the phase, overridden by the definition's own state, then by the solver's."""
-    definition = text.definition(source)
+    definition = _frozen(text.definition(source), freeze)
     merged = NetState(phase=phase)  # type: ignore[arg-type]
     merged.MergeFrom(definition.param.state)
     if state is not None:
         merged.MergeFrom(state)
     return build(definition, merged)
+
+
+def _frozen(definition: text.Definition, freeze: Sequence[str]) -> text.Definition:
+    """The definition, with the layers of these names, or patterns of names, frozen."""
+    if not freeze:
+        return definition
+    param = NetParameter()
+    param.CopyFrom(definition.param)
+    names = {layer.name for layer in param.layer}
+    for pattern in freeze:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f'freeze: no layer is called "{pattern}"', hint=did_you_mean(pattern, names))
+    for layer in param.layer:
+        layer.freeze |= any(fnmatchcase(layer.name, pattern) for pattern in freeze)
+    return definition._replace(param=param)

@@ -13,7 +13,7 @@ Policy = Callable[[SolverParameter, int, int], float]
 
 _policies: Registry[Policy] = Registry("lr_policy", "policies")
 _USE_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
-_USE_MAX_ITER = ("poly", "cosine")
+_USE_MAX_ITER = ("poly", "cosine", "onecycle")
 
 
 def policy(fn: Policy) -> Policy:
@@ -35,6 +35,8 @@ def check(p: SolverParameter) -> None:
         raise ConfigError("lr_policy step needs a stepsize of at least 1")
     if p.lr_policy in _USE_MAX_ITER and p.max_iter <= 0:
         raise ConfigError(f"lr_policy {p.lr_policy} needs a max_iter of at least 1")
+    if p.lr_policy == "onecycle" and not (0 < p.onecycle.rise < 1 and p.onecycle.div_factor > 0):
+        raise ConfigError("onecycle needs a rise between 0 and 1, and a div_factor above 0")
     if p.lr_policy in _USE_GAMMA and p.gamma < 0:
         raise ConfigError(f"lr_policy {p.lr_policy} needs gamma >= 0, got {p.gamma:g}")
 
@@ -107,4 +109,22 @@ def sigmoid(p, iteration, step):
 @policy
 def cosine(p, iteration, step):
     """Half a cosine from base_lr to min_lr at max_iter (Loshchilov and Hutter 2017)."""
-    return p.min_lr + (p.base_lr - p.min_lr) * (1 + math.cos(math.pi * min(1, iteration / p.max_iter))) / 2
+    return _cosine(p.base_lr, p.min_lr, min(1, iteration / p.max_iter))
+
+
+@policy
+def onecycle(p, iteration, step):
+    """Half a cosine up from base_lr / div_factor to base_lr, then another down to a far smaller rate (Smith 2018).
+
+    Rates are those of PyTorch's OneCycleLR with `pct_start` for `rise`; the momentum stays.
+    """
+    cycle, last = p.onecycle, p.max_iter - 1
+    first, top = p.base_lr / cycle.div_factor, cycle.rise * p.max_iter - 1
+    if iteration <= top:
+        return _cosine(first, p.base_lr, iteration / top if top > 0 else 1)
+    return _cosine(p.base_lr, first / cycle.final_div_factor, min(1, (iteration - top) / max(1, last - top)))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """From start to end along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

@@ -22,18 +22,22 @@ class Rule(NamedTuple):
     history: int
     """History blobs for each parameter."""
     momentum: bool
+    decoupled: bool = False
+    """Whether weight decay stays out of the gradient, as with `decoupled_weight_decay`."""
+    layerwise: bool = False
+    """Whether the step of each parameter is brought to rate * |w|: the rule's is then its direction."""
 
 
 _rules: Registry[Rule] = Registry("solver type", "types")
 
 
 def update_rule(
-    name: str, history: int = 1, momentum: bool = True, replace: bool = False
+    name: str, history: int = 1, momentum: bool = True, replace: bool = False, **more: bool
 ) -> Callable[[Callable], Callable]:
-    """Function decorator: `type: "name"` in a solver uses this function."""
+    """Function decorator: `type: "name"` in a solver uses this function; `more` as in Rule."""
 
     def decorate(fn: Callable) -> Callable:
-        _rules.register(name, Rule(name, fn, history, momentum), by=fn, replace=replace)
+        _rules.register(name, Rule(name, fn, history, momentum, **more), by=fn, replace=replace)
         return fn
 
     return decorate
@@ -46,10 +50,10 @@ def find_rule(p: SolverParameter) -> Rule:
         raise ConfigError(f"{p.type} takes no momentum, got {p.momentum:g}", hint="Remove the line `momentum`.")
     if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:
         raise ConfigError(f"rms_decay must lie in [0, 1), got {p.rms_decay:g}")
-    if p.type == "Adam":
+    if p.type in ("Adam", "AdamW", "LAMB"):
         for field in ("momentum", "momentum2"):
             if not 0 <= getattr(p, field) < 1:
-                raise ConfigError(f"{field} of Adam must lie in [0, 1), got {getattr(p, field):g}")
+                raise ConfigError(f"{field} of {p.type} must lie in [0, 1), got {getattr(p, field):g}")
     return rule
 
 
@@ -99,3 +103,15 @@ def adam(xp, grad, history, rate, p, t):
     v = (1 - p.momentum2) * (grad * grad) + p.momentum2 * v
     rate = rate * (sqrt(1 - p.momentum2**t) / (1 - p.momentum**t))
     return rate * (m / (xp.sqrt(v) + p.delta)), (m, v)
+
+
+update_rule("AdamW", history=2, decoupled=True)(adam)  # Loshchilov and Hutter 2019
+
+
+@update_rule("LAMB", history=2, decoupled=True, layerwise=True)
+def lamb(xp, grad, history, rate, p, t):
+    """Adam's direction, both moments corrected: (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + delta) (You et al. 2020)."""
+    m, v = history
+    m = (1 - p.momentum) * grad + p.momentum * m
+    v = (1 - p.momentum2) * (grad * grad) + p.momentum2 * v
+    return rate * (m / (1 - p.momentum**t)) / (xp.sqrt(v / (1 - p.momentum2**t)) + p.delta), (m, v)

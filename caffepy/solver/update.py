@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from caffepy.net.blob import Array, Blob
 from caffepy.net.net import Net
@@ -45,9 +46,25 @@ class Update:
                 self._update_rows(param.blob.rows, blobs, *numbers)
                 continue
             (w, *history), g = (blob.flat() for blob in blobs), param.blob.flat("diff")
-            self.net.engine.map(self._step, w, g, *history, *numbers, out=(w, g, *history))
+            self._map(w, g, history, numbers)
 
-    def _update_rows(self, rows: Rows, blobs: Sequence[Blob], *numbers: float) -> None:
+    def _map(self, w: Array, g: Array, history: Sequence[Array], numbers: tuple[int, float, float]) -> None:
+        """A step of a parameter, or of rows of it: w, history and, as what was subtracted, g change."""
+        engine = self.net.engine
+        if not self.rule.layerwise:
+            engine.map(self._step, w, g, *history, *numbers, out=(w, g, *history))
+            return
+        t, rate, decay = numbers
+        engine.map(self._direction, w, g, *history, t, decay, out=(g, *history))
+        engine.map(lambda xp, w, g, far: (w - far * g, far * g), w, g, rate * self._trust(w, g), out=(w, g))
+
+    def _trust(self, w: Array, step: Array) -> Array:
+        """|w| / |step|, 1 where one of them is 0."""
+        xp = self.net.engine.xp
+        ours, its = xp.sqrt(xp.sum(w * w)), xp.sqrt(xp.sum(step * step))
+        return xp.where((ours > 0) & (its > 0), ours / xp.where(its > 0, its, 1.0), 1.0)
+
+    def _update_rows(self, rows: Rows, blobs: Sequence[Blob], *numbers: Any) -> None:
         """A step of the rows of a table and its history that the gradient touches."""
         found, engine = rows.merged(), self.net.engine
         if found is None:
@@ -60,7 +77,7 @@ class Update:
         for table, values in zip(tables, touched):
             engine.gather(table, index, values)
         w, *history = touched
-        engine.map(self._step, w, g, *history, *numbers, out=(w, g, *history))
+        self._map(w, g, history, numbers)
         for table, values in zip(tables, touched):
             engine.put_rows(table, index, values)
 
@@ -93,12 +110,19 @@ class Update:
             g = g * (1 / p.iter_size)
         if p.clip_value > 0:
             g = xp.clip(g, -p.clip_value, p.clip_value)
-        if decay and not p.decoupled_weight_decay:
+        decoupled = p.decoupled_weight_decay or self.rule.decoupled
+        if decay and not decoupled:
             g = g + decay * (w if p.regularization_type == "L2" else xp.sign(w))
         step, history = self.rule.step(xp, g, history, rate, p, t)
-        if decay and p.decoupled_weight_decay:
+        if decay and decoupled:
             step = step + rate * decay * w
         return (w - step, step, *history)
+
+    def _direction(self, xp, w, g, *rest):
+        """The step at a rate of 1, and the new history."""
+        *history, t, decay = rest
+        _, *found = self._step(xp, w, g, *history, t, 1.0, decay)
+        return tuple(found)
 
 
 def _gradient(blob: Blob) -> Array | None:

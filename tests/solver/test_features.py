@@ -102,6 +102,53 @@ def test_weight_decay(reg, pull):
     assert weight(built) == pytest.approx(1.5 - 0.05 * (1.5 - 3 + pull), rel=1e-5)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_adamw_is_adam_with_decoupled_decay(engine):
+    fields = "momentum: 0.9 weight_decay: 0.5"
+    ours = solver(f'type: "AdamW" {fields}', engine)
+    other = solver(f'type: "Adam" decoupled_weight_decay: true {fields}', engine)
+    for each in (ours, other):
+        each.step(5)
+    assert weight(ours) == weight(other) != 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("decay", [0, 0.01])
+def test_lamb(engine, decay):
+    """In double precision, from the paper: both weights of the net are the same, so |w| / |u| is w / u of one."""
+    built = solver(f'type: "LAMB" momentum: 0.9 weight_decay: {decay}', engine)
+    w = 1.5
+    built.net.params["w"][0].data[...] = w
+    built.step(6)
+    m = v = 0.0
+    for t in range(1, 7):
+        g = w - 3
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        u = (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8) + decay * w
+        w -= 0.1 * abs(w / u) * u
+    assert weight(built) == pytest.approx(w, rel=1e-5)
+
+
+def test_lamb_from_zero_takes_the_step_as_it_is():
+    built = solver('type: "LAMB" momentum: 0.9')
+    built.step(1)
+    assert weight(built) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_frozen_layers_keep_their_weights_and_need_no_backward():
+    built = solver('freeze: "w*" type: "AdamW" momentum: 0.9 weight_decay: 0.1')
+    built.net.params["w"][0].data[...] = 2
+    built.step(3)
+    assert weight(built) == 2
+    assert not any(node.need_backward for node in built.net.nodes)
+
+
+def test_what_is_frozen_must_be_there():
+    with pytest.raises(ConfigError) as caught:
+        solver('freeze: "v*"')
+    assert str(caught.value).startswith('solver.prototxt: freeze: no layer is called "v*"')
+
+
 def test_decoupled_weight_decay_stays_out_of_the_rule():
     fields = 'type: "Adam" momentum: 0.9 weight_decay: 0.5'
     built, plain = solver(f"{fields} decoupled_weight_decay: true"), solver('type: "Adam" momentum: 0.9')
@@ -109,6 +156,13 @@ def test_decoupled_weight_decay_stays_out_of_the_rule():
         each.net.params["w"][0].data[...] = 2
         each.step(1)
     assert weight(built) == pytest.approx(weight(plain) - 0.1 * 0.5 * 2, rel=1e-5)
+
+
+def one_cycle(it: int, total: int, rise: float, first: float, last: float) -> float:
+    """A maximum of 0.1 at iteration rise * total - 1, a minimum at total - 1 (PyTorch's OneCycleLR)."""
+    ups = np.interp(it, [0, rise * total - 1, total - 1], [math.pi, 2 * math.pi, 3 * math.pi])
+    low = 0.1 / first if it <= rise * total - 1 else 0.1 / first / last
+    return low + (0.1 - low) * (1 + math.cos(ups)) / 2
 
 
 RATES = {
@@ -120,6 +174,10 @@ RATES = {
     'lr_policy: "poly" power: 2 max_iter: 10': lambda it: 0.1 * (1 - it / 10) ** 2,
     'lr_policy: "sigmoid" gamma: 0.5 stepsize: 4': lambda it: 0.1 / (1 + math.exp(-0.5 * (it - 4))),
     'lr_policy: "cosine" max_iter: 10 min_lr: 0.02': lambda it: 0.02 + 0.08 * (1 + math.cos(math.pi * it / 10)) / 2,
+    'lr_policy: "onecycle" max_iter: 10': lambda it: one_cycle(it, 10, 0.3, 25, 1e4),
+    'lr_policy: "onecycle" max_iter: 10 onecycle { rise: 0.5 div_factor: 5 final_div_factor: 10 }': (
+        lambda it: one_cycle(it, 10, 0.5, 5, 10)
+    ),
     'lr_policy: "fixed" warmup_iter: 4 warmup_factor: 0.2': lambda it: 0.1 * min(1, 0.2 + 0.8 * it / 4),
 }
 
