@@ -155,6 +155,7 @@ class _Steps:
 
 
 def _serve(queue: SimpleQueue) -> None:
+    np.seterr(all="ignore")  # of this thread: as in a pass
     while True:
         work, done = queue.get()
         work()

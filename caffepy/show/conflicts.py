@@ -12,6 +12,7 @@ from caffepy.engine import Engine
 from caffepy.errors import MissingExtraError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffepy.show.brief import brief
 from caffepy.solver import Listener, Solver
 from caffepy.solver.objectives.multi_task import MultiTask
 from caffepy.solver.training import Training
@@ -147,16 +148,10 @@ def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[],
 
 
 def _plain(param: SolverParameter) -> SolverParameter:
-    """The definition without tests, snapshots and log; with tasks and a seed."""
-    plain = SolverParameter()
-    plain.CopyFrom(param)
-    fields = "test_iter test_interval test_net test_net_param test_state snapshot snapshot_best early_stop display"
-    for field in fields.split():
-        plain.ClearField(field)  # type: ignore[arg-type]
+    """Only to be looked at, with tasks."""
+    plain = brief(param)
     plain.multi_task.SetInParent()
     plain.multi_task.report = 0
-    if plain.random_seed < 0:
-        plain.random_seed = 1
     return plain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -369,6 +370,14 @@ def test_a_loss_that_is_no_number_stops_the_run():
         "the last snapshot is snap_iter_2.solverstate\n"
         "  Lower base_lr, add warmup_iter or clip_gradients, or look for bad values in the data."
     )
+
+
+def test_numpy_does_not_warn_of_it_before():
+    built = solver("momentum: 0.9 clip_value: 3e38", param="param { lr_mult: 1e38 }")
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(NotFiniteError):
+        warnings.simplefilter("always")
+        built.step(9)
+    assert caught == []
 
 
 def test_snapshot_prefix(tmp_path):

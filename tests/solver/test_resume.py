@@ -43,7 +43,7 @@ net: "net.prototxt" base_lr: 0.01 lr_policy: "multistep" gamma: 0.5 stepvalue: 3
 max_iter: 12 snapshot: 5 snapshot_prefix: "snap" random_seed: 11 average_loss: 4 iter_size: 2
 test_iter: 1 test_interval: 4 display: 1 solver_mode: CPU
 """
-RULES = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]
+RULES = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam", "AdamW", "LAMB"]
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from math import prod
@@ -12,7 +13,6 @@ import numpy as np
 
 from caffepy import rng
 from caffepy.engine.base import Engine
-from caffepy.engine.held import Held
 from caffepy.engine.numpy import lrn, pool
 from caffepy.engine.numpy.blas import one_thread
 from caffepy.engine.numpy.conv import ConvPlan
@@ -60,8 +60,11 @@ class NumpyEngine(Engine):
     def run_in_step(self, steps: Sequence[Callable[[int], None]], n: int, between: Callable[[int], None]) -> None:
         self.pool.in_step(steps, n, between)
 
-    def computing(self) -> Held:
-        return one_thread
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        # What is infinite or no number is found where a loss is looked at: numpy's warnings would only come before.
+        with one_thread, np.errstate(all="ignore"):
+            yield
 
     def wait(self) -> None:
         pass
