@@ -14,6 +14,7 @@ from caffepy.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from caffepy.data.sources.databases import Reader
     from caffepy.engine import Engine
+    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import SolverParameter
 
 log = logging.getLogger("caffepy.options")
@@ -29,6 +30,9 @@ backend = click.option(
 )
 found_backend = click.option("--backend", type=choice(["lmdb", "leveldb"]), help="Kind of database (default: look).")
 engine = click.option("--engine", type=choice(["numpy", "torch"]), help="What computes (default: numpy).")
+inference_engine = click.option(
+    "--engine", type=choice(["numpy", "torch", "onnxruntime"]), help="What computes (default: numpy)."
+)
 gpu = click.option("--gpu", default="", help='GPU ids separated by ",", or "all"; implies --engine torch.')
 precision = click.option(
     "--precision",
@@ -161,6 +165,32 @@ def choose_engine(
         if not chosen and solver.HasField("solver_mode"):
             log.warning("solver_mode is GPU, but no GPU can be used: computing on the CPU")
     return get_engine(chosen or "numpy", **extra) if chosen or extra else default_engine()
+
+
+def inference_net(
+    model: str,
+    phase: int,
+    level: int,
+    stage: str,
+    weights: str | None,
+    engine: str | None,
+    gpu: str = "",
+    precision: str | None = None,
+) -> Net:
+    """The net of a command that only runs it, by what `inference_engine` and the others say."""
+    from caffepy.net.net import Net
+
+    by_runtime = engine == "onnxruntime"
+    for option, given in (("--gpu", gpu), ("--precision", precision)):
+        if by_runtime and given:
+            raise ConfigError(f"{option} is not for --engine onnxruntime", hint="Leave out one of the two.")
+    chosen = choose_engine("numpy" if by_runtime else engine, gpu, precision=precision or "")
+    net = Net(model, phase, level, stages(stage), weights=weights, engine=chosen)
+    if by_runtime:
+        from caffepy.export.session import OnnxRuntime
+
+        net.executor = OnnxRuntime(net)
+    return net
 
 
 def _own(ids: Sequence[int]) -> int:

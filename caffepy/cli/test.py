@@ -19,7 +19,7 @@ log = logging.getLogger("caffepy.test")
 @options.level
 @options.stage
 @options.gpu
-@options.engine
+@options.inference_engine
 @options.precision
 @options.imports
 @options.setting()
@@ -29,7 +29,6 @@ log = logging.getLogger("caffepy.test")
 @options.force
 def command(model, weights, iterations, level, stage, gpu, engine, precision, verbose):
     from caffepy.cli import terminal
-    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
     from caffepy.solver import testing
     from caffepy.solver.display import number_lines
@@ -37,8 +36,7 @@ def command(model, weights, iterations, level, stage, gpu, engine, precision, ve
     handler = terminal.start_logging(verbose)
     if iterations < 1:
         raise click.UsageError(f"--iterations must be at least 1, got {iterations}")
-    engine = options.choose_engine(engine, gpu, precision=precision)
-    net = Net(model, TEST, level, options.stages(stage), weights=weights, engine=engine)
+    net = options.inference_net(model, TEST, level, stage, weights, engine, gpu, precision)
     log.info("Running for %d iterations.", iterations)
 
     def batches() -> Iterator[float]:

@@ -21,7 +21,7 @@ log = logging.getLogger("caffepy.time")
 @options.level
 @options.stage
 @options.gpu
-@options.engine
+@options.inference_engine
 @options.precision
 @options.imports
 @options.setting()
@@ -30,22 +30,22 @@ log = logging.getLogger("caffepy.time")
 @options.no_python_layers
 @options.force
 def command(model, weights, iterations, phase, level, stage, gpu, engine, precision, verbose):
+    from caffepy import passes
     from caffepy.cli import terminal
-    from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import Phase
     from caffepy.show.timing import time_layers
 
     handler = terminal.start_logging(verbose)
     if iterations < 1:
         raise click.UsageError(f"--iterations must be at least 1, got {iterations}")
-    engine = options.choose_engine(engine, gpu, precision=precision)
-    net = Net(model, Phase.Value(phase), level, options.stages(stage), weights=weights or None, engine=engine)
+    net = options.inference_net(model, Phase.Value(phase), level, stage, weights or None, engine, gpu, precision)
     log.info("Testing for %d iterations.", iterations)
     with terminal.progress(handler, "timing", iterations) as advance:
         times = time_layers(net, iterations, advance)
     terminal.echo(times.table())
     log.info("Average Forward pass: %.6g ms.", times.forward)
-    log.info("Average Backward pass: %.6g ms.", times.backward)
-    log.info("Average Forward-Backward: %.6g ms.", times.total)
+    if passes.of(net).gradients:
+        log.info("Average Backward pass: %.6g ms.", times.backward)
+        log.info("Average Forward-Backward: %.6g ms.", times.total)
     if times.data_wait is not None:
         log.info("Average wait for data: %.6g ms.", times.data_wait)

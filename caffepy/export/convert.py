@@ -14,8 +14,8 @@ import numpy as np
 from caffepy.errors import ConfigError, ShapeError, locate
 from caffepy.export import operators
 from caffepy.export.graph import Graph
+from caffepy.export.piece import Piece
 from caffepy.net.build import Node
-from caffepy.net.net import Net
 from caffepy.passes.folding import chains, folded_weights
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,15 @@ def exportable() -> list[str]:
     return sorted(_converters)
 
 
-def check(net: Net) -> None:
-    """Raises ConfigError that names every layer which cannot be exported, with its place."""
+def can_convert(node: Node) -> bool:
+    """Whether there is an operator, or several, for the layer's type."""
     _import_all()
-    wrong = [node for node in net.nodes if node.layer.type not in _converters]
+    return node.layer.type in _converters
+
+
+def check(piece: Piece) -> None:
+    """Raises ConfigError that names every layer which cannot be exported, with its place."""
+    wrong = [node for node in piece.nodes if not can_convert(node)]
     if not wrong:
         return
     first, *others = (f"{node.place} ({node.layer.type})" for node in wrong)
@@ -98,19 +103,29 @@ def check(net: Net) -> None:
     raise error
 
 
-def convert(net: Net, opset: int, dynamic: bool = True) -> tuple[Graph, dict[str, Dims]]:
-    """The graph of a net in the TEST phase, and the shapes of inputs and outputs."""
-    check(net)
-    if not net.outputs:
+@dataclass
+class Converted:
+    """A graph, and the shapes of its inputs and outputs."""
+
+    graph: Graph
+    inputs: dict[str, Dims]
+    outputs: dict[str, Dims]
+
+
+def convert(piece: Piece, opset: int, dynamic: bool = True) -> Converted:
+    """Layers of a net in the TEST phase as a graph."""
+    check(piece)
+    if not piece.outputs:
         raise ConfigError("the net has no outputs", hint="What a Silence reads is no output: leave that layer out.")
-    graph = Graph(opset)
-    shapes = _shapes(net, dynamic)
-    folded = {i for chain in chains(net) for i in chain.folded}
-    weights = {chain.first: list(folded_weights(net, chain)) for chain in chains(net)}
-    ends = {chain.first: chain.folded[-1] for chain in chains(net)}
-    last = {name: i for i, node in enumerate(net.nodes) for name in node.top_names}
-    values: dict[str, str] = {}
-    for i, node in enumerate(net.nodes):
+    net, graph = piece.net, Graph(opset)
+    shapes = _shapes(piece, dynamic)
+    linked = chains(net, piece.layers)
+    folded = {i for chain in linked for i in chain.folded}
+    weights = {chain.first: list(folded_weights(net, chain)) for chain in linked}
+    ends = {chain.first: chain.folded[-1] for chain in linked}
+    last = {name: i for i, node in zip(piece.layers, piece.nodes) for name in node.top_names}
+    values = {} if piece.is_whole else dict(zip(piece.given, piece.inputs))
+    for i, node in zip(piece.layers, piece.nodes):
         if i in folded:
             continue
         writes = net.nodes[ends.get(i, i)]
@@ -131,11 +146,12 @@ def convert(net: Net, opset: int, dynamic: bool = True) -> tuple[Graph, dict[str
         for name, value in zip(writes.top_names, found):
             is_last = last[name] == ends.get(i, i)
             values[name] = _named(graph, value, name if is_last else f"{name}/{node.layer.name}", since)
-    for name in net.outputs:
+    for name in piece.outputs:
         if values[name] != name:  # another name of an input, or of a value that has its own
             graph.layer = name
             graph.rename(graph.op("Identity", values[name]), name)
-    return graph, {name: shapes[id(net.engine_blobs[name])] for name in (*net.inputs, *net.outputs)}
+    inputs, outputs = ({name: shapes[id(blob)] for name, blob in x.items()} for x in (piece.inputs, piece.outputs))
+    return Converted(graph, inputs, outputs)
 
 
 def _named(graph: Graph, value: str, name: str, since: int) -> str:
@@ -146,63 +162,73 @@ def _named(graph: Graph, value: str, name: str, since: int) -> str:
     return name
 
 
-def _shapes(net: Net, dynamic: bool) -> dict[int, Dims]:
+def _shapes(piece: Piece, dynamic: bool) -> dict[int, Dims]:
     """The shape of every blob, by id; None where it is known when the graph runs: of a batch, or of what is found."""
-    net.reshape()
-    fixed = _now(net)
-    others = [counted] if (counted := _with_other_counts(net)) else []
-    if dynamic and (grown := _with_another_item(net)):
+    _reshape(piece)
+    fixed = _now(piece)
+    others = [counted] if (counted := _with_other_counts(piece)) else []
+    if dynamic and (grown := _with_another_item(piece)):
         others.append(grown)
-    net.reshape()
+    _reshape(piece)
     return {key: _varying(shape, [other[key] for other in others]) for key, shape in fixed.items()}
 
 
-def _now(net: Net) -> dict[int, tuple[int, ...]]:
-    return {id(blob): blob.shape for node in net.nodes for blob in (*node.bottom, *node.top)}
+def _reshape(piece: Piece) -> None:
+    """Shape all that is made of what is given."""
+    for node in piece.nodes:
+        try:
+            node.reshape()
+        except Exception as error:
+            locate(error, node.place)
+            raise
+
+
+def _now(piece: Piece) -> dict[int, tuple[int, ...]]:
+    return {id(blob): blob.shape for node in piece.nodes for blob in (*node.bottom, *node.top)}
 
 
 def _varying(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> Dims:
     return tuple(None if any(other[i] != dim for other in others) else dim for i, dim in enumerate(shape))
 
 
-def _with_other_counts(net: Net) -> dict[int, tuple[int, ...]] | None:
+def _with_other_counts(piece: Piece) -> dict[int, tuple[int, ...]] | None:
     """The shapes if the layers whose tops have a length that only they know had found one thing more."""
-    if not any(node.layer.type in _counted for node in net.nodes):
+    if not any(node.layer.type in _counted for node in piece.nodes):
         return None
-    for node in net.nodes:
+    for node in piece.nodes:
         node.reshape()
         axis = _counted.get(node.layer.type)
         for blob in node.top if axis is not None else ():
             blob.reshape([dim + (i == axis) for i, dim in enumerate(blob.shape)])
-    return _now(net)
+    return _now(piece)
 
 
-def _with_another_item(net: Net) -> dict[int, tuple[int, ...]] | None:
+def _with_another_item(piece: Piece) -> dict[int, tuple[int, ...]] | None:
     """The shapes for inputs of one item more; None, with a word of it, where the batch has to stay as it is."""
-    for node in net.nodes:
+    for node in piece.nodes:
         if node.layer.type in _fixed:
             log.info("The batch stays fixed: %s (%s) needs it so", node.place, node.layer.type)
             return None
-    inputs = [net.engine_blobs[name] for name in net.inputs if net.engine_blobs[name].shape]
+    inputs = [blob for blob in piece.inputs.values() if blob.shape]
     before = [blob.shape for blob in inputs]
     if len({shape[0] for shape in before}) != 1:
         if inputs:
             log.info("The batch stays fixed: the inputs do not have one number of items")
         return None
-    net.reshape()
-    fixed = _now(net)
+    _reshape(piece)
+    fixed = _now(piece)
     try:
         for blob, shape in zip(inputs, before):
             blob.reshape(shape[0] + 1, *shape[1:])
-        net.reshape()
-        grown = _now(net)
+        _reshape(piece)
+        grown = _now(piece)
     except (ShapeError, ConfigError) as error:
         log.warning("The batch stays fixed: %s", str(error).splitlines()[0])
         return None
     finally:
         for blob, shape in zip(inputs, before):
             blob.reshape(shape)
-        net.reshape()
+        _reshape(piece)
     if any(len(shape) != len(grown[key]) or _varying(shape, [grown[key]]).count(None) > 1
            for key, shape in fixed.items()):  # fmt: skip
         log.warning("The batch stays fixed: two axes of a blob grow with it")

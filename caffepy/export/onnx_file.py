@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike, fspath
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 
 from caffepy import passes
 from caffepy.errors import ConfigError, SnapshotError
-from caffepy.export.convert import Dims, convert
+from caffepy.export.convert import Converted, Dims, convert
 from caffepy.export.extra import needed
 from caffepy.export.graph import FLOAT, Graph
+from caffepy.export.piece import Piece
 from caffepy.export.transform import Transform
 from caffepy.files import atomic_write, check_writable
 from caffepy.net.net import Net
@@ -36,18 +39,18 @@ class Options:
     """Mean, scale and channel order, built in before the first input."""
 
 
-def model_of(net: Net, options: Options | None = None) -> Any:
-    """The onnx.ModelProto of a net in the TEST phase.
+def model_of(net: Net, options: Options | None = None, layers: Sequence[int] | None = None) -> Any:
+    """The onnx.ModelProto of a net in the TEST phase, or of some of its layers (see `Piece`).
 
     Raises ConfigError for a layer that cannot be exported, and MissingExtraError without the extra `onnx`.
     """
     options = options or Options()
     onnx = needed("onnx", "ONNX export")
-    graph, shapes = convert(net, options.opset or _opset(), options.dynamic_batch)
+    made = convert(Piece(net, layers), options.opset or _opset(), options.dynamic_batch)
     if options.transform is not None:
-        options.transform.write(graph, net)
-    _drop_unused(graph)
-    model = _message(onnx, net, graph, shapes)
+        options.transform.write(made.graph, net)
+    _drop_unused(made.graph)
+    model = _message(onnx, net.name or "net", made)
     if options.half:
         model = needed("onnxconverter_common.float16", "--half").convert_float_to_float16(model, keep_io_types=True)
     onnx.checker.check_model(model)
@@ -99,6 +102,7 @@ def differences(net: Net, data: bytes, options: Options) -> dict[str, tuple[floa
     return found
 
 
+@cache
 def _opset() -> int:
     """The newest opset that onnxruntime here runs, as far as the converters know it."""
     onnx, runtime = needed("onnx", "ONNX export"), needed("onnxruntime", "ONNX export")
@@ -132,18 +136,17 @@ def _drop_unused(graph: Graph) -> None:
     graph.constants = {name: values for name, values in graph.constants.items() if name in used}
 
 
-def _message(onnx: Any, net: Net, graph: Graph, shapes: dict[str, Dims]) -> Any:
-    def value(name: str) -> Any:
-        dims = ["batch" if dim is None else dim for dim in shapes[name]]
-        return onnx.helper.make_tensor_value_info(name, FLOAT, dims)
+def _message(onnx: Any, name: str, converted: Converted) -> Any:
+    def values(shapes: dict[str, Dims]) -> list[Any]:
+        named = {name: ["batch" if dim is None else dim for dim in dims] for name, dims in shapes.items()}
+        return [onnx.helper.make_tensor_value_info(name, FLOAT, dims) for name, dims in named.items()]
 
+    graph = converted.graph
     nodes = [
         onnx.helper.make_node(op.kind, op.inputs, op.outputs, name=op.name, **op.attributes) for op in graph.operators
     ]
     constants = [onnx.numpy_helper.from_array(values, name) for name, values in graph.constants.items()]
-    made = onnx.helper.make_graph(
-        nodes, net.name or "net", [value(name) for name in net.inputs], [value(name) for name in net.outputs], constants
-    )
+    made = onnx.helper.make_graph(nodes, name, values(converted.inputs), values(converted.outputs), constants)
     return onnx.helper.make_model(
         made,
         opset_imports=[onnx.helper.make_opsetid("", graph.opset)],

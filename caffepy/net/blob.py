@@ -144,6 +144,15 @@ class Blob:
         """All memory that the elements are the first of, as it is now."""
         return self._flat[which]
 
+    @property
+    def is_viewed(self) -> bool:
+        """Whether somebody has asked for `data` since `forget_views`."""
+        return "data" in self._view
+
+    def forget_views(self) -> None:
+        """Make a new view for who asks next; views that somebody has stay right."""
+        self._view.clear()
+
     def clear_diff(self) -> None:
         """Set the gradient to zero."""
         if self.rows is not None:

@@ -39,6 +39,13 @@ class Observer:
 class Executor(ABC):
     """Runs a net's layers forward and backward. Calls from several threads wait for each other."""
 
+    gradients: bool = True
+    """Whether it can run backward."""
+
+    @abstractmethod
+    def together(self) -> list[list[int]]:
+        """The layers of a forward pass; those that are never run one by one in one list."""
+
     @abstractmethod
     def forward(self, layers: Iterable[int] | None = None) -> Array:
         """Run these layers (all) in this order, shaping each where a bottom's shape has changed.

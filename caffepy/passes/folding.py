@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -18,13 +19,14 @@ class Chain:
     folded: list[int] = field(default_factory=list)
 
 
-def chains(net: Net) -> list[Chain]:
-    """Every layer with weights of a net in the TEST phase that is followed by layers which fold into it."""
-    found = []
-    for i, node in enumerate(net.nodes):
+def chains(net: Net, layers: Sequence[int]) -> list[Chain]:
+    """Those of the layers with weights, in the TEST phase, that are followed by others of them which fold into it."""
+    found, among = [], set(layers)
+    for i in layers:
+        node = net.nodes[i]
         if len(node.top) != 1 or not node.layer.takes_affine:
             continue
-        chain = Chain(i, list(_affine_behind(net, i)))
+        chain = Chain(i, list(takewhile(among.__contains__, _affine_behind(net, i))))
         if chain.folded:
             found.append(chain)
     return found

@@ -123,6 +123,9 @@ class Whole(Executor):
         with self._net.lock:  # no other thread's pass may come between the two
             return super().forward_backward()
 
+    def together(self) -> list[list[int]]:
+        return [[i] for i in self.usual(False)]
+
     def usual(self, backward: bool) -> list[int]:
         """The layers of a whole pass, in order: all forward, those whose gradients are needed backward."""
         nodes = self._net.nodes

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy.engine import Engine
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.proto.caffe_pb2 import TEST
 from caffepy.pycaffe import io
@@ -18,7 +19,7 @@ class Classifier(Net):
     """A net in the TEST phase with the `caffepy.io.Transformer` of its first input.
 
     `image_dims` (H, W) is the size that pictures are brought to before they are cropped to the net's input, by default
-    that of the input; `mean`, `input_scale`, `raw_scale` and `channel_swap` are the transformer's.
+    that of the input; `mean`, `input_scale`, `raw_scale` and `channel_swap` are the transformer's, `engine` the net's.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class Classifier(Net):
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
+        *,
+        engine: Engine | str | None = None,
     ):
-        super().__init__(model_file, TEST, weights=pretrained_file)
+        super().__init__(model_file, TEST, weights=pretrained_file, engine=engine)
         self.transformer = transformer_of(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
         dims = self.crop_dims if image_dims is None else image_dims

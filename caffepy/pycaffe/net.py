@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffepy import passes
-from caffepy.engine import Engine
+from caffepy.engine import Engine, get_engine
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import net as core
 from caffepy.net.blob import Array, Blob
@@ -72,6 +72,7 @@ class Net(core.Net):
         net.blobs["data"].data[...] = images  # (N, C, H, W)
         scores = net.forward()["prob"]
 
+    `engine` is one, or its name: "numpy", "torch", or "onnxruntime", which runs nets of the TEST phase forward.
     Calls from several threads wait for each other. Raises ConfigError and ShapeError with the file, line and layer at
     fault.
     """
@@ -84,9 +85,12 @@ class Net(core.Net):
         stages: Sequence[str] | None = (),
         weights: Paths | None = None,
         *,
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
         state: NetState | None = None,
     ):
+        by_runtime = engine == "onnxruntime"
+        if isinstance(engine, str):
+            engine = get_engine("numpy" if by_runtime else engine)
         if isinstance(phase, (str, PathLike)):
             if phase in ("TRAIN", "TEST"):
                 raise ConfigError(f"the phase is caffepy.TRAIN (0) or caffepy.TEST (1), got {phase!r}")
@@ -98,6 +102,10 @@ class Net(core.Net):
         super().__init__(network_file, phase, level, stages, weights, engine=engine, state=state)
         self._hooks = Hooks()
         self.observers.append(self._hooks)
+        if by_runtime:
+            from caffepy.export.session import OnnxRuntime
+
+            self.executor = OnnxRuntime(self)
 
     @property
     def passes(self) -> Executor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from caffepy import passes
@@ -41,37 +41,42 @@ class Times:
 def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
     """Mean times over `iterations`, after two forward and backward passes that are not counted.
 
-    As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over.
+    As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over. An executor that
+    knows no gradients is measured forward alone, and layers that it runs as one are one.
     """
 
     def clock() -> float:
         net.engine.wait()
         return time.perf_counter()
 
-    count, executor = len(net.nodes), passes.of(net)
-    forward, backward = [0.0] * count, [0.0] * count
+    executor = passes.of(net)
+    groups = executor.together()
+    forward, backward = [0.0] * len(groups), [0.0] * len(groups)
     for _ in range(2):
-        executor.forward_backward()
+        if executor.gradients:
+            executor.forward_backward()
+        else:
+            executor.forward()
     net.settle()
     waits = [layer for layer in net.layers if hasattr(layer, "data_wait")]
     waited = sum(layer.data_wait for layer in waits)
     start = clock()
     for done in range(1, iterations + 1):
-        for i in range(count):
+        for i, group in enumerate(groups):
             before = clock()
-            executor.forward((i,))
+            executor.forward(group)
             forward[i] += clock() - before
-        for i in reversed(range(count)):
+        for i, group in reversed([*enumerate(groups)] if executor.gradients else []):
             before = clock()
-            executor.backward((i,))
+            executor.backward(group)
             backward[i] += clock() - before
         advance(done)
     total = clock() - start
     net.settle()
     scale = 1000 / iterations
     return Times(
-        [(layer.name, layer.type) for layer in net.layers],
-        layer_flops(net),
+        [_called(net, group) for group in groups],
+        _flops(net, groups, executor.gradients),
         [t * scale for t in forward],
         [t * scale for t in backward],
         sum(forward) * scale,
@@ -79,6 +84,20 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
         total * scale,
         (sum(layer.data_wait for layer in waits) - waited) * scale if waits else None,
     )
+
+
+def _called(net: Net, group: Sequence[int]) -> tuple[str, str]:
+    """Name and type of a layer, or of several."""
+    first, last = net.layers[group[0]], net.layers[group[-1]]
+    return (first.name, first.type) if first is last else (f"{first.name} to {last.name}", f"{len(group)} layers")
+
+
+def _flops(net: Net, groups: Sequence[Sequence[int]], gradients: bool) -> list[int]:
+    if gradients:
+        counts = layer_flops(net)
+    else:
+        counts = [node.layer.flops(node.bottom, node.top) for node in net.nodes]
+    return [sum(counts[i] for i in group) for group in groups]
 
 
 def layer_flops(net: Net) -> list[int]:
