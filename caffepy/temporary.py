@@ -84,7 +84,7 @@ def _is_abandoned(path: str, owner: int) -> bool:
     except OSError:
         return False
     try:
-        return _lock(descriptor)
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -97,13 +97,13 @@ def _held(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _lock(descriptor)
+        try_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Take the lock of an open file, which ends with its last descriptor; whether nobody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

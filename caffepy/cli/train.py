@@ -23,7 +23,7 @@ log = logging.getLogger("caffepy.train")
 @click.option("--solver", required=True, help="The solver definition (prototxt).")
 @click.option("--weights", default="", help='Trained weights to start from, separated by ",".')
 @click.option("--snapshot", default="", help="The solver state to resume from.")
-@click.option("--resume", is_flag=True, help="Resume from the newest complete snapshot, or start where there is none.")
+@click.option("--resume", is_flag=True, help="Resume the run that was written last, or start where there is none.")
 @click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="What Ctrl-C does.")
 @click.option("--sigterm-effect", type=EFFECTS, default="stop", show_default=True, help="What SIGTERM does.")
 @click.option("--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="What a hang-up does.")
@@ -122,6 +122,7 @@ def _left_to_processes(gpu: str, engine: str | None) -> bool:
 def _snapshot(param: SolverParameter, file: str, snapshot: str, resume: bool, group: Group | None) -> str:
     """The solver state to start from: `snapshot`, or the newest where training resumes; "" for a new training."""
     from caffepy.distributed import group as parallel
+    from caffepy.solver import runs, written
     from caffepy.solver import snapshot as snapshots
 
     # torchrun counts restarts a machine: one that was only told to start again does not know of it.
@@ -129,5 +130,9 @@ def _snapshot(param: SolverParameter, file: str, snapshot: str, resume: bool, gr
     if resume or (group.any(restarted) if group else restarted):
         snapshot = snapshots.newest(snapshots.prefix(param, file)) or snapshot
         snapshot = group.from_first(snapshot) if group else snapshot
-        log.info("Resuming from %s", snapshot) if snapshot else log.info("No snapshot yet: starting from the beginning")
+        if snapshot:
+            run = runs.of(written.stem(snapshot))
+            log.info("Resuming from %s%s", snapshot, f", of {run}" if run else "")
+        else:
+            log.info("No snapshot yet: starting from the beginning")
     return snapshot

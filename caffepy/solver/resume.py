@@ -28,6 +28,7 @@ def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
     nets = [solver.net, *solver.test_nets]
     return {
         "iter": solver.iter,
+        "run": solver.claim.run._asdict(),
         "files": {os.path.basename(path): digest for path, digest in files.items()},
         "random": solver.random.state,
         "set": settings.current().words,

@@ -37,6 +37,7 @@ AS_CAFFE = "Remove it to resume as Caffe does."
 
 _FORMAT = 2
 _FRAME = re.compile(rb'\{"format": 2, "crc32": (\d{1,10}), "content": (.*)\}', re.DOTALL)
+_RUN = record({"id": text, "begun": text}, more=True)
 _WATCH = record({"best": maybe(number), "stale": integer()}, more=True)
 
 # Fields that a later version adds may stand beside these.
@@ -48,7 +49,7 @@ _CONTENT = record(
         "layers": sequence(mapping(mapping(anything))),
         "smoothed_loss": record({"losses": sequence(number), "count": integer()}, more=True),
     },
-    optional={"format": integer(1, 1), "early_stop": _WATCH, "best": _WATCH, "set": sequence(text)},
+    optional={"format": integer(1, 1), "early_stop": _WATCH, "best": _WATCH, "set": sequence(text), "run": _RUN},
     more=True,
 )
 

@@ -22,7 +22,7 @@ from caffepy.errors import CaffeError, ConfigError, FieldError, SnapshotError
 from caffepy.files import atomic_write, open_file
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
-from caffepy.solver import resume, resume_file, solverstate, written
+from caffepy.solver import resume, resume_file, runs, solverstate, written
 from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ def save(solver: Training, name: str) -> str:
     model, state, extra = f"{name}.caffemodel{suffix}", f"{name}.solverstate{suffix}", resume_path(name)
     for path in (model, state, extra):
         written.check_replaceable(path)
-    with atomic_write(state) as new_state, atomic_write(extra) as new_extra, atomic_write(model) as new_model:
+    # The weights are renamed behind `.resume`, which says whose they are, and the state, which makes it whole, last.
+    with atomic_write(state) as new_state, atomic_write(model) as new_model, atomic_write(extra) as new_extra:
         log.info("Snapshotting to %s file %s", kind, model)
         (weights.write_hdf5 if hdf5 else weights.write)(solver.net, new_model, solver.param.snapshot_diff)
         log.info("Snapshotting solver state to %s file %s", kind, state)
@@ -125,6 +126,7 @@ def restore(solver: Training, path: str | PathLike[str]) -> None:
     solver._iter, solver.current_step = state.iter, state.current_step
     if remembered is not None:
         resume.restore(solver, remembered, extra)
+    solver.claim.go_on(runs.read(remembered or {}), state.iter)
 
 
 def _check_history(solver: Training, state: solverstate.State, path: str) -> None:
@@ -140,8 +142,11 @@ def _check_history(solver: Training, state: solverstate.State, path: str) -> Non
 
 
 def newest(name: str) -> str | None:
-    """The newest complete snapshot with the prefix `name`; incomplete ones are passed over with a warning."""
-    for path in snapshots(name):
+    """The newest complete snapshot of the run that was written last with the prefix `name`.
+
+    Incomplete ones are passed over with a warning.
+    """
+    for path in runs.latest_first(snapshots(name)):
         try:
             state = solverstate.read(path)
             model = _find_model(state.learned_net, path)
@@ -153,23 +158,20 @@ def newest(name: str) -> str | None:
     return None
 
 
-def snapshots(name: str, up_to: int | None = None) -> list[str]:
-    """Solver states of the prefix `name`, newest first; all, or those up to an iteration."""
+def snapshots(name: str) -> list[str]:
+    """Solver states of the prefix `name`, the latest iteration first."""
     folder, base = os.path.split(name)
     found = []
     for entry in Path(folder or ".").glob("*.solverstate*"):
         match = _STATE.search(entry.name)
-        if match and entry.name[: match.start()] == base and (up_to is None or int(match[1]) <= up_to):
+        if match and entry.name[: match.start()] == base:
             found.append((int(match[1]), os.path.join(folder, entry.name)))
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def prune(name: str, keep: int, iteration: int) -> None:
-    """Remove all but the newest `keep` snapshots of the prefix up to `iteration`.
-
-    Later ones were left by another run: they must not displace those of this one.
-    """
-    for path in snapshots(name, iteration)[keep:]:
+def prune(name: str, keep: int) -> None:
+    """Remove all but the latest `keep` snapshots of the prefix, which are those of the run that writes."""
+    for path in snapshots(name)[keep:]:
         for file in _files_of(path):
             with suppress(SnapshotError):  # a file of another kind is not ours to remove
                 written.check_replaceable(file)
@@ -198,12 +200,12 @@ def _digest(path: str) -> list[int]:
 
 
 def _find_model(learned_net: str | bytes, state: str) -> str:
-    """The weights of a state: as written there, relative to the working folder, else beside the state."""
+    """The weights of a state: beside it, for it may have been set apart with them, else as written there."""
     learned_net = os.fsdecode(learned_net)  # bytes where it is no UTF-8
     beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
-    for path in (learned_net, beside):
+    for path in (beside, learned_net):
         if not learned_net or os.path.isfile(path):
-            return path
+            return path if learned_net else ""
     raise SnapshotError(f'the weights "{learned_net}" that it belongs to are missing', where=state)
 
 

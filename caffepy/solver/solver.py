@@ -17,6 +17,7 @@ from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetState, SolverParameter
 from caffepy.solver import divergence, nets, policies, snapshot, tests
+from caffepy.solver.claim import Claim
 from caffepy.solver.display import Display
 from caffepy.solver.events import Action, Listener, Requests
 from caffepy.solver.loss import SmoothedLoss
@@ -86,6 +87,7 @@ class Solver:
         if p.max_iter < 0:
             raise ConfigError(f"max_iter must not be negative, got {p.max_iter}")
         self.snapshot_prefix = snapshot.prefix(p, self.file)
+        self.claim = Claim(self.snapshot_prefix)
         if p.snapshot > 0:
             snapshot.check_writable(self.snapshot_prefix)
         self._trained_net = nets.train_net(p, self._build)
@@ -165,13 +167,24 @@ class Solver:
         p = self.param
         if not p.HasField("max_iter"):
             raise ConfigError("max_iter is not set", where=self.file, hint="Say how many iterations to train.")
-        if p.snapshot_after_train or p.snapshot:
+        writes = bool(p.snapshot_after_train or p.snapshot)
+        if writes:
             with self._file_named(always=True):
                 snapshot.check(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
         if resume_file:
             self.restore(resume_file)
+        if writes and self.root:
+            with self._file_named():
+                self.claim.make()
+        try:
+            self._solve()
+        finally:
+            self.claim.end()
+
+    def _solve(self) -> None:
+        p = self.param
         self.step(max(0, p.max_iter - self.iter))
         if p.snapshot_after_train and (self._unsaved or not (p.snapshot and self.iter % p.snapshot == 0)):
             self.snapshot()
@@ -307,11 +320,13 @@ class Solver:
                 share.serve()
             return ""
         with share.served() if share else nullcontext():
+            if name is None or name.startswith(f"{self.snapshot_prefix}_"):
+                self.claim.make()
             self.written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
         if name is None:
             self.last_snapshot = self.written
             if self.param.snapshot_keep > 0:
-                snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep, self.iter)
+                snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
         self.announce("snapshot")
         return self.written
 

@@ -10,6 +10,7 @@ from caffepy.engine import Engine
 from caffepy.net.blob import Blob
 from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.solver.claim import Claim
 from caffepy.solver.loss import SmoothedLoss
 
 
@@ -22,6 +23,7 @@ class Training(Protocol):
     test_nets: list[Net]
     smoothed_loss: SmoothedLoss
     snapshot_prefix: str
+    claim: Claim
     scores: dict[str, float]
     """Of the last test."""
     current_step: int

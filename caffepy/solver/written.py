@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from caffepy import files
 from caffepy.errors import SnapshotError
@@ -21,6 +22,25 @@ def found(prefix: str) -> Iterator[str]:
     for name in os.listdir(folder or "."):
         if name.startswith(start) and _NAME.fullmatch(name, len(start)):
             yield os.path.join(folder, name)
+
+
+def by_stem(prefix: str) -> dict[str, list[str]]:
+    """The files of the snapshots of this prefix by their names without suffixes, but for files of another kind."""
+    stems: dict[str, list[str]] = {}
+    for path in sorted(found(prefix)):
+        with suppress(SnapshotError):
+            check_replaceable(path)
+            stems.setdefault(stem(path), []).append(path)
+    return stems
+
+
+def stem(path: str) -> str:
+    """`snap_iter_5` of `snap_iter_5.caffemodel.h5`."""
+    return os.path.splitext(path.removesuffix(".h5"))[0]
+
+
+def is_state(path: str) -> bool:
+    return path.removesuffix(".h5").endswith(".solverstate")
 
 
 def check_replaceable(path: str) -> None:

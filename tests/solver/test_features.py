@@ -320,7 +320,8 @@ def test_a_new_run_keeps_its_own_snapshots_beside_an_old_run():
     new = solver("snapshot: 4 snapshot_prefix: 'snap' snapshot_keep: 1")
     new.step(8)
     assert Path("snap_iter_8.solverstate").exists() and not Path("snap_iter_4.solverstate").exists()
-    assert Path("snap_iter_10.solverstate").exists()
+    assert not Path("snap_iter_10.solverstate").exists()  # mixed with it
+    assert Path("snap_run_1/snap_iter_10.solverstate").exists()
 
 
 def test_scores_that_are_no_numbers_are_no_improvement():

@@ -103,7 +103,7 @@ def test_other_names_do_not_matter():
 def test_keeping_the_last_removes_no_file_of_another_kind():
     solver().step(4)
     Path("snap_iter_4.caffemodel").write_bytes(b"my thesis")
-    snapshots.prune("snap", 0, 4)
+    snapshots.prune("snap", 0)
     assert [path.name for path in Path().iterdir()] == ["snap_iter_4.caffemodel"]
 
 
@@ -174,7 +174,7 @@ def test_what_is_being_written_stays():
     """By this process, by another one, and by one whose number says nothing here but that holds the lock."""
     stranger = Path(".snap_iter_3.caffemodel.999999999.tmp")
     with files.atomic_write("snap_iter_3.caffemodel") as own, open(own, "w"), open(stranger, "w") as held:
-        temporary._lock(held.fileno())
+        temporary.try_lock(held.fileno())
         other = subprocess.Popen(
             [
                 sys.executable,
