@@ -12,7 +12,7 @@ help:  ## show this list
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev,images]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,images,search,plot]'
 	touch $@
 
 $(LENET)/mnist_%_lmdb: .venv/installed

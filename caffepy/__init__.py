@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Solver,
         get_solver,
     )
+    from caffepy.search.calls import cross_validate, search
     from caffepy.show import draw
     from caffepy.solver.events import Listener
 
@@ -84,6 +85,7 @@ __all__ = [
     "check_layer",
     "classifier",
     "coord_map",
+    "cross_validate",
     "detector",
     "draw",
     "get_solver",
@@ -98,6 +100,7 @@ __all__ = [
     "plugins",
     "proto",
     "register_layer",
+    "search",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
@@ -120,6 +123,7 @@ _HOMES = {
     "caffepy.pycaffe.mode": "Timer has_nccl init_log layer_type_list log set_device set_mode_cpu set_mode_gpu "
     "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
     "caffepy.pycaffe.nccl": "NCCL",
+    "caffepy.search.calls": "cross_validate",
     "caffepy.show.checks": "check_layer",
     "caffepy.pycaffe.solvers": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
     "get_solver",
@@ -140,6 +144,7 @@ _MODULES = {
     "net_spec": "net.spec",
     "plugins": "plugins",
     "proto": "proto",
+    "search": "search",
 }
 
 

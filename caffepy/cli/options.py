@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caffepy.engine import Engine
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import SolverParameter
+    from caffepy.search.processes import Options
 
 log = logging.getLogger("caffepy.options")
 
@@ -45,6 +46,7 @@ verbose = click.option("--verbose", is_flag=True, help="Also show how the net is
 
 
 def _set_max_memory(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    context.meta["max_memory"] = value
     try:
         limits.set_max_memory(value)
     except ConfigError as error:
@@ -96,6 +98,7 @@ def setting(of_net: bool = True) -> Callable:
 
 
 def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
+    context.meta["imports"] = modules
     if modules:
         from caffepy import plugins
         from caffepy.pycaffe.alias import caffe_is_caffepy
@@ -219,3 +222,17 @@ def gpu_ids(text: str) -> list[int]:
     if len(set(ids)) < len(ids):
         raise ConfigError(f"--gpu {text} names a GPU twice", hint="Each GPU gets one process.")
     return ids
+
+
+def for_trainings(gpu: str, engine: str | None, precision: str | None) -> Options:
+    """The options of this command as those of trainings that it starts in processes of their own."""
+    from caffepy.search.processes import Options
+
+    if gpu and engine == "numpy":
+        raise ConfigError("--gpu needs the torch engine, but --engine numpy is given", hint="Leave out one of the two.")
+    meta = click.get_current_context().meta
+    given = {"--engine": engine, "--precision": precision, "--max-memory": meta["max_memory"]}
+    words = [word for name, value in given.items() if value for word in (name, value)]
+    words += [word for module in meta["imports"] for word in ("--import", module)]
+    words += ["--no-python-layers"] * (not permissions.python_layers()) + ["--force"] * permissions.overwriting()
+    return Options(words, gpu_ids(gpu) if gpu else ())

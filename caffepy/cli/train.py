@@ -62,6 +62,7 @@ def command(
     from caffepy.net import spread
     from caffepy.passes import Recorded
     from caffepy.proto import text
+    from caffepy.search.reporter import reported, told_early
     from caffepy.solver import Solver
     from caffepy.solver.signals import heard
 
@@ -82,14 +83,14 @@ def command(
     if weights or snapshot:
         del param.weights[:]
         param.weights.extend([weights] if weights else [])
-    with spread.use(Tables(group)) if group else nullcontext():
+    with told_early(solver), spread.use(Tables(group)) if group else nullcontext():
         built = Solver(param, file=solver, engine=chosen)
     if cuda_graph:
         built.net.executor = Recorded(built.net)
     log.info("Starting Optimization")
     effects = {"SIGINT": sigint_effect, "SIGTERM": sigterm_effect, "SIGHUP": sighup_effect}
     try:
-        with heard(built, effects), terminal.training(handler, built):
+        with heard(built, effects), terminal.training(handler, built), reported(built, solver):
             if group:
                 attach(group, built)
             built.solve(snapshot or None)

@@ -60,7 +60,8 @@ class BatchLayer(Layer):
 
     def column(self, name: str) -> np.ndarray:
         """A value for each record of the source, whichever the layer reads: its label, its user."""
-        raise ConfigError(f'{self.type} knows no "{name}" of its records')
+        hint = 'Its records have a "label". HDF5Data and TableData have columns of any name.'
+        raise ConfigError(f'{self.type} knows no "{name}" of its records', hint=hint)
 
     def due(self, cursor: Cursor, length: int) -> int:
         """How many of `length` records come next: a batch, or what is left of those that are held out."""

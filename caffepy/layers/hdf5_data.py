@@ -11,7 +11,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.sources.hdf5 import Hdf5Rows
-from caffepy.errors import ConfigError, DataError, did_you_mean
+from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
@@ -105,14 +105,11 @@ class HDF5Data(BatchLayer):
         return _mixed(count, (self.seed, epoch, stream) if self.param.hdf5_data_param.shuffle else None)
 
     def column(self, name: str) -> np.ndarray:
-        if name not in self.rows.names:
-            raise ConfigError(f'no top is called "{name}"', hint=did_you_mean(name, self.rows.names))
-        place = self.rows.names.index(name)
-        files = range(len(self.rows.files))
-        values = np.concatenate(
-            [self.rows.load(file)[place].reshape(len(self.rows.load(file)[place]), -1) for file in files]
-        )
-        return values[:, 0] if values.shape[1] == 1 else values.argmax(axis=1)
+        rows = Hdf5Rows(self.param.hdf5_data_param.source, [name])
+        values = np.concatenate([rows.load(file)[0] for file in range(len(rows.files))])
+        if values[0].size > 1:
+            raise ConfigError(f'a record has {values[0].size} values of "{name}", not one')
+        return values.reshape(len(values))
 
     def shard(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size

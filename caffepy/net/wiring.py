@@ -10,15 +10,18 @@ from caffepy.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, NetS
 Top = tuple[int, int]  # layer index, top index
 
 
-def filter_layers(param: NetParameter, place_of: Iterator[str]) -> Iterator[tuple[LayerParameter, str]]:
-    """The layers whose rules the net's state meets, each with its place in the file."""
+def filter_layers(
+    param: NetParameter, place_of: Iterator[str], state: NetState | None = None
+) -> Iterator[tuple[LayerParameter, str]]:
+    """The layers whose rules the net's state, or `state`, meets, each with its place in the file."""
+    state = state or param.state
     for layer, place in zip(param.layer, place_of):
         if layer.include and layer.exclude:
             raise ConfigError(
                 "a layer has either include or exclude rules, not both", where=f'{place}layer "{layer.name}"'
             )
-        included = not layer.include or any(meets(param.state, rule) for rule in layer.include)
-        if included and not any(meets(param.state, rule) for rule in layer.exclude):
+        included = not layer.include or any(meets(state, rule) for rule in layer.include)
+        if included and not any(meets(state, rule) for rule in layer.exclude):
             yield layer, place
 
 

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from math import isnan
 from typing import Any, NamedTuple
 
+import numpy as np
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -229,4 +230,6 @@ def _shown(field: FieldDescriptor, value: Any) -> str:
         return field.enum_type.values_by_number[value].name
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
+        return str(np.float32(value))  # the shortest text that reads back to it
+    return str(value)

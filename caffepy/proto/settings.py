@@ -84,7 +84,7 @@ class Settings:
             path = setting.path.removeprefix(OF_NET)
             names = dict.fromkeys(target.name for net in nets for target in setting.find(net, path))
             if not names:
-                raise _nothing(setting, nets)
+                raise nothing(setting, nets)
             for name in names:
                 log.info("Set %s%s = %s", "" if self.of_net else OF_NET, name, setting.value)
 
@@ -95,7 +95,7 @@ def inner_nets(param: SolverParameter) -> list[NetParameter]:
     return [*single, *param.test_net_param]
 
 
-def _nothing(setting: Setting, nets: Sequence[NetParameter]) -> ConfigError:
+def nothing(setting: Setting, nets: Sequence[NetParameter]) -> ConfigError:
     """What to say of a setting that means nothing in any net."""
     path = setting.path.removeprefix(OF_NET)
     name, _, field = path.removeprefix("layer.").partition(".")

@@ -20,6 +20,14 @@ Build = Callable[[text.Definition, NetState], Net]
 
 def train_net(p: SolverParameter, build: Build) -> Net:
     """The one net of `net`, `net_param`, `train_net` and `train_net_param`."""
+    field = train_field(p)
+    source = getattr(p, field)
+    log.info("Creating training net from %s: %s", field, source if isinstance(source, str) else "")
+    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build, p.freeze)
+
+
+def train_field(p: SolverParameter) -> str:
+    """The one field that has the net to train. Raises ConfigError for none and for several."""
     fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if p.HasField(f)]
     if len(fields) != 1:
         found = " and ".join(fields) + " are given" if fields else "no train net is given"
@@ -27,14 +35,12 @@ def train_net(p: SolverParameter, build: Build) -> Net:
             f"{found}: exactly one of net, net_param, train_net, train_net_param is needed",
             hint='Set net: "train_val.prototxt".',
         )
-    source = getattr(p, fields[0])
-    log.info("Creating training net from %s: %s", fields[0], source if isinstance(source, str) else "")
-    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build, p.freeze)
+    return fields[0]
 
 
 def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
-    """The nets of `_test_sources`, each in its `test_state`."""
-    sources = _test_sources(p)
+    """The nets of `test_sources`, each in its `test_state`."""
+    sources = test_sources(p)
     if p.test_state and len(p.test_state) != len(sources):
         raise ConfigError(f"{len(p.test_state)} test_state for {len(sources)} test net(s): give one for each, or none")
     if sources and p.test_interval <= 0:
@@ -49,7 +55,7 @@ def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
         yield net
 
 
-def _test_sources(p: SolverParameter) -> list[Source]:
+def test_sources(p: SolverParameter) -> list[Source]:
     """`test_net_param`s, then `test_net`s, then `net` or `net_param` for the remaining `test_iter`s."""
     sources: list[Any] = [*p.test_net_param, *p.test_net]
     generic = p.net if p.HasField("net") else p.net_param if p.HasField("net_param") else None
@@ -62,13 +68,17 @@ def _test_sources(p: SolverParameter) -> list[Source]:
 
 
 def _net(source: Source, phase: int, state: NetState | None, build: Build, freeze: Sequence[str] = ()) -> Net:
-    """A net whose state is the phase, overridden by the definition's own state, then by the solver's."""
     definition = _frozen(text.definition(source), freeze)
+    return build(definition, merged_state(definition.param, phase, state))
+
+
+def merged_state(net: NetParameter, phase: int, state: NetState | None) -> NetState:
+    """The phase, overridden by the definition's own state, then by the solver's."""
     merged = NetState(phase=phase)  # type: ignore[arg-type]
-    merged.MergeFrom(definition.param.state)
+    merged.MergeFrom(net.state)
     if state is not None:
         merged.MergeFrom(state)
-    return build(definition, merged)
+    return merged
 
 
 def _frozen(definition: text.Definition, freeze: Sequence[str]) -> text.Definition:
