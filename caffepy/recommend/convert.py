@@ -121,7 +121,10 @@ def _report(folder: str, parts: Parts) -> None:
         for key in ("user", "item"):
             unknown = ~np.isin(parts["test.h5"][key].values, parts["train.h5"][key].values)
             if unknown.any():
-                log.info("%d rating(s) of the test have a %s that is not in train", int(unknown.sum()), key)
+                log.info(
+                    "%d rating(s) of the test have %s %s that is not in train: a baseline predicts them",
+                    int(unknown.sum()), "an" if key == "item" else "a", key,
+                )  # fmt: skip
 
 
 def parse_pair(text: str, option: str) -> tuple[float, float]:

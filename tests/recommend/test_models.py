@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from caffepy.data.tables.table import open_table
+from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError, DataError
 from tests.recommend import small
 
@@ -206,6 +207,25 @@ def test_resume_is_exact(folder, name):
     second.set_state(first.state())
     small.run(one), small.run(other)
     assert all(np.array_equal(a.data, b.data) for a, b in zip(first.blobs, second.blobs))
+
+
+def test_the_unknown_are_counted(folder, caplog):
+    caplog.set_level("INFO", "caffepy")
+    user, item, *_ = trained(folder, 'type: "Baseline"', 1)
+    unknown = int(((user == small.USERS - 1) | (item == small.ITEMS - 1)).sum())
+    assert f"m: {unknown} of {len(user)} have a user or an item without ratings" in caplog.text
+
+
+def test_no_times_where_the_model_needs_them(folder, tmp_path):
+    table = open_table(str(folder / "train.h5"))
+    columns = {name: column for name, column in table.columns.items() if name != "day"}
+    for name in ("train.h5", "test.h5"):
+        write_table(tmp_path / name, columns, table.vocabularies)
+    layer = 'type: "Factors" factors_param { num_factors: 4 implicit: true temporal: true }'
+    with pytest.raises(ConfigError, match=r'no column "day"\n.*Convert a file with timestamps, or use a model without'):
+        small.nets(tmp_path, layer, "user item day")
+    with pytest.raises(DataError, match="the ratings have no times, which this model needs"):
+        small.nets(tmp_path, layer, "user item rating")
 
 
 def test_refusals(folder):

@@ -13,6 +13,8 @@ from caffepy.errors import ConfigError, DataError, did_you_mean
 EXACT = 2**24
 """Integers up to here are float32 numbers."""
 MASK = "_mask"
+TIMES = ("timestamp", "day")
+"""Columns that ratings with times have."""
 
 
 class Lookup(NamedTuple):
@@ -53,6 +55,8 @@ def find(table: Table, name: str) -> Lookup:
     else:
         known = [*table.columns, *(n for features in table.features.values() for n in features)]
         hint = did_you_mean(name, known) or f"It has {', '.join(known)}."
+        if name in TIMES:
+            hint += " Convert a file with timestamps, or use a model without time."
         raise ConfigError(f'the table {table.path} has no column "{name}"', hint=hint)
     if is_mask and not column.is_list:
         raise ConfigError(f'"{name}{MASK}" would be the mask of "{name}", which is no list')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,10 @@ from caffepy import rng
 from caffepy.errors import ConfigError, DataError, NotFiniteError, ShapeError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, Layer
-from caffepy.proto.caffe_pb2 import TRAIN
+from caffepy.proto.caffe_pb2 import TEST, TRAIN
 from caffepy.recommend.history import open_history
+
+log = logging.getLogger(__name__)
 
 Values = list[np.ndarray]
 """The parameters on the host, to be changed in place."""
@@ -105,10 +108,20 @@ class RatingModel(Layer):
         ids = [np.broadcast_to(array, top[0].shape).reshape(-1).astype(np.int64) for array in given]
         for i, size in enumerate((self.history.num_users, self.history.num_items)):
             self._check_ids(i, ids[i], size)
+        if self.phase == TEST and len(bottom) > 1:
+            self._count_unknown(*ids[:2])
         found = self.predict(values, *ids)
         if self.clips and len(bottom) > 1:  # for a ranking, clipping would make ties
             found = np.clip(found, self.history.low, self.history.high)
         top[0].data[...] = self.engine.asarray(found.reshape(top[0].shape).astype(np.float32))
+
+    def _count_unknown(self, user: np.ndarray, item: np.ndarray) -> None:
+        unknown = (self.history.user_counts[user] == 0) | (self.history.item_counts[item] == 0)
+        if unknown.any():
+            log.info(
+                "%s: %d of %d have a user or an item without ratings, for whom a baseline speaks",
+                self.name, int(unknown.sum()), len(user),
+            )  # fmt: skip
 
     def _check_ids(self, i: int, ids: np.ndarray, size: int) -> None:
         if ids.size and (ids.min() < 0 or ids.max() >= size):

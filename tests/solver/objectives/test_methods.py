@@ -211,6 +211,11 @@ def test_torchjd_agrees(j):
     if len(j) == 2:  # the order is of no account
         order = orders.draw(RANDOM, 2)
         np.testing.assert_allclose(pcgrad.surgery(j @ j.T, order) @ j, torchjd.PCGrad()(jacobian).numpy(), atol=1e-9)
-    if hasattr(torchjd, "CAGrad"):
-        peer = torchjd.CAGrad(c=0.5)(jacobian).numpy()
-        np.testing.assert_allclose(cagrad.conflict_averse(j @ j.T, 0.5) @ j, peer, atol=2e-3 * np.abs(j).max())
+
+
+@pytest.mark.parametrize("j", MANY, ids=lambda j: str(j.shape))
+def test_torchjd_agrees_on_cagrad(j):
+    torch, torchjd = pytest.importorskip("torch"), pytest.importorskip("torchjd.aggregation")
+    pytest.importorskip("cvxpy"), pytest.importorskip("clarabel")
+    peer = torchjd.CAGrad(c=0.5)(torch.tensor(j)).numpy()
+    np.testing.assert_allclose(cagrad.conflict_averse(j @ j.T, 0.5) @ j, peer, atol=2e-3 * np.abs(j).max())
