@@ -197,7 +197,9 @@ def main() -> None:
     two.add_argument("--tasks", type=int, nargs="+", default=[2, 3, 5])
     two.add_argument("--rounds", type=int, default=20)
     three = commands.add_parser("peer")
-    three.add_argument("path"), three.add_argument("model"), three.add_argument("seed", type=int)
+    for name in ("path", "model"):
+        three.add_argument(name)
+    three.add_argument("seed", type=int)
     options = parser.parse_args()
     if options.command == "census":
         census(options.models, options.seeds, options.peer)

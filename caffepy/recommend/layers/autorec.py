@@ -67,9 +67,7 @@ class AutoRec(RatingModel):
         by_user = self.param.autorec_param.cases == RatingRBMParameter.USER
         case, unit = (user, item) if by_user else (item, user)
         out = np.empty(len(case), np.float32)
-        order = np.argsort(case, kind="stable")
-        for part in np.array_split(order, max(1, len(order) // 2048)):
-            known, at = np.unique(case[part], return_inverse=True)
-            h = sigmoid(self.cases.batch(known)[1][:, :, 0] @ v + b)[at]
+        for part, (_, states), at in self.cases.of_pairs(case):
+            h = sigmoid(states[:, :, 0] @ v + b)[at]
             out[part] = np.einsum("nh,nh->n", h, w[unit[part]]) + c[unit[part]]
         return np.float32(self.cases.mean) + np.float32(self.cases.deviation) * out

@@ -9,7 +9,7 @@ import numpy as np
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
-from caffepy.recommend.factors import Factors
+from caffepy.recommend.factors import Factors, cosines
 from caffepy.recommend.implicit import ImplicitFactors
 from caffepy.recommend.layers.model import RatingModel, Values
 from caffepy.recommend.times import Clock, Times
@@ -80,8 +80,7 @@ class RatingFactors(RatingModel):
 
     def alike(self, values: Values, item: np.ndarray) -> np.ndarray:
         """The cosines of q."""
-        q = values[3] / np.maximum(np.linalg.norm(values[3], axis=1, keepdims=True), 1e-9)
-        return (q[item] @ q.T) * (self.history.item_counts > 0)
+        return cosines(values[3], item) * (self.history.item_counts > 0)
 
     def _model(self, values: Values) -> Factors | ImplicitFactors:
         explicit = Factors(*values[:4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.net.layer import register
-from caffepy.recommend.factors import product
+from caffepy.recommend.factors import cosines, product
 from caffepy.recommend.history import History
 from caffepy.recommend.layers.model import RatingModel, Values
 
@@ -57,8 +57,7 @@ class ImplicitFactors(RatingModel):
 
     def alike(self, values: Values, item: np.ndarray) -> np.ndarray:
         """The cosines of q."""
-        q = values[1] / np.maximum(np.linalg.norm(values[1], axis=1, keepdims=True), 1e-9)
-        return q[item] @ q.T
+        return cosines(values[1], item)
 
     def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         param, q = self.param.factors_param, values[1]
