@@ -170,7 +170,7 @@ SOLVERS = {
     ("base_lr: 0.01", ""): "solver.prototxt: base_lr is not set",
     ('lr_policy: "fixed"', ""): (
         "solver.prototxt: lr_policy is not set\n"
-        "  Known policies: fixed, step, exp, inv, multistep, poly, sigmoid, cosine."
+        "  Known policies: fixed, step, exp, inv, multistep, poly, sigmoid, cosine, onecycle."
     ),
     ('"fixed"', '"fixd"'): 'solver.prototxt: unknown lr_policy "fixd"\n  Did you mean "fixed"?',
     ('"fixed"', '"step"'): "solver.prototxt: lr_policy step needs a stepsize of at least 1",
