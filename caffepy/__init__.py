@@ -6,10 +6,11 @@ Names load when first used, so that importing the package, and `caffepy --help`,
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from caffepy import layers, plugins, proto
     from caffepy.net import spec as net_spec
     from caffepy.net.blob import Blob
@@ -52,15 +53,12 @@ if TYPE_CHECKING:
     from caffepy.show import draw
     from caffepy.solver.events import Listener
 
+    __version__: str
+
 # For `caffepy.io` and the other modules that pycaffe's scripts import by name.
 __path__.append(f"{__path__[0]}/pycaffe/modules")
 
 TRAIN, TEST = 0, 1
-
-try:
-    __version__ = version("caffepy")
-except PackageNotFoundError:  # a checkout on the path, not installed
-    __version__ = "0"
 
 __all__ = [
     "NCCL",
@@ -156,10 +154,21 @@ def __getattr__(name: str) -> Any:
         value = import_module(f"caffepy.{_MODULES[name]}")
         if name == "proto":
             import_module("caffepy.proto.caffe_pb2")
+    elif name == "__version__":
+        value = _version()
     else:
         raise AttributeError(f"module 'caffepy' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # which takes longer than all else here
+
+    try:
+        return version("caffepy")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "0"
 
 
 def __dir__() -> list[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "--phase", type=options.choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True, help="The layer's."
 )
 @options.engine
+@options.max_memory
 @options.imports
 def command(layer, param, bottom, tops, phase, engine):
     """Check LAYER: shapes, gradients, in-place use, exact resume, and that both engines agree.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from caffepy.cli import options
 from caffepy.zoo.catalogue import zoo_folder
 
 ZOO = str(zoo_folder() / "recommend")
@@ -17,6 +18,8 @@ MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
 @click.option("--seed", default=0, show_default=True, help="Of folds that are made.")
 @click.option("--zoo", default=ZOO, help="The folder of the models.")
 @click.option("--plot", default="", help="Also draw them to this file: seconds to train, RMSE.")
+@options.max_memory
+@options.no_python_layers
 def command(folder, folds, models, seed, zoo, plot):
     """Train and test recommenders on the train.h5 and test.h5 in FOLDER, each in a process of its own."""
     import tempfile

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from caffepy.cli import options
+
 
 @click.command()
 @click.argument("train")
@@ -17,6 +19,7 @@ import click
 @click.option("--skip-bad", is_flag=True, help="Leave out bad lines and count them, instead of stopping at the first.")
 @click.option("--items", default="", help="A file about items: titles, genres, ...")
 @click.option("--users", default="", help="A file about users.")
+@options.max_memory
 def command(train, test, output, split, folds, seed, columns, scale, skip_bad, items, users):
     """Convert the ratings in TRAIN, and TEST, to the tables train.h5 and test.h5.
 

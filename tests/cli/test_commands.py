@@ -14,6 +14,7 @@ from caffepy import __version__
 from caffepy.cli import cli, main, normalize
 
 COMMANDS = cli.list_commands(click.Context(cli))
+READ_NOTHING = {"device-query", "help", "zoo"}
 
 
 def run(*args: str) -> subprocess.CompletedProcess:
@@ -58,6 +59,15 @@ def test_what_builds_nets_takes_files_from_strangers(name):
     spelled = {option for param in cli.get_command(click.Context(cli), name).params for option in param.opts}
     if spelled & {"--model", "--solver"}:
         assert {"--max-memory", "--no-python-layers", "--force", "--import", "--set"} <= spelled
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - READ_NOTHING))
+def test_what_reads_files_takes_a_limit_on_memory(name):
+    spelled = {option for param in cli.get_command(click.Context(cli), name).params for option in param.opts}
+    group = cli.get_command(click.Context(cli), name)
+    if isinstance(group, click.Group):
+        spelled = set.intersection(*({o for p in inner.params for o in p.opts} for inner in group.commands.values()))
+    assert "--max-memory" in spelled
 
 
 def test_the_four_of_the_first_step_are_there():

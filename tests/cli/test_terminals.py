@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import caffepy
 from caffepy.solver import snapshot as snapshots
 
 SOLVER = """
@@ -86,3 +87,12 @@ def test_ctrl_c_while_modules_are_imported(folder):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGINT and not done.stderr
+
+
+def test_little_is_imported_before_ctrl_c_is_quiet():
+    """What is there to be interrupted with a traceback: without `site`, which is Python's own, a few modules."""
+    root = Path(caffepy.__file__).parents[1]
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); before = set(sys.modules); import caffepy.__main__; "
+    code += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert not {"typing", "email", "re", "json", "pathlib", "click", "numpy"} & set(done.stdout.split())

@@ -94,17 +94,40 @@ def create_database(path: str | PathLike[str], backend: str) -> Iterator[Callabl
         _leveldb()  # before anything is made
     path.parent.mkdir(parents=True, exist_ok=True)
     check_writable(path)
-    try:
-        with temporary_folder(path) as temporary:
-            with (_filling_leveldb if backend.lower() == "leveldb" else filling)(str(temporary)) as put:
+    fill = _filling_leveldb if backend.lower() == "leveldb" else _filling_lmdb
+    with temporary_folder(path) as temporary:
+        try:
+            with fill(str(temporary)) as put:
                 yield put
-            temporary.rename(path)
+        except DataError as error:
+            if error.where == str(temporary):
+                error.where, error.message = str(path), error.message.replace(str(temporary), str(path))
+            raise
+        temporary.rename(path)
+
+
+@contextmanager
+def _filling_lmdb(path: str) -> Iterator[Callable[[bytes, bytes], object]]:
+    try:
+        with filling(path) as put:
+            yield put
     except lmdb.MapFullError:
-        raise DataError(
-            "the LMDB becomes larger than the address space that this process may use (ulimit -v)", where=str(path)
-        ) from None
+        problem = "the LMDB becomes larger than the address space that this process may use (ulimit -v)"
+        raise DataError(problem, where=path) from None
     except lmdb.Error as error:  # a full disk, a key that is too long
-        raise DataError(f"cannot write the LMDB: {error}", where=str(path)) from None
+        raise DataError(f"cannot write the LMDB: {_of_the_disk(path) or error}", where=path) from None
+
+
+def _of_the_disk(folder: str) -> str:
+    """Why nothing more can be written there, "" if it can: of a full disk LMDB says "Input/output error"."""
+    try:
+        with open(os.path.join(folder, "probe"), "wb") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+        return ""
+    except OSError as error:
+        return error.strerror or ""
 
 
 @contextmanager

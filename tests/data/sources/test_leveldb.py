@@ -14,6 +14,7 @@ from caffepy.data.sources.databases import create_database, guess_backend, open_
 from caffepy.data.sources.leveldb import LevelDbReader
 from caffepy.data.sources.snappy import decompress
 from caffepy.errors import DataError
+from caffepy.temporary import temporary_name
 from tests.support import GOLDEN
 
 DB = GOLDEN / "db"
@@ -209,7 +210,10 @@ def test_a_database_that_may_not_be_read(monkeypatch):
 
 def test_what_the_library_cannot_write_is_said(tmp_path):
     plyvel = pytest.importorskip("plyvel")
-    with pytest.raises(DataError) as caught, create_database(tmp_path / "db", "leveldb"):
-        raise plyvel.IOError(b"IO error: No space left on device")
-    assert str(caught.value).endswith("cannot write the LevelDB: IO error: No space left on device")
+    path = tmp_path / "db"
+    with pytest.raises(DataError) as caught, create_database(path, "leveldb"):
+        raise plyvel.IOError(f"IO error: {temporary_name(path)}/000003.log: No space left on device".encode())
+    # The name that it has while it is written is nothing to the user.
+    reason = f"IO error: {path}/000003.log: No space left on device"
+    assert str(caught.value) == f"{path}: cannot write the LevelDB: {reason}"
     assert not any(tmp_path.iterdir())

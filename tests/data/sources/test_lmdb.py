@@ -68,6 +68,21 @@ def test_what_cannot_be_written_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("code", "said"), [(28, "No space left on device"), (0, "mdb_txn_commit: Input/output error")])
+def test_a_full_disk_is_said(tmp_path, monkeypatch, code, said):
+    """LMDB has no word for it: what it could write only half is an input/output error."""
+
+    def fsync(file):
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(DataError) as caught, create_database(tmp_path / "db", "lmdb"):
+        raise lmdb.DiskError("mdb_txn_commit: Input/output error")
+    assert str(caught.value) == f"{tmp_path}/db: cannot write the LMDB: {said}"
+    assert not list(tmp_path.iterdir())
+
+
 def test_any_order_of_access(db):
     reader = LmdbReader(db)
     for i in (3, 4, 0, 0, 1, 4, 2, 3, 1):
