@@ -14,7 +14,7 @@ from contextlib import closing
 from itertools import islice
 
 from tests.campaign import faults, kill, leaks, limits, trial
-from tests.campaign.kinds import KINDS
+from tests.campaign.texts import KINDS
 from tests.campaign.turns import Turn
 
 PARTS = "kill", "faults", "mutants", "leaks"

@@ -50,7 +50,7 @@ class Reader:
             self._ready: set[str] = set()
         if kind not in self._ready:
             self._ask(kind.encode())
-            assert self._answer(60.0) == "ready"
+            assert (answer := self._answer(60.0)) == "ready", answer
             self._ready.add(kind)
         self._ask(kind.encode(), mutant)
         answer = self._answer(PATIENCE)
@@ -92,7 +92,8 @@ class Reader:
 
 def serve() -> None:
     """What the other process does: prepare for a kind, read a mutant of it, say what came of it, again and again."""
-    from tests.campaign.kinds import KINDS, SelfTest
+    from tests.campaign.kinds import SelfTest
+    from tests.campaign.texts import KINDS
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -14,7 +14,7 @@ if sys.platform != "linux":
     pytest.skip("limits of memory are Linux's", allow_module_level=True)
 
 from tests.campaign.isolated import Reader
-from tests.campaign.kinds import KINDS
+from tests.campaign.texts import KINDS
 from tests.campaign.trial import try_mutants, whole_of
 
 

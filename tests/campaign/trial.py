@@ -16,8 +16,8 @@ from hypothesis import seed as seeded
 
 from tests.campaign.failures import FAILURES
 from tests.campaign.isolated import Reader
-from tests.campaign.kinds import KINDS
 from tests.campaign.mutants import mutated_bytes
+from tests.campaign.texts import KINDS
 from tests.campaign.turns import Turn
 
 

@@ -132,3 +132,9 @@ def test_shares_that_are_none(folder, capsys):
     with pytest.raises(SystemExit):
         main(["convert-table", "named.csv", "--columns", "age", "--split", "60"])
     assert '--split takes two or three shares, got "60"' in capsys.readouterr().err
+
+
+def test_shares_that_leave_nothing_to_train_on(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert-table", "named.csv", "--columns", "colour", "--split", "1,99"])
+    assert '--split "1,99" leaves none of ' in capsys.readouterr().err

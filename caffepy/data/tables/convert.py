@@ -32,6 +32,8 @@ def parts(text: str, count: int, seed: int) -> dict[str, np.ndarray]:
         raise ConfigError(f'--split takes two or three shares, got "{text}"', hint="--split 60,20,20")
     names = PARTS if len(shares) == 3 else (PARTS[0], PARTS[2])
     cuts = np.floor(np.cumsum(shares)[:-1] / shares.sum() * count + 1e-9).astype(int)
+    if not cuts[0]:
+        raise ConfigError(f'--split "{text}" leaves none of {count} row(s) to train on')
     return dict(zip(names, np.split(np.random.default_rng(seed).permutation(count), cuts)))
 
 
