@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from caffepy.data.pictures.boxes import Array, iou
 from caffepy.data.pictures.resizing import in_pixels
 from caffepy.data.sources.picture_sizes import PictureSize, read_sizes
 from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.layers.average_precision import mean_average_precision
 from caffepy.layers.boxes import best
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
@@ -34,6 +35,22 @@ def judge(overlaps: Array, difficult: Array, threshold: float) -> Array:
     return np.stack([right, ~right & ~(near & difficult[nearest])], axis=1)
 
 
+class MeanAveragePrecision:
+    """The mean average precision of all rows of a test: a meter, as `caffepy.solver.meters` has them."""
+
+    def __init__(self) -> None:
+        self.rows: list[Array] = []
+
+    def add(self, top: Blob, bottom: Sequence[Blob], weight: float) -> None:
+        self.rows.append(np.array(top.host()).reshape(-1, 5))
+
+    def value(self) -> float:
+        return mean_average_precision(np.concatenate(self.rows))[0]
+
+    def merge(self, other: MeanAveragePrecision) -> None:
+        self.rows += other.rows
+
+
 @register("DetectionEvaluate")
 class DetectionEvaluate(Layer):
     """Rows (1, 1, K, 5): -1, class, number of objects, -1, -1; then image, class, score, right, wrong of detections.
@@ -41,7 +58,7 @@ class DetectionEvaluate(Layer):
     Bottoms: detections (1, 1, D, 7) as of DetectionOutput; objects (1, 1, G, 8): image, class, instance, box,
     difficult. An overlap of `overlap_threshold` is needed; with `evaluate_difficult_gt: false` difficult objects count
     neither way. With `name_size_file` boxes are compared in pixels of the pictures, which come in that file's order.
-    `layers/average_precision.py` makes the mean average precision of a whole test from the rows. SSD. No gradient.
+    A test has the mean average precision of all its batches, SSD's "Integral". No gradient.
     """
 
     num_bottom = 2
@@ -110,6 +127,9 @@ class DetectionEvaluate(Layer):
         resizing = p.resize_param if p.HasField("resize_param") else None
         a, b = (in_pixels(boxes, resizing, size.height, size.width) for boxes in (found, objects))
         return iou(a, b, extra=1)
+
+    def meter(self, top_index: int) -> Any:
+        return MeanAveragePrecision()
 
     def state(self) -> dict[str, Any]:
         return {"seen": self.seen}

@@ -111,7 +111,7 @@ class Function:
         for key, value in self.params.items():
             if key in values:
                 continue
-            if own and key in fields and not key.endswith("param"):
+            if own and key in fields and not (key.endswith("param") and key in _LAYER_FIELDS):
                 assign(getattr(layer, own), key, value, f"L.{self.type_name}")
             elif key in _LAYER_FIELDS:
                 assign(layer, key, value, f"L.{self.type_name}")

@@ -29,6 +29,8 @@ class Entry:
     gflop: float = 0
     """Of a forward pass of one item; a multiply-add is two operations."""
     classes: int = 0
+    heads: str = ""
+    """Names of the layers whose outputs are several for each class, a regular expression; else their number tells."""
     records: int = 0
     """How many records the training data has that `solver` is made for."""
 

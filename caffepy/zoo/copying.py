@@ -56,14 +56,18 @@ def written(entry: Entry, folder: str, wishes: Wishes) -> dict[str, str]:
         raise ConfigError(f"{entry.name} has no last layer with an output a class", hint=f"Leave out {option}.")
     source = zoo_folder() / entry.folder
     files = {path.name: read_text(path) for path in source.iterdir() if path.suffix in COPIED}
-    files = {name: content.replace(f"models/{entry.folder}/", f"{folder}/") for name, content in files.items()}
+    files = {name: _moved(content, entry, folder) for name, content in files.items()}
     data = own_data.look(wishes.data, _kind(files[entry.net], entry)) if wishes.data else None
     if data:  # other recipes are for the data that they name
         others = [name for name in files if name.endswith("solver.prototxt") and name != entry.solver]
         files = {name: content for name, content in files.items() if name not in others}
     if not (wishes.classes or data is None):
         wishes = replace(wishes, classes=data.classes if entry.classes else 0)
-    published, own = _schedules(files[entry.net], entry, data, wishes)
+    published = _published(files[entry.net], entry, text.parse(files[entry.solver], SolverParameter()))
+    if data:
+        own = schedule.fitted(published, data.records, data.test_records, wishes.batch_size)
+    else:
+        own = replace(published, batch=wishes.batch_size or published.batch)
     nets = [name for name in files if name.endswith(".prototxt") and "solver" not in name]
     files |= {name: _net(files[name], own, data) for name in nets}
     if data and data.shape and entry.deploy:
@@ -74,6 +78,12 @@ def written(entry: Entry, folder: str, wishes: Wishes) -> dict[str, str]:
         files |= {name: heads.with_classes(entry, files[name], wishes.classes) for name in nets}
     files[entry.solver] = _solver(files[entry.solver], published, own, data, wishes)
     return files
+
+
+def _moved(content: str, entry: Entry, folder: str) -> str:
+    """With paths, and modules of Python layers, of the new folder; an absolute one has to be on the Python path."""
+    module = "" if Path(folder).is_absolute() else folder.strip("./").replace("/", ".") + "."
+    return content.replace(f"models/{entry.folder}/", f"{folder}/").replace(f"models.{entry.folder}.", module)
 
 
 def _kind(net: str, entry: Entry) -> str:
@@ -93,16 +103,12 @@ def _batch(layer: LayerParameter) -> int:
     return next((size for size in found if size), 0)
 
 
-def _schedules(net: str, entry: Entry, data: OwnData | None, wishes: Wishes) -> tuple[Schedule, Schedule]:
-    """What the solver was made for, and what it is for now."""
+def _published(net: str, entry: Entry, solver: SolverParameter) -> Schedule:
+    """What the solver was made for."""
     readers = [b.layer for b in edits.blocks(net)[1] if _batch(b.layer)]
-    train = next((_batch(layer) for layer in readers if not _is_test(layer)), 0)
-    test = next((_batch(layer) for layer in readers if _is_test(layer)), 0)
-    published = Schedule(entry.records, train, 0, test)
-    if data is None:
-        return published, replace(published, batch=wishes.batch_size or train)
-    batch = wishes.batch_size or schedule.batch_size(data.records, train)
-    return published, Schedule(data.records, batch, data.test_records, min(test, data.test_records))
+    train = next((_batch(layer) for layer in readers if not _is_test(layer)), 1)
+    test = next((_batch(layer) for layer in readers if _is_test(layer)), 1)
+    return Schedule(entry.records, train, 0, test, solver.iter_size)
 
 
 def _net(definition: str, own: Schedule, data: OwnData | None) -> str:

@@ -40,10 +40,10 @@ def with_classes(entry: Entry, definition: str, classes: int) -> str:
 
 def is_head(entry: Entry, layer: LayerParameter) -> bool:
     """Whether a layer has an output a class; in a detector, that of several boxes."""
-    given = [value.num_output for _, value in layer.ListFields() if hasattr(value, "num_output")]
-    if not given or not given[0] or not entry.classes:
-        return False
-    return given[0] == entry.classes or (entry.task == "detection" and given[0] % entry.classes == 0)
+    outputs = [value.num_output for _, value in layer.ListFields() if hasattr(value, "num_output")]
+    if entry.heads:
+        return bool(outputs and re.search(entry.heads, layer.name))
+    return bool(entry.classes and outputs == [entry.classes])
 
 
 def frozen(entry: Entry, nets: Mapping[str, str], folder: str, path: str) -> dict[str, str]:

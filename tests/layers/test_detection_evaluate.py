@@ -163,3 +163,17 @@ def test_mean_over_a_whole_test():
     mean, each = mean_average_precision(np.array(first + second), "Integral")
     assert each == {1: pytest.approx(1 / 3 + 2 / 3 / 3), 3: 0}
     assert mean == pytest.approx(each[1] / 2)
+
+
+def test_a_test_of_several_batches_has_their_mean_average_precision():
+    """Batches have as many rows as there are detections."""
+    built = build()
+    meter, other = built.layer.meter(0), built.layer.meter(0)
+    rows = [built.forward()[0].reshape(-1, 5)]
+    meter.add(built.top[0], built.bottom, 1)
+    fewer = build(found=FOUND[:2])
+    rows.append(fewer.forward()[0].reshape(-1, 5))
+    other.add(fewer.top[0], fewer.bottom, 1)
+    assert len(rows[0]) != len(rows[1])
+    meter.merge(other)
+    assert meter.value() == mean_average_precision(np.concatenate(rows))[0] > 0

@@ -13,7 +13,7 @@ import pytest
 from caffepy.cli import main
 from caffepy.errors import ConfigError
 from caffepy.zoo.catalogue import entries, find, zoo_folder
-from models.definitions.index import counted, written
+from models.definitions.counts import counted, written
 
 ROOT = Path(__file__).parents[2]
 ALL = {entry.name: entry for entry in entries()}

@@ -11,9 +11,20 @@ from caffepy.zoo.schedule import Schedule
 IMAGENET = Schedule(1_280_000, 256, 0, 50)  # 5,000 iterations an epoch
 
 
-@pytest.mark.parametrize(("records", "batch"), [(10**6, 256), (5120, 256), (5119, 128), (1200, 32), (45, 2), (3, 1)])
-def test_an_epoch_has_at_least_twenty_batches(records, batch):
-    assert schedule.batch_size(records, 256) == batch
+@pytest.mark.parametrize("records, batch", [(10**6, 256), (5120, 256), (5119, 128), (1200, 32), (45, 2), (3, 1)])
+def test_an_epoch_has_at_least_twenty_iterations(records, batch):
+    assert schedule.fitted(IMAGENET, records, 30) == Schedule(records, batch, 30, 30)
+
+
+@pytest.mark.parametrize("records, batch, iter_size", [(10**6, 32, 8), (2000, 32, 2), (400, 16, 1)])
+def test_batches_that_add_up_to_an_iteration(records, batch, iter_size):
+    """VGG-16 takes 8 batches of 32."""
+    published = Schedule(1_280_000, 32, 0, 50, 8)
+    assert schedule.fitted(published, records, 99) == Schedule(records, batch, 99, 50, iter_size)
+    assert schedule.fitted(published, records, 99, 64) == Schedule(records, 64, 99, 50, 1)
+    solver = SolverParameter(base_lr=1, iter_size=8)
+    found = schedule.fields(solver, published, schedule.fitted(published, records, 99), False)
+    assert (found["base_lr"], found["iter_size"]) == (f"{batch * iter_size / 256:.4g}", str(iter_size))
 
 
 def test_epochs_stay_and_the_rate_follows_the_batch():

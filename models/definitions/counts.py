@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 
 from caffepy import TEST, Net
-from caffepy.zoo.catalogue import INDEX, Entry, entries, zoo_folder
+from caffepy.zoo.catalogue import Entry, zoo_folder
 
 
 def counted(entry: Entry) -> Entry:
@@ -34,7 +34,3 @@ def written(all_entries: list[Entry]) -> str:
     """The text of the index: a line a net, without what is unset."""
     lines = [json.dumps({key: value for key, value in asdict(entry).items() if value}) for entry in all_entries]
     return "[\n  " + ",\n  ".join(lines) + "\n]\n"
-
-
-def refresh() -> None:
-    (zoo_folder() / INDEX).write_text(written([counted(entry) for entry in entries()]), encoding="utf-8")
