@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from caffepy.errors import ConfigError, DataError, ShapeError
@@ -10,15 +11,32 @@ from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 
 
+class Counted:
+    """What a top of SegAccuracy comes to over all batches of a test: a meter, as `caffepy.solver.meters` has them."""
+
+    def __init__(self, layer: SegAccuracy, top: int):
+        self.layer, self.top = layer, top
+        self.counts: Array = 0.0
+
+    def add(self, top: Blob, bottom: Sequence[Blob], weight: float) -> None:
+        self.counts = self.counts + self.layer.batch
+
+    def value(self) -> Array:
+        return self.layer.engine.to_host(self.layer.values(self.counts)[self.top])
+
+    def merge(self, other: Counted) -> None:
+        self.counts = self.counts + other.counts
+
+
 @register("SegAccuracy")
 class SegAccuracy(Layer):
     """Accuracy, mean recall of the classes, mean intersection over union: (1, 1, 1, 3), from a confusion matrix.
 
     x (N, K, H, W) scores, of which the first of the largest counts, or K = 1, a probability: class 1 above 0.5; labels
     (N, 1, H, W). `seg_accuracy_param.ignore_label` pixels are not counted; `reset: false` goes on counting from batch
-    to batch. The mean recall is that of the classes that occur; in the mean of the last, a class that neither occurs
-    nor is predicted counts 1. Each `output_label` adds a top: precision, recall and intersection over union of that
-    class. No gradient.
+    to batch. A test has the values of all its batches together. The mean recall is that of the classes that occur; in
+    the mean of the last, a class that neither occurs nor is predicted counts 1. Each `output_label` adds a top:
+    precision, recall and intersection over union of that class. No gradient.
     """
 
     num_bottom = 2
@@ -34,8 +52,8 @@ class SegAccuracy(Layer):
             raise ConfigError(f"{len(top)} top(s) for {len(p.output_label)} output_label: one, and one for each")
         if any(not 0 <= label < self.classes for label in p.output_label):
             raise ConfigError(f"output_label must lie in 0 .. {self.classes - 1}, got {list(p.output_label)}")
-        self.counts = self._zeros()
-        """[label, prediction]"""
+        self.counts, self.batch = self._zeros(), self._zeros()
+        """[label, prediction], of all that is counted and of the batch."""
 
     def _zeros(self) -> Array:
         return self.xp.zeros((self.classes, self.classes), dtype=self.xp.float64)
@@ -64,6 +82,7 @@ class SegAccuracy(Layer):
         self.engine.scatter_add(counts, pairs, xp.astype(counted, xp.float32).reshape((-1, 1)))
         counts = xp.astype(counts.reshape(self.counts.shape), xp.float64)
         # In place: a recorded pass goes on counting in the same memory.
+        self.batch[...] = counts
         self.counts[...] = counts if p.reset else self.counts + counts
         self._give(top)
 
@@ -78,8 +97,13 @@ class SegAccuracy(Layer):
         self.engine.refuse(self, counted & ((label < 0) | (label >= self.classes)), labels.data.reshape((-1,)), error)
 
     def _give(self, top: list[Blob]) -> None:
-        xp, right = self.xp, self.xp.linalg.diagonal(self.counts)
-        labelled, predicted = (xp.sum(self.counts, axis=axis) for axis in (1, 0))
+        for blob, triple in zip(top, self.values(self.counts)):
+            blob.data[...] = self.xp.astype(triple, self.xp.float32).reshape(blob.shape)
+
+    def values(self, counts: Array) -> list[Array]:
+        """Three numbers a top, from a confusion matrix."""
+        xp, right = self.xp, self.xp.linalg.diagonal(counts)
+        labelled, predicted = (xp.sum(counts, axis=axis) for axis in (1, 0))
         recall, precision = _ratio(xp, right, labelled), _ratio(xp, right, predicted)
         union = labelled + predicted - right
         jaccard = _ratio(xp, right, union)
@@ -88,8 +112,10 @@ class SegAccuracy(Layer):
         mean_jaccard = xp.mean(jaccard + (union == 0))
         values = [(accuracy, mean_recall, mean_jaccard)]
         values += [(precision[k], recall[k], jaccard[k]) for k in self.param.seg_accuracy_param.output_label]
-        for blob, triple in zip(top, values):
-            blob.data[...] = xp.astype(xp.stack(triple), xp.float32).reshape(blob.shape)
+        return [xp.stack(triple) for triple in values]
+
+    def meter(self, top_index: int) -> Any:
+        return Counted(self, top_index)
 
     def state(self) -> dict[str, Any]:
         return {} if self.param.seg_accuracy_param.reset else {"counts": self.engine.to_host(self.counts).copy()}

@@ -281,14 +281,14 @@ SEGMENTERS = [
         what="A small fully convolutional net that learns from generated pictures in minutes, to see how "
             "segmentation is "
         "trained: circles, squares, triangles and background.", paper=FCN_PAPER,
-        source="the paper's skips and interpolation on a trunk of our own of four convolutions.",
+        source="the paper's skips and interpolation on a trunk of our own of seven convolutions.",
         inputs={"data": (1, 3, 96, 96)},
         data=sources.lists(
             "ImageSegData", "models/ssd/shapes/train.txt", "models/ssd/shapes/test.txt", (16, 40),
             "mean_value: 128 scale: 0.0078125", " label_type: PIXEL",
         ),
         solver=SHAPES_TEST + ADAM.format(0.002)
-        + f"weight_decay: 0.0001\n{steps(600)}\nmax_iter: 750\naverage_loss: 50\ndisplay: 50\n"
+        + f"weight_decay: 0.0001\n{steps(800)}\nmax_iter: 1000\naverage_loss: 50\ndisplay: 50\n"
         "random_seed: 1\nsolver_mode: CPU\n",
         reads="Colour pictures of 96 x 96, BGR, 0..255, minus 128, divided by 128. Lists and pictures are "
             "written by\n "
@@ -305,7 +305,9 @@ SEGMENTERS = [
         paper="V. Badrinarayanan, A. Kendall, R. Cipolla. SegNet: A Deep Convolutional Encoder-Decoder "
             "Architecture for "
         "Image Segmentation. PAMI 2017, arXiv:1511.00561.",
-        source="layers and names of the authors' Caffe files; classes are not weighted by their frequency.",
+        source="layers and names of the authors' Caffe files; classes are not weighted by their frequency. "
+        "`bn_mode: LEARN` normalises by the batch in deployment, too; for weights with folded statistics, as the "
+        "authors publish them, set `INFERENCE`.",
         inputs={"data": (1, 3, 360, 480)},
         data=sources.lists("DenseImageData", "CamVid/train.txt", "CamVid/test.txt", (4, 1), ""),
         solver="test_iter: 233\ntest_interval: 1000\ntest_initialization: false\nbase_lr: 0.1\nmomentum: 0.9\n"

@@ -55,10 +55,10 @@ def fcn(stride: int, train: bool) -> Net:
 
 
 def judged(n: Net, score: Top, train: bool, ignored: int, **loss: Any) -> Net:
-    """The loss, and in tests pixel accuracy, mean recall and mean intersection over union of all batches so far."""
+    """The loss, and in tests pixel accuracy, mean recall and mean intersection over union."""
     if train:
         n.loss = L.SoftmaxWithLoss(score, n.label, loss_param={"ignore_label": ignored, **loss})
-        n.segmentation = L.SegAccuracy(score, n.label, ignore_label=ignored, reset=False, include=TEST)
+        n.segmentation = L.SegAccuracy(score, n.label, ignore_label=ignored, include=TEST)
     else:
         n.prob = L.Softmax(score)
     return n
@@ -67,11 +67,11 @@ def judged(n: Net, score: Top, train: bool, ignored: int, **loss: Any) -> Net:
 def shapes(train: bool) -> Net:
     """A small FCN-4s for pictures of 96 x 96: scores from maps of 16, 8 and 4 pixels a cell."""
     n = start()
-    top = conv_norm(n, "conv1", n.data, 24, 3, pad=1, stride=2)
-    maps = {}
-    for number, outputs in ((2, 32), (3, 64), (4, 96)):
-        top = maps[number] = conv_norm(n, f"conv{number}", top, outputs, 3, pad=1, stride=2)
-    scores = {number: conv(n, f"score{number}", each, 4, 1, weight_filler=MSRA) for number, each in maps.items()}
+    top, scores = conv_norm(n, "conv1", n.data, 24, 3, pad=1, stride=2), {}
+    for number, outputs in ((2, 48), (3, 64), (4, 96)):
+        for i in (1, 2):
+            top = conv_norm(n, f"conv{number}_{i}", top, outputs, 3, pad=1, stride=2 if i == 1 else 1)
+        scores[number] = conv(n, f"score{number}", top, 4, 1, weight_filler=MSRA)
     top = scores[4]
     for number in (3, 2):
         n[f"fuse{number}"] = L.Eltwise(upscore(n, f"upscore{number}", top, 4, 2, pad=1), scores[number])
@@ -108,6 +108,8 @@ def _bn_relu(n: Net, name: str, bottom: Top, outputs: int) -> Top:
     top = conv(n, name, bottom, outputs, 3, pad=1, weight_filler=MSRA)
     scale, shift = {"type": "constant", "value": 1}, {"type": "constant", "value": 0.001}
     rates = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 1, "decay_mult": 0}]
-    n[f"{name}_bn"] = L.BN(top, in_place=True, scale_filler=scale, shift_filler=shift, param=rates)
+    n[f"{name}_bn"] = L.BN(
+        top, in_place=True, scale_filler=scale, shift_filler=shift, bn_mode="LEARN", param=rates
+    )  # fmt: skip
     n[f"{name}_relu"] = L.ReLU(n[f"{name}_bn"], in_place=True)
     return n[f"{name}_relu"]

@@ -55,6 +55,22 @@ def test_counting_goes_on(engine):
     assert Built('type: "SegAccuracy"', SCORES, LABELS).layer.state() == {}
 
 
+@pytest.mark.parametrize("reset", ["true", "false"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_test_counts_the_pixels_of_all_its_batches(reset, engine):
+    """And of no test before it."""
+    built = Built(f'type: "SegAccuracy" seg_accuracy_param {{ reset: {reset} }}', SCORES, LABELS, engine=engine)
+    built.forward()
+    meter, other = built.layer.meter(0), built.layer.meter(0)
+    for scores, each in ((SCORES, meter), (-SCORES, meter), (2 * SCORES, other)):
+        built.bottom[0].data[...] = built.layer.engine.asarray(scores)
+        built.forward()
+        each.add(built.top[0], built.bottom, 1)
+    meter.merge(other)
+    pairs = 2 * pairs_of(LABELS, SCORES) + pairs_of(LABELS, -SCORES)
+    assert_close(meter.value(), expected(pairs, 4))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_class_of_its_own_top(engine):
     text = 'type: "SegAccuracy" seg_accuracy_param { output_label: 1 output_label: 3 }'
