@@ -126,10 +126,25 @@ def load(name: str | PathLike[str]) -> ModuleType:
     name = os.fspath(name)
     if name.endswith(".py"):
         return _load_file(Path(name))
+    return _import(name, _current_folder())
+
+
+def is_there(name: str) -> bool:
+    """Whether `load` would find a module of this dotted name. Packages around it are imported, it is not."""
+    _current_folder()
+    importlib.invalidate_caches()
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _current_folder() -> str:
+    """The folder that the process works in; modules are found there, too."""
     folder = os.getcwd()
     if "" not in sys.path and folder not in sys.path:
         sys.path.append(folder)
-    return _import(name, folder)
+    return folder
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -118,6 +118,29 @@ imports = click.option(
 )
 
 
+def _shapes(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    found = {}
+    for value in values:
+        name, _, dims = value.partition("=")
+        try:
+            found[name] = tuple(int(size) for size in dims.split(","))
+        except ValueError:
+            found[name] = ()
+        if not name or not found[name] or min(found[name]) < 1:
+            raise ConfigError(f'--shape takes a top and its shape, got "{value}"', hint="--shape data=1,3,224,224")
+    return found
+
+
+shapes = click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    callback=_shapes,
+    metavar="TOP=N,C,H,W",
+    help="Shape of a source's top, data=1,3,224,224. May be given again.",
+)
+
+
 def model(required: bool = True) -> Callable:
     return click.option("--model", required=required, help="The net definition (prototxt).")
 

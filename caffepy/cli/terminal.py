@@ -10,13 +10,15 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
-from caffepy.show.logs import Deaf, Lines, LogFile, also_into, printable, progress, start_logging
+from caffepy.show.logs import Deaf, Lines, printable, progress, start_logging
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from caffepy.solver.solver import Solver
     from caffepy.solver.training import Training
 
-__all__ = ["also_into", "echo", "progress", "start_logging", "training"]
+__all__ = ["echo", "is_terminal", "progress", "show", "start_logging", "training"]
 
 
 def echo(text: str, err: bool = False, before: str = "") -> None:
@@ -27,18 +29,28 @@ def echo(text: str, err: bool = False, before: str = "") -> None:
     click.echo(before + printable(text), file=cast(IO[str], stream))
 
 
+def is_terminal() -> bool:
+    """Whether results are read by a person, not by a file or another program."""
+    return Deaf(sys.stdout).isatty()
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts of rich on the terminal."""
+    from rich.console import Console
+
+    console = Console(file=cast(IO[str], Deaf(sys.stdout)))
+    for part in parts:
+        console.print(part, markup=False, highlight=False)
+
+
 @contextmanager
-def training(handler: Lines, solver: Solver, file: LogFile) -> Iterator[None]:
-    """A progress bar that follows a solver, and a log file from its first iteration on: what is wrong leaves none."""
+def training(handler: Lines, solver: Solver) -> Iterator[None]:
+    """A progress bar that follows a solver."""
     from caffepy.solver.events import Listener, listening
 
     class Bar(Listener):
         def update(self, solver: Training) -> None:
-            file.open()
             advance(solver.iter)
-
-        def stop(self, solver: Training) -> None:
-            file.open()
 
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):
         yield

@@ -13,7 +13,7 @@ from caffepy.data.pictures.transformer import Choice
 from caffepy.data.sources import annotated
 from caffepy.data.sources import datum as datums
 from caffepy.errors import DataError
-from caffepy.layers.batches import Batch
+from caffepy.layers.batches import Batch, Picture
 from caffepy.layers.data import Data, Record
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
@@ -39,6 +39,10 @@ class AnnotatedData(Data):
     refused_fields = ()
     draws = True
     size_hint = "Set transform_param { resize_param { height: 300 width: 300 } }, for example."
+
+    @classmethod
+    def expected_label(cls, size: int, picture: Picture | None) -> tuple[int, ...] | None:
+        return (1, 1, 1, 8)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.typed = self.param.annotated_data_param.HasField("anno_type")

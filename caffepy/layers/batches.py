@@ -20,8 +20,10 @@ from caffepy.data.prefetch import Prefetcher
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, Layer
+from caffepy.proto.caffe_pb2 import LayerParameter
 
 Batch = list[np.ndarray]
+Picture = tuple[int, int, int]
 
 HELD = 3
 """Batches besides those made ahead: the net's, the one handed over, the one in the making."""
@@ -48,6 +50,16 @@ class BatchLayer(Layer):
     """Of these, how many it reads."""
     filled = 1.0
     """How full the last batch was, in items: the last one of records that are held out may be smaller."""
+    tells_shapes: ClassVar[bool] = True
+    """Whether what is `expected` can be relied on."""
+
+    @classmethod
+    def expected(cls, param: LayerParameter, picture: Picture | None = None) -> list[tuple[int, ...] | None]:
+        """The tops' shapes as far as the definition tells them, the data not being there; else None.
+
+        `picture` (C, H, W) is assumed where it does not say how large pictures are.
+        """
+        return [None] * len(param.top)
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         """The host arrays of the next batch, one a top, and the position behind it. Runs on the background thread."""
@@ -142,6 +154,31 @@ class PictureLayer(BatchLayer):
         records = self.kept(order.length)
         self.order = order if records is None else Subset(order, records)
         self.length = self.order.length
+
+    @classmethod
+    def expected(cls, param: LayerParameter, picture: Picture | None = None) -> list[tuple[int, ...] | None]:
+        size = cls.expected_batch(param)
+        found = cls.expected_picture(param, picture)
+        labels = [cls.expected_label(size, found), (size, 1, 1, 2)]
+        return [(size, *found) if found else None, *labels][: len(param.top)]
+
+    @classmethod
+    def expected_batch(cls, param: LayerParameter) -> int:
+        return param.data_param.batch_size
+
+    @classmethod
+    def expected_picture(cls, param: LayerParameter, picture: Picture | None) -> Picture | None:
+        """A picture as it leaves the layer: cropped, else resized, else as it came."""
+        t = param.transform_param
+        channels = 1 if t.force_gray else 3 if t.force_color or len(t.mean_value) == 3 else (picture or (3,))[0]
+        height = t.crop_h or t.crop_size or t.resize_param.height
+        width = t.crop_w or t.crop_size or t.resize_param.width
+        return (channels, height, width) if height and width else picture
+
+    @classmethod
+    def expected_label(cls, size: int, picture: Picture | None) -> tuple[int, ...] | None:
+        """The second top of a batch of this size."""
+        return (size,)
 
     def fetch(self, i: int) -> Any:
         """What there is of record `i` without decoding it."""

@@ -37,7 +37,7 @@ class DummyData(Layer):
             blob.reshape(shape)
         for blob, filler in zip(top, self.fillers):
             if filler.type == "constant":
-                self._fill(blob, filler)
+                fillers.fill_blob(blob, filler)
             else:  # not filled yet: as in Caffe, the first pass takes the first random numbers
                 fillers.check(filler)
 
@@ -50,13 +50,10 @@ class DummyData(Layer):
             )
         return values * count if len(values) == 1 else values
 
-    def _fill(self, blob: Blob, filler: FillerParameter) -> None:
-        blob.data[...] = self.engine.asarray(fillers.fill(blob.shape, filler))
-
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Shapes are fixed."""
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob, filler in zip(top, self.fillers):
             if filler.type != "constant":
-                self._fill(blob, filler)
+                fillers.fill_blob(blob, filler)

@@ -12,10 +12,10 @@ from caffepy.data.order import Cursor, ListOrder
 from caffepy.data.pictures import image
 from caffepy.data.sources.lists import missing_slash, read_list
 from caffepy.errors import ConfigError, DataError
-from caffepy.layers.batches import PictureLayer
+from caffepy.layers.batches import Picture, PictureLayer
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
-from caffepy.proto.caffe_pb2 import ImageDataParameter
+from caffepy.proto.caffe_pb2 import ImageDataParameter, LayerParameter
 
 _FARTHEST = 10**10
 """Pictures behind which no training stands: a shuffled list is mixed anew for every epoch up to there, in hours."""
@@ -35,6 +35,17 @@ class ImageData(PictureLayer):
     @property
     def settings(self) -> ImageDataParameter:
         return getattr(self.param, self.param_field)
+
+    @classmethod
+    def expected_batch(cls, param: LayerParameter) -> int:
+        return getattr(param, cls.param_field).batch_size
+
+    @classmethod
+    def expected_picture(cls, param: LayerParameter, picture: Picture | None) -> Picture | None:
+        p = getattr(param, cls.param_field)
+        channels = 3 if p.is_color else 1
+        resized = (channels, p.new_height, p.new_width) if p.new_height else picture
+        return super().expected_picture(param, resized)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.settings

@@ -13,7 +13,7 @@ from caffepy.data.pictures.shaping import OF_PICTURES
 from caffepy.data.pictures.transformer import Choice
 from caffepy.data.sources.lists import Pair, read_pairs
 from caffepy.errors import ConfigError, DataError
-from caffepy.layers.batches import Batch, new_array
+from caffepy.layers.batches import Batch, Picture, new_array
 from caffepy.layers.image_data import ImageData
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, register
@@ -41,6 +41,10 @@ class ImageSegData(ImageData):
 
     num_top: ClassVar[Count] = (2, 3)
     refused_fields = OF_PICTURES
+
+    @classmethod
+    def expected_label(cls, size: int, picture: Picture | None) -> tuple[int, ...] | None:
+        return (size, 1, *picture[1:]) if picture else None
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         transform = self.param.transform_param

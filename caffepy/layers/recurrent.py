@@ -105,6 +105,10 @@ class Recurrent(Layer):
         self.states = [self.new(steps + 1, items, self.size) for _ in self.state_names]
         self.allocate(steps, items)
 
+    def flops(self, bottom: list[Blob], top: list[Blob]) -> int:
+        steps, items = bottom[0].shape[:2]
+        return 2 * items * self.gates * self.size * (steps * (self.depth + self.size) + self.static_depth)
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         engine, (steps, items) = self.engine, bottom[0].shape[:2]
         z = self.rows(self.z)

@@ -16,9 +16,10 @@ from caffepy.data.tables.groups import Groups
 from caffepy.data.tables.order import RowOrder
 from caffepy.data.tables.table import held_out, open_table
 from caffepy.errors import ConfigError, DataError
-from caffepy.layers.batches import Batch, BatchLayer, Position
+from caffepy.layers.batches import Batch, BatchLayer, Picture, Position
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
+from caffepy.proto.caffe_pb2 import LayerParameter
 
 LABEL, MASK, NEGATIVE = "label", "mask", "negative"
 
@@ -40,6 +41,18 @@ class TableData(BatchLayer):
     num_top = (1, None)
     recordable = False
     foldable = True
+    tells_shapes = False
+
+    @classmethod
+    def expected(cls, param: LayerParameter, picture: Picture | None = None) -> list[tuple[int, ...] | None]:
+        """Columns of numbers; lists and groups as if they had one entry."""
+        p, names = param.table_data_param, list(param.table_data_param.columns) or list(param.top)
+        size = p.batch_size or 1
+        if p.group_by:
+            return [(size,) if name == p.group_by else (size, 1) for name in names]
+        if NEGATIVE in names:
+            return [(size, p.negatives) if name == NEGATIVE else (size,) for name in names]
+        return [(size * (1 + p.negatives),)] * len(names)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.table_data_param

@@ -13,9 +13,10 @@ from caffepy.data.pictures.shaping import OF_PICTURES, refuse
 from caffepy.data.pictures.transformer import Transformer
 from caffepy.data.sources.windows import Window, cut, lies_in, outside, read_windows
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.layers.batches import Batch, BatchLayer, Position, new_array
+from caffepy.layers.batches import Batch, BatchLayer, Picture, Position, new_array
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
+from caffepy.proto.caffe_pb2 import LayerParameter
 
 
 @register("WindowData")
@@ -29,6 +30,11 @@ class WindowData(BatchLayer):
 
     num_top = 2
     rank = 0
+
+    @classmethod
+    def expected(cls, param: LayerParameter, picture: Picture | None = None) -> list[tuple[int, ...] | None]:
+        size, crop = param.window_data_param.batch_size, param.transform_param.crop_size
+        return [(size, 3, crop, crop), (size,)]
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, t = self.param.window_data_param, self.param.transform_param

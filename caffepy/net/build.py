@@ -98,14 +98,32 @@ class Builder:
         """The blobs that nobody reads, sorted."""
         return sorted(self._available)
 
-    def _build(self, definition: text.Definition) -> None:
+    # What others may do otherwise: a draft of a net, whose data are not there, say
+
+    def keep(self, definition: text.Definition) -> list[tuple[LayerParameter, str]]:
+        """The layers that the net's state has, each with its place in the file."""
         kept = list(wiring.filter_layers(self.param, _place_of(self.param.layer, definition.places)))
+        for _, place in kept:
+            if refusal := definition.refusals.get(place.removesuffix(": ")):
+                raise refusal.error()
+        return kept
+
+    def create(self, param: LayerParameter) -> Layer:
+        """The layer of a definition that says its phase."""
+        return create(param, param.phase, self.engine)
+
+    def set_up(self, layer: Layer, bottom: list[Blob], top: list[Blob]) -> None:
+        """Shape its tops and make its parameters."""
+        layer.set_up(bottom, top)
+
+    # Layers, one after the other
+
+    def _build(self, definition: text.Definition) -> None:
+        kept = self.keep(definition)
         layers, found = [layer for layer, _ in kept], [place for _, place in kept]
         at: dict[str, list[str]] = defaultdict(list)
         for layer, place in kept:
             at[layer.name].append(place)
-            if refusal := definition.refusals.get(place.removesuffix(": ")):
-                raise refusal.error()
         for layer_param in wiring.insert_splits(layers, found, wiring.left_out(self.param, layers)):
             place = at[layer_param.name].pop(0) if at[layer_param.name] else ""  # "": a Split
             where = f'{place}layer "{layer_param.name}"'
@@ -130,7 +148,7 @@ class Builder:
             raise ConfigError(
                 f"propagate_down is given {len(param.propagate_down)} time(s) for {len(param.bottom)} bottom(s)"
             )
-        layer = create(param, param.phase, self.engine)
+        layer = self.create(param)
         layer.bottom_names = [self.split_from.get(name, name) for name in param.bottom]
         if param.type == "Split":
             self.split_from.update(dict.fromkeys(param.top, layer.bottom_names[0]) if param.bottom else {})
@@ -141,7 +159,7 @@ class Builder:
         top = [self._produce(param, i, name) for i, name in enumerate(names)]
         if param.type == "Input":
             self.inputs += names
-        layer.set_up(bottom, top)
+        self.set_up(layer, bottom, top)
         footprint.count(layer, bottom, top)
         self._check_name(layer)
         wanted = [bool(w) for w in param.propagate_down or needs]

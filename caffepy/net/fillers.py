@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil, prod, sqrt
 
 import numpy as np
 
 from caffepy import rng
 from caffepy.errors import ConfigError, did_you_mean
+from caffepy.net.blob import Blob
 from caffepy.proto.caffe_pb2 import FillerParameter
 
 Filler = Callable[[np.random.Generator, tuple[int, ...], FillerParameter], np.ndarray]
 
 _fillers: dict[str, Filler] = {}
+_local = threading.local()
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """In the block, on this thread: parameters are made, but not filled, for nets that are to be looked at alone."""
+    before, _local.left_out = getattr(_local, "left_out", False), True
+    try:
+        yield
+    finally:
+        _local.left_out = before
 
 
 def register(name: str) -> Callable[[Filler], Filler]:
@@ -30,6 +44,14 @@ def fill(shape: Sequence[int], param: FillerParameter) -> np.ndarray:
     """A float32 array of `shape`. Raises ConfigError for unknown types and impossible parameters."""
     check(param)
     return np.asarray(_fillers[param.type](rng.generator, tuple(shape), param), np.float32)
+
+
+def fill_blob(blob: Blob, param: FillerParameter) -> None:
+    """Fill a blob's values; where that is left out, only find out what is wrong with the filler."""
+    if getattr(_local, "left_out", False):
+        fill((0, *blob.shape[1:]) if blob.shape else (), param)
+    else:
+        blob.data[...] = blob.engine.asarray(fill(blob.shape, param))
 
 
 def check(param: FillerParameter) -> None:

@@ -236,7 +236,7 @@ class Layer:
         """Append a parameter, filled as `filler` says (zeros without one)."""
         blob = Blob(shape, self.engine)
         if filler is not None:
-            blob.data[...] = self.engine.asarray(fillers.fill(shape, filler))
+            fillers.fill_blob(blob, filler)
         self.blobs.append(blob)
         return blob
 

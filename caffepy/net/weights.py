@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol
@@ -215,6 +216,28 @@ def _read_group(
         if dataset.shape != blob.whole_shape:
             raise mismatch(i, blob.whole_shape, dataset.shape, path)
         yield blob, read_values(dataset, blob)
+
+
+def checks(path: str) -> dict[str, Callable[[Sequence[Blob]], None]]:
+    """Of each layer with parameters in a weight file, what raises ShapeError where they do not fit a layer's blobs."""
+    if not is_hdf5(path):
+        stored = {layer.name: layer.blobs for layer in read_weights(path).layer if layer.blobs}
+        return {name: partial(check_blobs, protos, source=path) for name, protos in stored.items()}
+    with open_hdf5(path) as file:
+        if "data" not in file:
+            raise SnapshotError('the HDF5 file has no group "data", so it holds no weights', where=path)
+        data = file.group("data")
+        shapes = {name: {i: data.group(name).dataset(i).shape for i in data.group(name)} for name in data}
+    return {name: partial(_check_shapes, found, path) for name, found in shapes.items() if found}
+
+
+def _check_shapes(stored: dict[str, tuple[int, ...]], path: str, blobs: Sequence[Blob]) -> None:
+    """Raises ShapeError where HDF5 datasets, by number, are not those of `blobs`; shared ones may be missing."""
+    if len(stored) > len(blobs):
+        raise ShapeError(f"the layer has {len(blobs)} parameter blob(s), in {path} {len(stored)}", hint=RENAME)
+    for i, blob in enumerate(blobs):
+        if stored.get(str(i), blob.shape) != blob.shape:
+            raise mismatch(i, blob.shape, stored[str(i)], path)
 
 
 def is_hdf5(path: str) -> bool:

@@ -33,6 +33,14 @@ class Place(NamedTuple):
     name: str
 
 
+class Mention(NamedTuple):
+    """A field or value of another Caffe, `Message.field`, and where it stands."""
+
+    line: int
+    column: int
+    name: str
+
+
 class Refusal(NamedTuple):
     """A field or value of another Caffe that would change what a layer computes."""
 
@@ -51,6 +59,10 @@ class Definition(NamedTuple):
     """`file:line:column` of every layer of a name, in file order."""
     refusals: dict[str, Refusal] = {}
     """By place: layers that cannot be built, because they say what only other Caffes can do."""
+    upgraded: upgrade.Upgrade = upgrade.Upgrade()
+    """What it took to bring the file to the current format."""
+    foreign: tuple[Mention, ...] = ()
+    """What only other Caffes know and changes nothing here."""
 
 
 def parse(text: str, message: M, source: str = "<text>") -> M:
@@ -59,12 +71,13 @@ def parse(text: str, message: M, source: str = "<text>") -> M:
     Fields that only other Caffes have are named in a warning where they change nothing, and refused elsewhere.
     """
     for found in _parse(text, message, source):
-        raise _refusal(found, text, source).error()
+        if found.does:
+            raise _refusal(found, text, source).error()
     return message
 
 
 def _parse(text: str, message: Message, source: str) -> list[foreign.Found]:
-    """Parse; what only other Caffes could do with the text."""
+    """Parse; what of the text only other Caffes know."""
     found: list[foreign.Found] = []
     given = type(message)()
     given.CopyFrom(message)
@@ -80,7 +93,7 @@ def _parse(text: str, message: Message, source: str) -> list[foreign.Found]:
         except text_format.ParseError as error:
             raise _explain(error, text, source) from None
         foreign.name_once(read.found, source)
-        found = [f for f in read.found if f.does]
+        found = read.found
     if missing := message.FindInitializationErrors():
         raise ConfigError(f"required field {missing[0]} is not set", where=source)
     return found
@@ -111,14 +124,14 @@ def read_net(path: str | PathLike[str]) -> Definition:
 
 def _as_written(path: str | PathLike[str]) -> Definition:
     text, param = read_text(path), caffe_pb2.NetParameter()
-    refusals = {}
-    for found in reversed(_parse(text, param, str(path))):
+    refusals, everything = {}, _parse(text, param, str(path))
+    for found in reversed([f for f in everything if f.does]):
         layer = _layer_before(text, *_line_column(text, found.offset))
         if layer is None:
             raise _refusal(found, text, str(path)).error()
         refusals[f"{path}:{layer.line}:{layer.column}"] = _refusal(found, text, str(path))
     try:
-        upgrade.upgrade_net(param)
+        upgraded = upgrade.upgrade_net(param)
     except ConfigError as error:
         raise error.at(str(path)) from None
     if not param.layer:
@@ -126,7 +139,8 @@ def _as_written(path: str | PathLike[str]) -> Definition:
     places = defaultdict(list)
     for place in layer_places(text):
         places[place.name].append(f"{path}:{place.line}:{place.column}")
-    return Definition(param, places, refusals)
+    mentions = tuple(Mention(*_line_column(text, f.offset), f.name) for f in everything if not f.does)
+    return Definition(param, places, refusals, upgraded, mentions)
 
 
 def definition(source: str | PathLike[str] | caffe_pb2.NetParameter | Definition) -> Definition:
@@ -243,6 +257,19 @@ def place_of(path: str | PathLike[str], field: str) -> str:
         field = field.rpartition(".")[0]
     line, column = places.get(field, (0, 0))
     return f"{path}:{line}:{column}" if line else str(path)
+
+
+def field_names(text: str) -> set[str]:
+    """The names of all fields that are not inside of others."""
+    return {path.partition("[")[0] for path in field_places(text) if "." not in path}
+
+
+def field_place(text: str, field: str, line: int = 0, column: int = 0) -> tuple[int, int] | None:
+    """Line and column of the first field of this name in the block that starts at a place, or in the whole text."""
+    places = field_places(text)
+    block = next((f"{path}." for path, at in places.items() if at == (line, column)), "")
+    names = ((path, path.rpartition(".")[2].partition("[")[0]) for path in places if path.startswith(block))
+    return next((places[path] for path, name in names if name == field), None)
 
 
 def _line_column(text: str, offset: int) -> tuple[int, int]:

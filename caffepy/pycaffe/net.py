@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from caffepy.arrays.fit import FitOptions, History, SolverLike
     from caffepy.pycaffe.nccl import NCCL
+    from caffepy.show.summary import Summary
 
 Hook = Callable[[int], Any]
 
@@ -106,6 +107,15 @@ class Net(core.Net):
             from caffepy.export.session import OnnxRuntime
 
             self.executor = OnnxRuntime(self)
+
+    def summary(self) -> Summary:
+        """Layers with shapes, parameters, operations, memory and receptive fields; printed, a table."""
+        from caffepy.show.summary import Summary
+
+        return Summary.of(self)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
 
     @property
     def passes(self) -> Executor:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from caffepy.errors import ConfigError, did_you_mean
-from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
 
 log = logging.getLogger(__name__)
 
 Source = str | NetParameter
-Build = Callable[[text.Definition, NetState], Net]
 
 
-def train_net(p: SolverParameter, build: Build) -> Net:
+class Planned(NamedTuple):
+    """A net to be built, and the state that it is to be built in."""
+
+    definition: text.Definition
+    state: NetState
+
+
+def train_net(p: SolverParameter) -> Planned:
     """The one net of `net`, `net_param`, `train_net` and `train_net_param`."""
     field = train_field(p)
     source = getattr(p, field)
     log.info("Creating training net from %s: %s", field, source if isinstance(source, str) else "")
-    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, build, p.freeze)
+    return _net(source, caffe_pb2.TRAIN, p.train_state if p.HasField("train_state") else None, p.freeze)
 
 
 def train_field(p: SolverParameter) -> str:
@@ -38,7 +43,7 @@ def train_field(p: SolverParameter) -> str:
     return fields[0]
 
 
-def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
+def test_nets(p: SolverParameter) -> Iterator[Planned]:
     """The nets of `test_sources`, each in its `test_state`."""
     sources = test_sources(p)
     if p.test_state and len(p.test_state) != len(sources):
@@ -50,9 +55,7 @@ def test_nets(p: SolverParameter, build: Build) -> Iterator[Net]:
     for i, source in enumerate(sources):
         kind = "net file" if isinstance(source, str) else "net_param"
         log.info("Creating test net (#%d) specified by %s", i, kind)
-        net = _net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None, build)
-        net.param.debug_info = p.debug_info
-        yield net
+        yield _net(source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None)
 
 
 def test_sources(p: SolverParameter) -> list[Source]:
@@ -67,9 +70,9 @@ def test_sources(p: SolverParameter) -> list[Source]:
     return sources + [generic] * rest
 
 
-def _net(source: Source, phase: int, state: NetState | None, build: Build, freeze: Sequence[str] = ()) -> Net:
+def _net(source: Source, phase: int, state: NetState | None, freeze: Sequence[str] = ()) -> Planned:
     definition = _frozen(text.definition(source), freeze)
-    return build(definition, merged_state(definition.param, phase, state))
+    return Planned(definition, merged_state(definition.param, phase, state))
 
 
 def merged_state(net: NetParameter, phase: int, state: NetState | None) -> NetState:

@@ -41,6 +41,15 @@ def check(p: SolverParameter) -> None:
         raise ConfigError(f"lr_policy {p.lr_policy} needs gamma >= 0, got {p.gamma:g}")
 
 
+def check_counts(p: SolverParameter) -> None:
+    """Raise ConfigError for numbers of iterations that cannot be."""
+    for field in ("iter_size", "average_loss"):
+        if getattr(p, field) < 1:
+            raise ConfigError(f"{field} must be at least 1, got {getattr(p, field)}")
+    if p.max_iter < 0:
+        raise ConfigError(f"max_iter must not be negative, got {p.max_iter}")
+
+
 def learning_rate(p: SolverParameter, iteration: int, step: int) -> float:
     """The rate of an iteration, warm-up included."""
     try:

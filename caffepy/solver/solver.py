@@ -81,17 +81,15 @@ class Solver:
     def _init(self) -> None:
         p = self.param
         self.rule: Rule = find_rule(p)
-        for field in ("iter_size", "average_loss"):
-            if getattr(p, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, got {getattr(p, field)}")
-        if p.max_iter < 0:
-            raise ConfigError(f"max_iter must not be negative, got {p.max_iter}")
+        policies.check_counts(p)
         self.snapshot_prefix = snapshot.prefix(p, self.file)
         self.claim = Claim(self.snapshot_prefix)
         if p.snapshot > 0:
             snapshot.check_writable(self.snapshot_prefix)
-        self._trained_net = nets.train_net(p, self._build)
-        self.test_nets = list(nets.test_nets(p, self._build))
+        self._trained_net = self._build(*nets.train_net(p))
+        self.test_nets = [self._build(*planned) for planned in nets.test_nets(p)]
+        for net in self.test_nets:
+            net.param.debug_info = p.debug_info
         for source in p.weights:
             for net in (self.net, *self.test_nets):
                 net.copy_from(source)
