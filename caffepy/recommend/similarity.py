@@ -52,6 +52,8 @@ def nearest(
     """
     items = _compared(p, history)
     most = min(most, len(items))
+    # Of many that are alike to 1.0, as those with one common rater are, no kind of item is to come first.
+    mixing = np.random.default_rng(0).permutation(len(items))
     number = np.full(history.num_items, -1)
     number[items] = np.arange(len(items))
     rows = number[history.item] >= 0
@@ -67,19 +69,20 @@ def nearest(
         alike[np.arange(tile.stop - a), np.arange(a, tile.stop)] = 0  # itself
         best, found = np.zeros((len(alike), most), np.int64), np.zeros((len(alike), most), np.float32)
         for row, to, weights in zip(alike, best, found):
-            chosen = _largest(row, most)
+            chosen = _largest(row, most, mixing)
             to[: len(chosen)], weights[: len(chosen)] = chosen, row[chosen]
         yield items[tile], items[best], found
 
 
-def _largest(row: np.ndarray, most: int) -> np.ndarray:
-    """Where the positive entries are, the largest first, at most so many."""
-    where = np.flatnonzero(row > 0)
-    values = -row[where]
+def _largest(row: np.ndarray, most: int, mixing: np.ndarray) -> np.ndarray:
+    """Where the positive entries are, the largest first, equal ones in the order of `mixing`, at most so many."""
+    mixed = row[mixing]
+    where = np.flatnonzero(mixed > 0)
+    values = -mixed[where]
     if len(where) > most:
         kept = np.argpartition(values, most - 1)[:most]
         where, values = where[kept], values[kept]
-    return where[np.argsort(values, kind="stable")]
+    return mixing[where[np.argsort(values, kind="stable")]]
 
 
 def _compared(p: NeighborsParameter, history: History) -> np.ndarray:
