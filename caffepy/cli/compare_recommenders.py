@@ -26,7 +26,9 @@ def command(folder, folds, models, seed, zoo, plot):
 
     from caffepy.cli import terminal
     from caffepy.recommend import comparison
+    from caffepy.show import pictures, recommenders
 
+    pictures.check(plot)
     with tempfile.TemporaryDirectory() as place:
         folders = comparison.folders_of(folder, folds, seed, place)
         names = [name for name in models.split(",") if name]
@@ -38,4 +40,4 @@ def command(folder, folds, models, seed, zoo, plot):
     for row in rows:
         terminal.echo("  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths))))
     if plot:
-        comparison.plot(found, plot)
+        recommenders.plot(found, plot)

@@ -34,11 +34,13 @@ def command(solver, iterations, plot, level, stage, gpu, engine, precision, verb
 
     from caffepy.cli import terminal
     from caffepy.proto import text
+    from caffepy.show import pictures
     from caffepy.show.conflicts import watch
 
     handler = terminal.start_logging(verbose)
     if not verbose:
         logging.getLogger("caffepy").setLevel(logging.WARNING)
+    pictures.check(plot)
     if iterations < 2:
         raise click.UsageError(f"--iterations must be at least 2, got {iterations}")
     param = text.read_solver(solver)

@@ -33,9 +33,11 @@ def command(solver, first, last, iterations, plot, level, stage, gpu, engine, pr
 
     from caffepy.cli import terminal
     from caffepy.proto import text
+    from caffepy.show import pictures
     from caffepy.show.rates import sweep
 
     handler = terminal.start_logging(verbose)
+    pictures.check(plot)
     if not verbose:
         logging.getLogger("caffepy").setLevel(logging.WARNING)
     param = text.read_solver(solver)

@@ -9,7 +9,7 @@ import numpy as np
 
 from caffepy.data.tables.table import Column, Table, open_table
 from caffepy.data.tables.writer import write_table
-from caffepy.errors import DataError, MissingExtraError
+from caffepy.errors import DataError
 from caffepy.limits import readable
 from caffepy.recommend import trial
 from caffepy.recommend.split import folds
@@ -80,22 +80,3 @@ def _shown(key: str, value: float) -> str:
     return (
         readable(int(value)) if key == "memory" else f"{value:.2f}" if key in ("train", "predict") else f"{value:.4f}"
     )
-
-
-def plot(found: Mapping[str, trial.Figures], path: str) -> None:
-    """Seconds to train against RMSE, a point a model."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 5))
-    for name, figures in found.items():
-        if "rmse" in figures:
-            axes.plot(figures["train"], figures["rmse"], "o")
-            axes.annotate(name, (figures["train"], figures["rmse"]), xytext=(4, 4), textcoords="offset points")
-    axes.set(xscale="log", xlabel="seconds to train", ylabel="RMSE")
-    figure.savefig(path, bbox_inches="tight")
-    pyplot.close(figure)

@@ -9,10 +9,10 @@ from os import PathLike
 import numpy as np
 
 from caffepy.engine import Engine
-from caffepy.errors import MissingExtraError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffepy.show.brief import brief
+from caffepy.show.pictures import pyplot
 from caffepy.solver import Listener, Solver
 from caffepy.solver.objectives.multi_task import MultiTask
 from caffepy.solver.training import Training
@@ -97,14 +97,8 @@ class Conflicts:
 
     def plot(self, path: str | PathLike[str]) -> None:
         """A picture: cosines of all shared layers, losses together and alone. Needs matplotlib."""
-        try:
-            import matplotlib
-        except ModuleNotFoundError:
-            raise MissingExtraError("matplotlib", "plot", "drawing conflicts") from None
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, (left, *right) = pyplot.subplots(1, 1 + len(self.tasks), figsize=(4.5 * (1 + len(self.tasks)), 3.5))
+        plt = pyplot("drawing conflicts")
+        figure, (left, *right) = plt.subplots(1, 1 + len(self.tasks), figsize=(4.5 * (1 + len(self.tasks)), 3.5))
         for i, j in combinations(range(len(self.tasks)), 2):
             left.plot(self.cosines(ALL, i, j), label=f"{self.tasks[i]}, {self.tasks[j]}")
         left.axhline(0, color="grey", linewidth=0.5)
@@ -118,6 +112,7 @@ class Conflicts:
             axis.legend()
         figure.tight_layout()
         figure.savefig(path)
+        plt.close(figure)
 
 
 def watch(

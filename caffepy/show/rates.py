@@ -10,9 +10,10 @@ from os import PathLike
 import numpy as np
 
 from caffepy.engine import Engine
-from caffepy.errors import ConfigError, MissingExtraError, NotFiniteError
+from caffepy.errors import ConfigError, NotFiniteError
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.show.brief import brief
+from caffepy.show.pictures import pyplot
 from caffepy.solver import Listener, Solver
 from caffepy.solver.training import Training
 
@@ -64,14 +65,8 @@ class Sweep(Listener):
 
     def plot(self, path: str | PathLike[str]) -> None:
         """A picture of loss over rate. Needs matplotlib."""
-        try:
-            import matplotlib
-        except ModuleNotFoundError:
-            raise MissingExtraError("matplotlib", "plot", "drawing losses") from None
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, axis = pyplot.subplots(figsize=(6, 3.8))
+        plt = pyplot("drawing losses")
+        figure, axis = plt.subplots(figsize=(6, 3.8))
         axis.plot(self.rates, self.losses)
         axis.axvline(self.steepest, color="grey", linestyle="--", label=f"base_lr: {self.steepest:.2g}")
         low, rise = min(self.losses), self.losses[0] - min(self.losses)
@@ -79,7 +74,7 @@ class Sweep(Listener):
         axis.legend()
         figure.tight_layout()
         figure.savefig(path)
-        pyplot.close(figure)
+        plt.close(figure)
 
 
 def sweep(

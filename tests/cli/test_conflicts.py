@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -71,6 +73,14 @@ def test_a_picture(folder):
     pytest.importorskip("matplotlib")
     assert CliRunner().invoke(cli, ["conflicts", "--solver", "solver.prototxt", "--plot", "c.png"]).exit_code == 0
     assert (folder / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_is_refused_before_the_training(folder, capsys, monkeypatch):
+    monkeypatch.setattr("caffepy.show.conflicts.watch", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit):
+        main(["conflicts", "--solver", "solver.prototxt", "--plot", "c.png"])
+    assert "--plot needs the package matplotlib" in capsys.readouterr().err
 
 
 def test_a_net_with_one_loss(folder, capsys):
