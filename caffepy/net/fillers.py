@@ -89,9 +89,18 @@ def _items(shape: tuple[int, ...], param: FillerParameter) -> int:
 
 def _uniform(random: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
     """One 32-bit draw a value, scaled as Boost does for floats: Caffe's weights under Caffe's seed."""
-    draws = random.bit_generator.random_raw(prod(shape)).astype(np.float32)
     first, last = np.float32(low), np.nextafter(np.float32(high), np.float32(np.inf))
-    return (draws / np.float32(2**32 - 1) * (last - first) + first).reshape(shape)
+    out = np.empty(prod(shape), np.float32)
+    for a in range(0, len(out), _STRETCH):  # 64-bit draws of a whole table would be twice as large as it
+        part = out[a : a + _STRETCH]
+        part[...] = random.bit_generator.random_raw(len(part))
+        part /= np.float32(2**32 - 1)
+        part *= last - first
+        part += first
+    return out.reshape(shape)
+
+
+_STRETCH = 1 << 20
 
 
 @register("constant")
@@ -109,7 +118,9 @@ def uniform(random, shape, param):
 @register("gaussian")
 def gaussian(random, shape, param):
     """Normal with `mean` and `std`; with `sparse` n, an output unit keeps n of its incoming weights on average."""
-    values = param.mean + param.std * random.standard_normal(shape, np.float32)
+    values = np.asarray(random.standard_normal(shape, np.float32))
+    values *= param.std
+    values += param.mean
     if param.sparse >= 0:
         # Caffe's rule: each weight is kept with probability sparse / number of outputs.
         values *= random.random(shape, np.float32) < param.sparse / _items(shape, param)
