@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffepy import limits
+from caffepy import limits, passes
 from caffepy.data.pictures import image
 from caffepy.errors import CaffeError, ConfigError, DataError, ShapeError
 from caffepy.layers.batches import HELD
@@ -123,6 +123,16 @@ def test_the_layer_that_makes_a_net_too_large_is_named(at_most):
     assert str(caught.value).startswith('layer "p4": ') and "the limit is 20 KB" in str(caught.value)
     at_most("40K")
     net(SMALL + layers)
+
+
+def test_working_memory_above_the_limit_is_refused(at_most):
+    """The picture with its border, where the output is small."""
+    at_most("1G")
+    asks = "convolution_param { num_output: 1 kernel_size: 3 dilation: 100000 pad: 100000 }"
+    bottom = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 8 dim: 8 } } }'
+    built = net(f'{bottom} layer {{ name: "c" type: "Convolution" bottom: "x" top: "y" {asks} }}')
+    with pytest.raises(ShapeError, match=r"working memory of shape \(1, 200008, 200008, 1\) needs 149 GB"):
+        passes.of(built).forward()
 
 
 def test_in_place_and_shared_memory_counts_once(at_most):

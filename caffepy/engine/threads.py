@@ -13,8 +13,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from caffepy import limits
 from caffepy.engine.numpy.blas import one_thread
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, ShapeError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class ThreadPool:
         count = prod(shape)
         buffer = buffers.get(name)
         if buffer is None or buffer.size < count:
+            limits.check(4 * count, f"working memory of shape {shape}", ShapeError)
             buffer = buffers[name] = np.empty(count, np.float32)
         return buffer[:count].reshape(shape)
 

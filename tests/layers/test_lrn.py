@@ -25,7 +25,9 @@ def neighbours(values, size, axes):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("region, axes", [("ACROSS_CHANNELS", (1,)), ("WITHIN_CHANNEL", (2, 3))])
-@pytest.mark.parametrize("size, alpha, beta, k", [(5, 1, 0.75, 1), (3, 0.5, 0.6, 2), (7, 1.5, 0.75, 1), (1, 2, 1, 1)])
+@pytest.mark.parametrize(
+    "size, alpha, beta, k", [(5, 1, 0.75, 1), (3, 0.5, 0.6, 2), (7, 1.5, 0.75, 1), (1, 2, 1, 1), (21, 2, 0.75, 1)]
+)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values(shape, size, alpha, beta, k, region, axes, engine):
     x, dy = np.random.default_rng(1).standard_normal((2, *shape)).astype("f4")
@@ -59,3 +61,10 @@ def test_large_values(region, engine):
 def test_refused(size, shape, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Built(f'type: "LRN" bottom: "x" lrn_param {{ local_size: {size} }}', np.ones(shape))
+
+
+def test_a_window_wider_than_all_channels_costs_no_more():
+    """A definition could ask for gigabytes so."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    built = Built('type: "LRN" lrn_param { local_size: 2000000001 alpha: 2000000001 }', x)
+    assert_close(built.forward()[0], x * (1 + (x * x).sum(axis=1, keepdims=True)) ** -0.75)

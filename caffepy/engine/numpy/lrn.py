@@ -14,6 +14,7 @@ def window_sum(values: np.ndarray, other: np.ndarray, size: int) -> np.ndarray:
     serves all of them and numpy's inner loop runs over the tile, not over the channels of one position.
     """
     rows, channels = values.shape
+    size = min(size, 2 * channels - 1)  # more channels than there are to either side
     padded = np.zeros((rows + 1, channels + size - 1), values.dtype)
     np.multiply(values, other, out=padded[:rows, size // 2 : size // 2 + channels])
     flat, length = padded.reshape(-1), rows * padded.shape[1]
