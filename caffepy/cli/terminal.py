@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
-from caffepy.show.logs import Deaf, Lines, printable, progress, start_logging
+from caffepy.show.logs import Deaf, Lines, LogFile, also_into, printable, progress, start_logging
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from caffepy.solver.solver import Solver
     from caffepy.solver.training import Training
 
-__all__ = ["echo", "is_terminal", "progress", "show", "start_logging", "training"]
+__all__ = ["also_into", "echo", "is_terminal", "progress", "show", "start_logging", "training"]
 
 
 def echo(text: str, err: bool = False, before: str = "") -> None:
@@ -44,13 +44,17 @@ def show(*parts: RenderableType) -> None:
 
 
 @contextmanager
-def training(handler: Lines, solver: Solver) -> Iterator[None]:
-    """A progress bar that follows a solver."""
+def training(handler: Lines, solver: Solver, file: LogFile) -> Iterator[None]:
+    """A progress bar that follows a solver, and a log file from its first iteration on: what is wrong leaves none."""
     from caffepy.solver.events import Listener, listening
 
     class Bar(Listener):
         def update(self, solver: Training) -> None:
+            file.open()
             advance(solver.iter)
+
+        def stop(self, solver: Training) -> None:
+            file.open()
 
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):
         yield

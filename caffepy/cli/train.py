@@ -27,6 +27,7 @@ log = logging.getLogger("caffepy.train")
 @click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="What Ctrl-C does.")
 @click.option("--sigterm-effect", type=EFFECTS, default="stop", show_default=True, help="What SIGTERM does.")
 @click.option("--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="What a hang-up does.")
+@click.option("--log", "log_file", help="Where the log goes, too (default: the snapshot prefix and .log; - for none).")
 @options.level
 @options.stage
 @options.gpu
@@ -47,6 +48,7 @@ def command(
     sigint_effect,
     sigterm_effect,
     sighup_effect,
+    log_file,
     level,
     stage,
     gpu,
@@ -64,6 +66,7 @@ def command(
     from caffepy.proto import text
     from caffepy.search.reporter import reported, told_early
     from caffepy.solver import Solver
+    from caffepy.solver import snapshot as snapshots
     from caffepy.solver.signals import heard
 
     if bool(weights) + bool(snapshot) + resume > 1:
@@ -77,6 +80,8 @@ def command(
     param = text.read_solver(solver)
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
+    path = log_file or f"{snapshots.prefix(param, solver)}.log"
+    file = click.get_current_context().with_resource(terminal.also_into("" if parallel.rank() or path == "-" else path))
     chosen = options.choose_engine(engine, gpu, param, precision)
     group = parallel.Group(gpu=chosen.on_gpu) if parallel.launched() else None
     snapshot = _snapshot(param, solver, snapshot, resume, group)
@@ -90,7 +95,7 @@ def command(
     log.info("Starting Optimization")
     effects = {"SIGINT": sigint_effect, "SIGTERM": sigterm_effect, "SIGHUP": sighup_effect}
     try:
-        with heard(built, effects), terminal.training(handler, built), reported(built, solver):
+        with heard(built, effects), terminal.training(handler, built, file), reported(built, solver):
             if group:
                 attach(group, built)
             built.solve(snapshot or None)

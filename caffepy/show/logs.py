@@ -86,6 +86,51 @@ def start_logging(verbose: bool = False) -> Lines:
     return handler
 
 
+class LogFile(Lines):
+    """Keeps lines, and from `open` on writes them to the end of a file, if it has a name; what cannot be is lost."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.setFormatter(GlogFormatter())
+        self._path = path
+        self._file: IO[str] | None = None
+        self._lines: list[str] = []
+        self.write = self._lines.append  # type: ignore[method-assign]
+
+    def open(self) -> None:
+        """Write to the file from here on, the lines so far first; once."""
+        if not self._path:
+            return
+        path, self._path = self._path, ""
+        try:
+            file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        except OSError as error:
+            logging.getLogger("caffepy").warning("%s: the log cannot be written here: %s", path, error.strerror)
+            return
+        self._file = file
+        self.write = lambda line: print(line, file=Deaf(file), flush=True)  # type: ignore[method-assign]
+        for line in self._lines:
+            self.write(line)
+
+    def close(self) -> None:
+        super().close()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+
+@contextmanager
+def also_into(path: str) -> Iterator[LogFile]:
+    """Within it the package's log goes into a file, too, once that is opened."""
+    logger, handler = logging.getLogger("caffepy"), LogFile(path)
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 @contextmanager
 def progress(handler: Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
