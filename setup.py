@@ -7,7 +7,18 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 # What training leaves behind, and data sets.
-LEFT_OUT = ("*_lmdb", "*.caffemodel", "*.solverstate", "*.resume", "*.h5", "*.gz", "*.npz", "census", "shapes", "__pycache__")
+LEFT_OUT = (
+    "*_lmdb",
+    "*.caffemodel",
+    "*.solverstate",
+    "*.resume",
+    "*.h5",
+    "*.gz",
+    "*.npz",
+    "census",
+    "shapes",
+    "__pycache__",
+)
 
 
 class BuildWithModels(build_py):

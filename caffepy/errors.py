@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from operator import index
 from typing import Any
@@ -42,6 +43,15 @@ class FieldError(ConfigError):
     def __init__(self, message: str, field: str, *, hint: str = ""):
         super().__init__(message, hint=hint)
         self.field = field
+
+
+@contextmanager
+def in_field(field: str) -> Iterator[None]:
+    """A ConfigError of the block is one of this field."""
+    try:
+        yield
+    except ConfigError as error:
+        raise FieldError(error.message, field, hint=error.hint) from None
 
 
 class ShapeError(ConfigError):

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,8 +181,7 @@ def near_names(path: str | os.PathLike[str]) -> str:
         if path.exists():
             return ""
         if not path.parent.is_dir():
-            place = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
-            return f"There is no folder {path.parent}{place}."
+            return no_folder(path)
         names = [p.name for p in path.parent.iterdir() if p.name != path.name]
     except OSError:  # a folder that may not be looked into
         return ""
@@ -190,3 +190,17 @@ def near_names(path: str | os.PathLike[str]) -> str:
     if near := nearest(path.stem, stems):
         return f'Did you mean "{stems[near]}"?'
     return did_you_mean(path.name, (name for name in names if name not in stems.values()))
+
+
+definitions: deque[Path] = deque(maxlen=4)
+"""The folders of the definitions read last: what these name may lie near them, not where the command was started."""
+
+
+def no_folder(path: Path) -> str:
+    """What to say where the folder of `path` is not there; if it is seen elsewhere, where."""
+    if path.is_absolute():
+        return f"There is no folder {path.parent}."
+    said = f"There is no folder {path.parent} in {Path.cwd()}, where the command was started"
+    places = dict.fromkeys(place for start in (Path.cwd(), *definitions) for place in (start, *start.parents))
+    found = next((place for place in places if (place / path).parent.is_dir()), None)
+    return f"{said}, but in {found}: start it there." if found else f"{said}."

@@ -47,6 +47,8 @@ def command(weights, model, blobs, dbs, batches, backend, mode, device, engine, 
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST, Datum
 
+    if model.endswith((".caffemodel", ".h5")):
+        raise click.UsageError(f"MODEL is a file of weights, {model}: WEIGHTS comes first, then MODEL")
     handler = terminal.start_logging()
     names, paths = blobs.split(","), dbs.split(",")
     if len(names) != len(paths):

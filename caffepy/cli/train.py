@@ -65,7 +65,7 @@ def command(
     from caffepy.passes import Recorded
     from caffepy.proto import text
     from caffepy.search.reporter import reported, told_early
-    from caffepy.solver import Solver
+    from caffepy.solver import Solver, policies
     from caffepy.solver import snapshot as snapshots
     from caffepy.solver.signals import heard
 
@@ -78,6 +78,9 @@ def command(
     if _left_to_processes(gpu, engine):
         return
     param = text.read_solver(solver)
+    with text.named(solver):  # before nets are built, which may take a while
+        policies.check_length(param)
+        policies.check(param)
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     path = log_file or f"{snapshots.prefix(param, solver)}.log"

@@ -67,7 +67,10 @@ def read_weights(path: str) -> NetParameter:
         param = binary.parse_net(raw)
         upgrade.upgrade_net(param)
     except DecodeError:
-        raise SnapshotError("this is no complete caffemodel: truncated, or another kind of file", where=path) from None
+        problem, hint = "this is no complete caffemodel: truncated, or another kind of file", ""
+        if path.endswith((".solverstate", ".solverstate.h5")):
+            problem, hint = "this is a solver state, weights are expected", "To resume from it: --snapshot."
+        raise SnapshotError(problem, where=path, hint=hint) from None
     except ConfigError as error:
         raise error.at(path) from None
     if not param.layer:

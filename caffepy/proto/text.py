@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,8 +14,8 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
-from caffepy.errors import ConfigError, did_you_mean
-from caffepy.files import near_names, read_file
+from caffepy.errors import CaffeError, ConfigError, FieldError, did_you_mean
+from caffepy.files import definitions, near_names, read_file
 from caffepy.proto import caffe_pb2, foreign, settings, upgrade
 
 M = TypeVar("M", bound=Message)
@@ -189,6 +191,7 @@ def to_text(message: Message) -> str:
 
 
 def read_text(path: str | PathLike[str]) -> str:
+    definitions.append(Path(path).absolute().parent)
     try:
         raw = read_file(path)
     except OSError as error:
@@ -270,6 +273,17 @@ def field_place(text: str, field: str, line: int = 0, column: int = 0) -> tuple[
     block = next((f"{path}." for path, at in places.items() if at == (line, column)), "")
     names = ((path, path.rpartition(".")[2].partition("[")[0]) for path in places if path.startswith(block))
     return next((places[path] for path, name in names if name == field), None)
+
+
+@contextmanager
+def named(path: str, always: bool = False) -> Iterator[None]:
+    """What is found wrong with a definition says in which file and, of a field, where; `always`: whatever it says."""
+    try:
+        yield
+    except CaffeError as error:
+        if not path or (error.where and not always):
+            raise
+        raise error.at(place_of(path, error.field) if isinstance(error, FieldError) else path) from None
 
 
 def _line_column(text: str, offset: int) -> tuple[int, int]:

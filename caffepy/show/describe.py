@@ -30,6 +30,8 @@ def describe(path: str) -> str:
     """
     if not os.path.isfile(path) and os.path.exists(path) and not os.path.isdir(path):
         return _of_pipe(path)
+    if os.path.isdir(path):
+        raise DataError("this is a folder", where=path, hint=f"If it is a database: caffepy data inspect {path}")
     if weights.is_hdf5(path):
         return _hdf5(path)
     if path.endswith((".prototxt", ".txt", ".pbtxt")):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from caffepy.errors import ConfigError, did_you_mean
+from caffepy.errors import ConfigError, FieldError, did_you_mean
 from caffepy.proto import caffe_pb2, text
 from caffepy.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
 
@@ -49,9 +49,13 @@ def test_nets(p: SolverParameter) -> Iterator[Planned]:
     if p.test_state and len(p.test_state) != len(sources):
         raise ConfigError(f"{len(p.test_state)} test_state for {len(sources)} test net(s): give one for each, or none")
     if sources and p.test_interval <= 0:
-        raise ConfigError(
-            "test nets are given, but test_interval is not set", hint="Set test_interval, or remove test_iter."
+        raise FieldError(
+            "test nets are given, but test_interval is not set",
+            "test_iter",
+            hint="Set test_interval, or remove test_iter.",
         )
+    if not sources and p.test_interval > 0:
+        log.warning("test_interval is set, but test_iter is not: there will be no test")
     for i, source in enumerate(sources):
         kind = "net file" if isinstance(source, str) else "net_param"
         log.info("Creating test net (#%d) specified by %s", i, kind)
@@ -93,7 +97,7 @@ def _frozen(definition: text.Definition, freeze: Sequence[str]) -> text.Definiti
     names = {layer.name for layer in param.layer}
     for pattern in freeze:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(f'freeze: no layer is called "{pattern}"', hint=did_you_mean(pattern, names))
+            raise FieldError(f'freeze: no layer is called "{pattern}"', "freeze", hint=did_you_mean(pattern, names))
     for layer in param.layer:
         layer.freeze |= any(fnmatchcase(layer.name, pattern) for pattern in freeze)
     return definition._replace(param=param)

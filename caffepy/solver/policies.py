@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, FieldError, in_field
 from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -25,29 +25,37 @@ def policy(fn: Policy) -> Policy:
 def check(p: SolverParameter) -> None:
     """Raise ConfigError for what Caffe notices at the first update: the policy, its fields, the regularization."""
     if not p.HasField("lr_policy"):
-        raise ConfigError("lr_policy is not set", hint=_policies.known())
-    _policies.find(p.lr_policy)
+        raise FieldError("lr_policy is not set", "lr_policy", hint=_policies.known())
+    with in_field("lr_policy"):
+        _policies.find(p.lr_policy)
     if p.weight_decay and p.regularization_type not in ("L1", "L2"):
-        raise ConfigError(f'unknown regularization_type "{p.regularization_type}"', hint="Known types: L1, L2.")
+        unknown = f'unknown regularization_type "{p.regularization_type}"'
+        raise FieldError(unknown, "regularization_type", hint="Known types: L1, L2.")
     if not p.HasField("base_lr"):
-        raise ConfigError("base_lr is not set")
+        raise FieldError("base_lr is not set", "base_lr")
     if p.lr_policy == "step" and p.stepsize <= 0:
-        raise ConfigError("lr_policy step needs a stepsize of at least 1")
+        raise FieldError("lr_policy step needs a stepsize of at least 1", "lr_policy")
     if p.lr_policy in _USE_MAX_ITER and p.max_iter <= 0:
-        raise ConfigError(f"lr_policy {p.lr_policy} needs a max_iter of at least 1")
+        raise FieldError(f"lr_policy {p.lr_policy} needs a max_iter of at least 1", "lr_policy")
     if p.lr_policy == "onecycle" and not (0 < p.onecycle.rise < 1 and p.onecycle.div_factor > 0):
-        raise ConfigError("onecycle needs a rise between 0 and 1, and a div_factor above 0")
+        raise FieldError("onecycle needs a rise between 0 and 1, and a div_factor above 0", "onecycle")
     if p.lr_policy in _USE_GAMMA and p.gamma < 0:
-        raise ConfigError(f"lr_policy {p.lr_policy} needs gamma >= 0, got {p.gamma:g}")
+        raise FieldError(f"lr_policy {p.lr_policy} needs gamma >= 0, got {p.gamma:g}", "gamma")
+
+
+def check_length(p: SolverParameter) -> None:
+    """Raise FieldError where nobody says how long to train."""
+    if not p.HasField("max_iter"):
+        raise FieldError("max_iter is not set", "max_iter", hint="Say how many iterations to train.")
 
 
 def check_counts(p: SolverParameter) -> None:
     """Raise ConfigError for numbers of iterations that cannot be."""
     for field in ("iter_size", "average_loss"):
         if getattr(p, field) < 1:
-            raise ConfigError(f"{field} must be at least 1, got {getattr(p, field)}")
+            raise FieldError(f"{field} must be at least 1, got {getattr(p, field)}", field)
     if p.max_iter < 0:
-        raise ConfigError(f"max_iter must not be negative, got {p.max_iter}")
+        raise FieldError(f"max_iter must not be negative, got {p.max_iter}", "max_iter")
 
 
 def learning_rate(p: SolverParameter, iteration: int, step: int) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
 
-from caffepy.errors import ConfigError
+from caffepy.errors import FieldError, in_field
 from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -45,15 +45,17 @@ def update_rule(
 
 def find_rule(p: SolverParameter) -> Rule:
     """The rule of `p.type`; raises ConfigError if it is unknown or its parameters are impossible."""
-    rule = _rules.find(p.type)
+    with in_field("type"):
+        rule = _rules.find(p.type)
     if p.momentum and not rule.momentum:
-        raise ConfigError(f"{p.type} takes no momentum, got {p.momentum:g}", hint="Remove the line `momentum`.")
+        surplus = f"{p.type} takes no momentum, got {p.momentum:g}"
+        raise FieldError(surplus, "momentum", hint="Remove the line `momentum`.")
     if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:
-        raise ConfigError(f"rms_decay must lie in [0, 1), got {p.rms_decay:g}")
+        raise FieldError(f"rms_decay must lie in [0, 1), got {p.rms_decay:g}", "rms_decay")
     if p.type in ("Adam", "AdamW", "LAMB"):
         for field in ("momentum", "momentum2"):
             if not 0 <= getattr(p, field) < 1:
-                raise ConfigError(f"{field} of {p.type} must lie in [0, 1), got {getattr(p, field):g}")
+                raise FieldError(f"{field} of {p.type} must lie in [0, 1), got {getattr(p, field):g}", field)
     return rule
 
 

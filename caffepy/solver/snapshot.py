@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from caffepy import temporary
-from caffepy.errors import CaffeError, ConfigError, FieldError, SnapshotError
-from caffepy.files import atomic_write, open_file
+from caffepy.errors import CaffeError, FieldError, SnapshotError
+from caffepy.files import atomic_write, no_folder, open_file
 from caffepy.net import weights
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.solver import resume, resume_file, runs, solverstate, written
@@ -70,12 +70,12 @@ def check_writable(path: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise ConfigError(
-            f'snapshots cannot be written to "{path}": {error.strerror}',
-            hint="Make the folder, or set snapshot_prefix to one that exists."
-            if missing
-            else f"Set snapshot_prefix to another folder, or make files possible in {probe.absolute().parent}.",
+        hint = f"Set snapshot_prefix to another folder, or make files possible in {probe.absolute().parent}."
+        if isinstance(error, FileNotFoundError):
+            place = "" if probe.parent.is_dir() else f"{no_folder(Path(path))} "
+            hint = f"{place}Make the folder, or set snapshot_prefix to one that exists."
+        raise FieldError(
+            f'snapshots cannot be written to "{path}": {error.strerror}', "snapshot_prefix", hint=hint
         ) from None
 
 

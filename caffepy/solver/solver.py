@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from os import PathLike, fspath
 from typing import Any, ClassVar
 
 from caffepy import passes, rng
 from caffepy.engine import Engine, default_engine
-from caffepy.errors import CaffeError, ConfigError, FieldError, whole_number
+from caffepy.errors import CaffeError, whole_number
 from caffepy.net.blob import Blob
 from caffepy.net.executor import Executor
 from caffepy.net.net import Net
@@ -74,7 +74,7 @@ class Solver:
         seed = self.param.random_seed
         self.random = rng.Stream(seed) if seed >= 0 else rng.current()
         log.info("Initializing solver from parameters: \n%s", text.to_text(self.param))
-        with self._file_named(), rng.use(self.random):
+        with text.named(self.file), rng.use(self.random):
             self._init()
         log.info("Solver scaffolding done.")
 
@@ -111,17 +111,6 @@ class Solver:
             yield BestSnapshot(p.snapshot_best)
         if p.HasField("early_stop"):
             yield EarlyStop(p.early_stop)
-
-    @contextmanager
-    def _file_named(self, always: bool = False) -> Iterator[None]:
-        """What is found wrong with the definition says which file it is; `always`: also beside another place."""
-        try:
-            yield
-        except CaffeError as error:
-            if not self.file or (error.where and not always):
-                raise
-            place = text.place_of(self.file, error.field) if isinstance(error, FieldError) else self.file
-            raise error.at(place) from None
 
     @property
     def iter(self) -> int:
@@ -163,18 +152,18 @@ class Solver:
     def solve(self, resume_file: str | None = None) -> None:
         """Train to `max_iter`, from a solver state if one is given; snapshot and test at the end as Caffe does."""
         p = self.param
-        if not p.HasField("max_iter"):
-            raise ConfigError("max_iter is not set", where=self.file, hint="Say how many iterations to train.")
+        with text.named(self.file):
+            policies.check_length(p)
         writes = bool(p.snapshot_after_train or p.snapshot)
         if writes:
-            with self._file_named(always=True):
+            with text.named(self.file, always=True):
                 snapshot.check(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
         if resume_file:
             self.restore(resume_file)
         if writes and self.root:
-            with self._file_named():
+            with text.named(self.file):
                 self.claim.make()
         try:
             self._solve()
@@ -196,7 +185,7 @@ class Solver:
         """Train for so many iterations, or until somebody asks for a stop."""
         iterations = whole_number("the number of iterations", iterations)
         if iterations > 0:
-            with self._file_named():
+            with text.named(self.file):
                 policies.check(self.param)
         if not self._loss_goes_on:
             self.smoothed_loss = SmoothedLoss(self.param.average_loss)

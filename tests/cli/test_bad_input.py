@@ -163,7 +163,7 @@ SOLVERS = {
         '  Set net: "train_val.prototxt".'
     ),
     ("max_iter: 2", ""): "solver.prototxt: max_iter is not set\n  Say how many iterations to train.",
-    ("max_iter: 2", "max_iter: -2"): "solver.prototxt: max_iter must not be negative, got -2",
+    ("max_iter: 2", "max_iter: -2"): "solver.prototxt:4:1: max_iter must not be negative, got -2",
     ('"net.prototxt"', '"nett.prototxt"'): (
         'nett.prototxt: cannot read the file: No such file or directory\n  Did you mean "net.prototxt"?'
     ),
@@ -172,17 +172,18 @@ SOLVERS = {
         "solver.prototxt: lr_policy is not set\n"
         "  Known policies: fixed, step, exp, inv, multistep, poly, sigmoid, cosine, onecycle."
     ),
-    ('"fixed"', '"fixd"'): 'solver.prototxt: unknown lr_policy "fixd"\n  Did you mean "fixed"?',
-    ('"fixed"', '"step"'): "solver.prototxt: lr_policy step needs a stepsize of at least 1",
+    ('"fixed"', '"fixd"'): 'solver.prototxt:3:1: unknown lr_policy "fixd"\n  Did you mean "fixed"?',
+    ('"fixed"', '"step"'): "solver.prototxt:3:1: lr_policy step needs a stepsize of at least 1",
     ("base_lr", "base_rl"): 'solver.prototxt:2:1: no field "base_rl" in SolverParameter\n  Did you mean "base_lr"?',
-    ("max_iter", 'type: "SDG" max_iter'): 'solver.prototxt: unknown solver type "SDG"\n  Did you mean "SGD"?',
+    ("max_iter", 'type: "SDG" max_iter'): 'solver.prototxt:4:1: unknown solver type "SDG"\n  Did you mean "SGD"?',
     ("max_iter", "test_iter: 1 max_iter"): (
-        "solver.prototxt: test nets are given, but test_interval is not set\n"
+        "solver.prototxt:4:1: test nets are given, but test_interval is not set\n"
         "  Set test_interval, or remove test_iter."
     ),
     ('"out"', '"no/out"'): (
-        'solver.prototxt: snapshots cannot be written to "no/out": No such file or directory\n'
-        "  Make the folder, or set snapshot_prefix to one that exists."
+        'solver.prototxt:5:1: snapshots cannot be written to "no/out": No such file or directory\n'
+        "  There is no folder no in {folder}, where the command was started. "
+        "Make the folder, or set snapshot_prefix to one that exists."
     ),
 }  # fmt: skip
 
@@ -192,8 +193,45 @@ def test_a_wrong_solver(change, folder, capsys):
     assert change[0] in SOLVER
     (folder / "solver.prototxt").write_text(SOLVER.replace(*change))
     before = sorted(folder.iterdir())
-    assert failure("train --solver solver.prototxt", capsys) == SOLVERS[change]
+    assert failure("train --solver solver.prototxt", capsys) == SOLVERS[change].replace("{folder}", str(folder))
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_wrong_policy_is_found_before_nets_are_built(folder, capsys):
+    (folder / "net.prototxt").write_text("this is none")
+    (folder / "solver.prototxt").write_text(SOLVER.replace('"fixed"', '"fixd"'))
+    assert "unknown lr_policy" in failure("train --solver solver.prototxt", capsys)
+
+
+def test_a_test_that_never_runs_is_said(folder, capsys):
+    (folder / "solver.prototxt").write_text(SOLVER + " test_interval: 1")
+    main(["train", "--solver", "solver.prototxt"])
+    assert "test_interval is set, but test_iter is not: there will be no test" in capsys.readouterr().err
+
+
+def test_started_in_another_folder(folder, capsys, monkeypatch):
+    """Paths of a definition are relative to where the command is started: the folder that has them is named."""
+    other = folder / "models" / "small"
+    other.mkdir(parents=True)
+    solver = SOLVER.replace('"net.prototxt"', '"models/small/net.prototxt"').replace('"out"', '"models/small/out"')
+    (other / "solver.prototxt").write_text(solver)
+    (other / "net.prototxt").write_text(NET.replace('source: "db"', 'source: "models/small/db"'))
+    monkeypatch.chdir(other)
+    said = f"in {other}, where the command was started, but in {folder}: start it there."
+    assert said in failure("train --solver solver.prototxt", capsys)
+    assert said in failure("time --model net.prototxt", capsys)
+
+
+def test_files_of_another_kind_are_told_from_each_other(folder, capsys):
+    main(["train", "--solver", "solver.prototxt"])
+    line = "train --solver solver.prototxt --weights out_iter_2.solverstate"
+    assert failure(line, capsys) == (
+        "out_iter_2.solverstate: this is a solver state, weights are expected\n  To resume from it: --snapshot."
+    )
+    assert failure("show db", capsys) == "db: this is a folder\n  If it is a database: caffepy data inspect db"
+    assert failure("extract-features net.prototxt out_iter_2.caffemodel ip o 1 lmdb", capsys).startswith(
+        "MODEL is a file of weights, out_iter_2.caffemodel: WEIGHTS comes first, then MODEL"
+    )
 
 
 def test_databases_that_are_none(folder, capsys):
