@@ -5,6 +5,7 @@ LENET := models/lenet
 DIGITS := $(LENET)/digits
 
 .PHONY: help lenet test parts torch slow campaign mutmut lint check bench proto clean
+.PHONY: serve
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,6 +35,19 @@ test: .venv/installed  ## run the test suite
 torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
 	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/net \
 		tests/passes/test_recorded.py tests/distributed tests/cli/test_devices.py
+
+# Clients of other servers, in an environment of their own: their packages must not meet ours.
+.venv-peers/installed: .venv/installed
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet 'tritonclient[all]' ovmsclient
+	touch $@
+
+.venv/serve: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[serve,onnx]' 'moto[s3,server]' s3fs
+	touch $@
+
+serve: .venv/serve .venv-peers/installed  ## install the servers' packages into .venv and run their tests, with other servers' clients
+	$(BIN)/python -m pytest tests/serve
 
 parts: .venv/installed  ## run the tests of nets and solvers with every batch divided, however small
 	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/net tests/arrays/test_fit.py \
@@ -69,4 +83,4 @@ proto:  ## regenerate caffepy/proto/caffe_pb2.py from proto/caffe.proto
 	rm -r .venv-proto
 
 clean:  ## remove the virtual environment, databases and snapshots
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info $(LENET)/*_lmdb $(LENET)/lenet*_iter_*
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .mypy_cache build *.egg-info $(LENET)/*_lmdb $(LENET)/lenet*_iter_*

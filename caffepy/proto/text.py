@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
 from caffepy.errors import CaffeError, ConfigError, FieldError, did_you_mean
@@ -88,12 +89,12 @@ def _parse(text: str, message: Message, source: str) -> list[foreign.Found]:
     except text_format.ParseError as error:
         read = foreign.read(text, message.DESCRIPTOR)
         if read.text == text:
-            raise _explain(error, text, source) from None
+            raise _explain(error, text, source, message.DESCRIPTOR.file.pool) from None
         message.CopyFrom(given)
         try:
             text_format.Parse(read.text, message)
         except text_format.ParseError as error:
-            raise _explain(error, text, source) from None
+            raise _explain(error, text, source, message.DESCRIPTOR.file.pool) from None
         foreign.name_once(read.found, source)
         found = read.found
     if missing := message.FindInitializationErrors():
@@ -296,18 +297,18 @@ def _layer_before(text: str, line: int, column: int) -> Place | None:
     return next((p for p in reversed(layer_places(text)) if (p.line, p.column) <= (line, column)), None)
 
 
-def _explain(error: text_format.ParseError, text: str, source: str) -> ConfigError:
+def _explain(error: text_format.ParseError, text: str, source: str, pool: DescriptorPool) -> ConfigError:
     line, column = error.GetLine() or 1, error.GetColumn() or 1
     message = re.sub(r"^\d+:\d+ : ('.*?': )?", "", str(error), flags=re.DOTALL)
     hint = ""
     if found := _NO_FIELD.search(message):
         type_name, name = found.groups()
-        descriptor = _find(type_name)
+        descriptor = _find(type_name, pool)
         message = f'no field "{name}" in {_short(type_name)}'
         hint = did_you_mean(name, descriptor.fields_by_name) or _elsewhere(name, descriptor)
     elif found := _NO_VALUE.search(message):
         type_name, name = found.groups()
-        values = _find(type_name).values_by_name
+        values = _find(type_name, pool).values_by_name
         bare = name.strip("\"'")
         message = f'no value "{bare}" in {_short(type_name)}' if bare == name else f"{name} is a string, not a value"
         hint = did_you_mean(bare, values) or f"Known values: {', '.join(values)}."
@@ -335,8 +336,7 @@ def _elsewhere(name: str, descriptor: Descriptor) -> str:
     return ""
 
 
-def _find(type_name: str) -> Descriptor | EnumDescriptor:
-    pool = caffe_pb2.DESCRIPTOR.pool
+def _find(type_name: str, pool: DescriptorPool) -> Descriptor | EnumDescriptor:
     try:
         return pool.FindMessageTypeByName(type_name)
     except KeyError:

@@ -1,0 +1,1 @@
+"""Messages of public serving APIs, generated from proto/*.proto, in a pool of their own."""

@@ -1,0 +1,237 @@
+"""A version's files as a model that computes: read, checked, warmed up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from caffepy.errors import CaffeError, ConfigError, MissingExtraError, ShapeError, SnapshotError, did_you_mean
+from caffepy.hdf5 import open_hdf5
+from caffepy.net import weights as stored
+from caffepy.net.net import Net
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import TEST
+from caffepy.serve import servable
+from caffepy.serve.api.servable_pb2 import Servable
+from caffepy.serve.api.servable_pb2 import Tensor as Renamed
+from caffepy.serve.engines import Computer, Session, choose, engine_for
+from caffepy.serve.pictures import Pictures
+from caffepy.serve.servable import Parts
+from caffepy.serve.signature import Arrays, Signature, Tensor
+
+log = logging.getLogger("caffepy.serve")
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How models compute."""
+
+    engine: str | None = None
+    """numpy, torch or onnxruntime; None: the fastest that is installed."""
+    gpu: bool = False
+    threads: int = 0
+    """Of onnxruntime, for one batch; 0: one a core."""
+
+
+@dataclass
+class Model:
+    """A loaded version. `run` may be called from several threads."""
+
+    signature: Signature
+    computer: Computer
+    settings: Servable = field(default_factory=Servable)
+    labels: Sequence[str] = ()
+    pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    """By the name of the input."""
+
+    def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[Tensor]) -> Arrays:
+        """The outputs by their names, of inputs by blob."""
+        outputs = tuple(outputs)
+        found = self.computer.run(feeds, list(dict.fromkeys(tensor.blob for tensor in outputs)))
+        return {tensor.name: found[tensor.blob] for tensor in outputs}
+
+    def zeros(self, items: int = 1) -> Arrays:
+        """Inputs of zeros, by blob."""
+        inputs = self.signature.inputs
+        return {t.blob: np.zeros([items if i == 0 and d < 0 else abs(d) for i, d in enumerate(t.shape)], np.float32)
+                for t in inputs}  # fmt: skip
+
+
+def load(folder: Path, computing: Computing | None = None) -> Model:
+    """The model of a version's folder, its warm-up done. Raises CaffeError for what cannot be served."""
+    try:
+        parts = servable.find(folder)
+        model = (_load_onnx if parts.is_onnx else _load_net)(parts, computing or Computing())
+        warm_up(model, parts.warmup)
+    except RecursionError:
+        raise ConfigError("the definition nests too deeply", where=str(folder)) from None
+    return model
+
+
+def _load_net(parts: Parts, computing: Computing) -> Model:
+    definition = text.read_net(parts.deploy)
+    servable.check_layers(list(definition.param.layer))
+    net = Net(definition, TEST, engine=engine_for(computing.gpu))
+    if not net.inputs:
+        raise ConfigError("the net has no Input layer to be given requests", where=str(parts.deploy))
+    _copy_weights(net, str(parts.weights))
+    grows = _grows(net)
+    shapes = {name: net.engine_blobs[name].shape for name in (*net.inputs, *net.outputs)}
+    if grows:
+        shapes = {name: (-1, *shape[1:]) for name, shape in shapes.items()}
+    signature = _signature(parts, net.inputs, net.outputs, shapes, grows)
+    varies = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
+    computer = choose(net, "numpy" if varies and not computing.engine else computing.engine, computing.threads)
+    return _with_settings(parts, signature, computer)
+
+
+def _copy_weights(net: Net, path: str) -> None:
+    """Like Caffe, but every parameter must be in the file: a net that is half random is not served."""
+    if stored.is_hdf5(path):
+        net.load_hdf5(path)
+        with stored.open_hdf5(path) as file:
+            found = set(file.group("data"))
+    else:
+        layers = stored.read_weights(path).layer
+        stored.copy_layers(net, layers, path)
+        found = {layer.name for layer in layers if layer.blobs}
+    missing = [layer.name for layer in net.layers if layer.blobs and layer.name not in found]
+    if missing:
+        raise SnapshotError(
+            f"the file has no parameters for the layer {', '.join(missing)}",
+            where=path,
+            hint=did_you_mean(missing[0], found),
+        )
+
+
+def _grows(net: Net) -> bool:
+    """Whether the first axis of all inputs and outputs counts items, of which there may be any number."""
+    before = {name: net.engine_blobs[name].shape for name in net.inputs}
+    if not all(before.values()) or len({shape[0] for shape in before.values()}) != 1:
+        return False
+    try:
+        for items in (2, 3, 1):
+            for name, shape in before.items():
+                net.engine_blobs[name].reshape(items, *shape[1:])
+            net.reshape()
+            if any(net.engine_blobs[name].shape[:1] != (items,) for name in net.outputs):
+                return _back(net, before)
+        return True
+    except (ShapeError, ConfigError):
+        return _back(net, before)
+
+
+def _back(net: Net, before: Mapping[str, tuple[int, ...]]) -> bool:
+    for name, shape in before.items():
+        net.engine_blobs[name].reshape(shape)
+    net.reshape()
+    return False
+
+
+def _load_onnx(parts: Parts, computing: Computing) -> Model:
+    if computing.engine in ("numpy", "torch"):
+        raise ConfigError(f"an ONNX file is computed by onnxruntime, not by {computing.engine}")
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "onnx", "serving an ONNX file") from None
+    data = parts.weights.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # protobuf's
+        raise SnapshotError("this is no complete ONNX file", where=str(parts.weights)) from None
+    if b"external" in data and _outside_data(model.graph):
+        raise ConfigError("the ONNX file keeps values in other files, which are not read", where=str(parts.weights))
+    session = Session(data, computing.threads)
+    shapes = {}
+    for name, value in (session.inputs | session.outputs).items():
+        if value.type != "tensor(float)":
+            raise ConfigError(f'"{name}" is a {value.type}; float32 is served', where=str(parts.weights))
+        shapes[name] = tuple(dim if isinstance(dim, int) else -1 for dim in value.shape)
+    grows = all(shape[:1] == (-1,) for shape in shapes.values())
+    signature = _signature(parts, list(session.inputs), list(session.outputs), shapes, grows)
+    return _with_settings(parts, signature, session)
+
+
+def _outside_data(graph) -> bool:
+    """Whether a tensor of the graph, or of one inside it, lies in another file."""
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            if any(_outside_data(inner) for inner in (attribute.g, *attribute.graphs) if inner.ByteSize()):
+                return True
+    return any(tensor.data_location == tensor.EXTERNAL for tensor in tensors)
+
+
+def _signature(
+    parts: Parts, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]], grows: bool
+) -> Signature:
+    settings = parts.settings
+    ins = _renamed(settings.input, inputs, shapes, "input") if settings.input else _as_they_are(inputs, shapes)
+    if left_out := {*inputs} - {tensor.blob for tensor in ins}:
+        raise ConfigError(f"servable.prototxt leaves out the input {', '.join(sorted(left_out))}")
+    outs = _renamed(settings.output, outputs, shapes, "output") if settings.output else _as_they_are(outputs, shapes)
+    return Signature(ins, outs, grows)
+
+
+def _as_they_are(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(name, name, shapes[name]) for name in names)
+
+
+def _renamed(
+    given: Iterable[Renamed], known: Sequence[str], shapes: Mapping[str, tuple[int, ...]], what: str
+) -> tuple[Tensor, ...]:
+    tensors = []
+    for tensor in given:
+        blob = tensor.blob or tensor.name
+        if blob not in known:
+            raise ConfigError(
+                f'servable.prototxt: the net has no {what} "{blob}"', hint=did_you_mean(blob, known) or ", ".join(known)
+            )
+        shape = tuple(tensor.dim) or shapes[blob]
+        if len(shape) != len(shapes[blob]):
+            raise ShapeError(f'servable.prototxt: {what} "{blob}" has {len(shapes[blob])} axes, not {len(shape)}')
+        tensors.append(Tensor(tensor.name or blob, blob, shape))
+    return tuple(tensors)
+
+
+def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> Model:
+    settings = parts.settings
+    labels: list[str] = []
+    if settings.labels_file:
+        labels = text.read_text(servable.inside(parts.folder, settings.labels_file)).splitlines()
+    pictures = {}
+    for tensor in signature.inputs:
+        if len(tensor.shape) == 4 and tensor.shape[1] in (1, 3):
+            try:
+                pictures[tensor.name] = Pictures(settings.transform, parts.folder, tensor.shape[1:])
+            except CaffeError as error:
+                if settings.HasField("transform"):
+                    raise error.at("transform") from None
+    return Model(signature, computer, settings, labels, pictures)
+
+
+def warm_up(model: Model, path: Path | None = None) -> None:
+    """Passes before the first request, over the inputs of `path` (HDF5, by their names) or over zeros.
+
+    Raises SnapshotError where what comes out is not finite.
+    """
+    feeds = model.zeros()
+    if path is not None:
+        with open_hdf5(str(path)) as file:
+            given = {name: np.asarray(file.dataset(name).numbers()) for name in file}
+        try:
+            feeds = model.signature.feeds(given)
+            model.signature.items(feeds)
+        except CaffeError as error:
+            raise error.at(str(path)) from None
+    for _ in range(max(1, model.settings.warmup_passes)):
+        for name, values in model.run(feeds, model.signature.outputs).items():
+            if not np.isfinite(values).all():
+                raise SnapshotError(f'the output "{name}" is not finite')
