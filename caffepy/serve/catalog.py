@@ -91,6 +91,10 @@ class Served:
     def available(self) -> list[int]:
         return [number for number, version in self.versions.items() if version.state == AVAILABLE]
 
+    def is_any(self, number: int) -> bool:
+        """Whether the number leaves the choice to us: 0, as OpenVINO's clients send it, where there is no version 0."""
+        return number == 0 and number not in self.versions
+
 
 class Catalog:
     """Models by name. `look` brings what is loaded in line with what is there and wanted."""
@@ -151,7 +155,7 @@ class Catalog:
             if label not in served.labels:
                 raise Refused("NOT_FOUND", f'Unrecognized servable version label "{label}" of model {name}')
             version = served.labels[label]
-        if version is not None:
+        if version is not None and not served.is_any(version):
             found = served.versions.get(version)
             if found is None or found.state != AVAILABLE:
                 raise Refused("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")

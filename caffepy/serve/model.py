@@ -145,7 +145,7 @@ def _load_onnx(parts: Parts, computing: Computing) -> Model:
         model = onnx.load_model_from_string(data)
     except Exception:  # protobuf's
         raise SnapshotError("this is no complete ONNX file", where=str(parts.weights)) from None
-    if b"external" in data and _outside_data(model.graph):
+    if _outside_data(model.graph):
         raise ConfigError("the ONNX file keeps values in other files, which are not read", where=str(parts.weights))
     session = Session(data, computing.threads)
     shapes = {}

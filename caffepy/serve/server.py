@@ -12,6 +12,7 @@ from typing import Any
 
 from caffepy import permissions
 from caffepy.errors import CaffeError, ConfigError, MissingExtraError
+from caffepy.serve import tls
 from caffepy.serve.api import tensorflow_serving_pb2 as tfs
 from caffepy.serve.api.pool import Default
 from caffepy.serve.catalog import Catalog
@@ -33,6 +34,8 @@ class Server:
         self.options = options
         self.tokens = Tokens(options.token_file) if options.token_file else None
         self.tls = options.tls()
+        with tls.uvicorn_arguments(self.tls):  # raises here for what is no PEM
+            pass
         self.metrics_paths = options.metrics_paths()
         self.first = options.configured()
         batching = options.batching_parameters()
@@ -187,9 +190,7 @@ class Server:
             if self.tls is None:
                 self.ports["grpc"] = server.add_insecure_port(address)
             else:
-                from caffepy.serve.tls import grpc_credentials
-
-                self.ports["grpc"] = server.add_secure_port(address, grpc_credentials(self.tls))
+                self.ports["grpc"] = server.add_secure_port(address, tls.grpc_credentials(self.tls))
         except RuntimeError as error:
             raise ConfigError(f"cannot listen on {address}: {error}", hint="Choose another --port.") from None
         if not self.ports["grpc"]:
@@ -223,7 +224,6 @@ class Server:
         import uvicorn
 
         from caffepy.serve.app import application
-        from caffepy.serve.tls import uvicorn_arguments
 
         class Uvicorn(uvicorn.Server):
             def capture_signals(self) -> Any:  # ours stop both servers
@@ -231,10 +231,10 @@ class Server:
 
         listener = _listener(self.options)
         self.ports["rest"] = listener.getsockname()[1]
-        with uvicorn_arguments(self.tls) as tls:
+        with tls.uvicorn_arguments(self.tls) as secure:
             config = uvicorn.Config(
                 application(self), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
-                timeout_graceful_shutdown=max(1, int(self.options.drain_seconds)), loop="none", **tls,
+                timeout_graceful_shutdown=max(1, int(self.options.drain_seconds)), loop="none", **secure,
             )  # fmt: skip
             config.load()
         server = Uvicorn(config)

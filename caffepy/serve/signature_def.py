@@ -61,6 +61,8 @@ def statuses(catalog: Catalog, asked: Asked) -> list[Version]:
     if served is None:
         raise Refused("NOT_FOUND", f"Could not find any versions of model {asked.name}")
     number = served.labels.get(asked.label, -1) if asked.label else asked.version
+    if number is not None and served.is_any(number):
+        number = None
     versions = [*served.renewals.values(), *served.versions.values()]
     found = sorted((v for v in versions if number in (None, v.number)), key=lambda v: -v.number)
     if not found:

@@ -49,9 +49,9 @@ class Running:
                 self._ready.set_result(None)
                 await self._stop.wait()
         except BaseException as error:
-            if not self._ready.done():
-                self._ready.set_exception(error)
-            raise
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
 
     def __enter__(self) -> Running:
         self._thread.start()
