@@ -105,4 +105,5 @@ def command(**given):
             workers=given["workers"],
         ),
         terminal.echo,
+        terminal.start_logging,
     )

@@ -57,6 +57,14 @@ class Options:
     raw_tensors: bool = False
     workers: int = 1
 
+    def __getstate__(self) -> dict:
+        """For other processes: messages of a pool of their own cannot be pickled."""
+        return self.__dict__ | {"models": [config.SerializeToString() for config in self.models]}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self.models = [ModelConfig.FromString(data) for data in state["models"]]
+
     def check(self) -> None:
         """Raises ConfigError for what cannot be."""
         if bool(self.models) == bool(self.config_file):

@@ -25,6 +25,9 @@ from caffepy.serve.tokens import Tokens
 
 log = logging.getLogger("caffepy.serve")
 
+REFUSING = 0.2
+"""Seconds for which new requests are told to go elsewhere, before the connections are closed."""
+
 
 class Server:
     """A catalog behind gRPC and REST; `ports` are those that were bound."""
@@ -148,6 +151,8 @@ class Server:
                 stops.append(await self._start_rest())
             yield
         finally:
+            self.service.draining = True
+            await asyncio.sleep(min(REFUSING, self.options.drain_seconds))
             await asyncio.gather(*(stop() for stop in stops))
             await self.catalog.close()
             self.service.close()
@@ -224,6 +229,9 @@ class Server:
         import uvicorn
 
         from caffepy.serve.app import application
+        from caffepy.serve.rest import Rules
+
+        rules = Rules(self.options.max_message, self.options.rest_seconds or None, self.tokens)
 
         class Uvicorn(uvicorn.Server):
             def capture_signals(self) -> Any:  # ours stop both servers
@@ -233,9 +241,16 @@ class Server:
         self.ports["rest"] = listener.getsockname()[1]
         with tls.uvicorn_arguments(self.tls) as secure:
             config = uvicorn.Config(
-                application(self), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
-                timeout_graceful_shutdown=max(1, int(self.options.drain_seconds)), loop="none", **secure,
-            )  # fmt: skip
+                application(self.service, rules, self.metrics_paths),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                loop="none",
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(self.options.drain_seconds)),
+                **secure,
+            )
             config.load()
         server = Uvicorn(config)
         task = asyncio.create_task(server.serve([listener]))

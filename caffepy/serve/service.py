@@ -41,6 +41,8 @@ class Service:
 
     def __init__(self, catalog: Catalog, metrics: Metrics):
         self.catalog, self.metrics = catalog, metrics
+        self.draining = False
+        """Whether new requests are refused: they are for another replica."""
         self._pictures = ThreadPoolExecutor(cores(), "pictures")
 
     async def infer(
@@ -52,6 +54,8 @@ class Service:
         """
         began, status, key = time.monotonic(), "OK", ("", "", asked.signature)
         try:
+            if self.draining:
+                raise Refused("UNAVAILABLE", "the server is shutting down")
             version = self.catalog.pick(asked.name, asked.version, asked.label)
             key = version.model_name, str(version.number), ""
             assert version.model is not None and version.batcher is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from importlib import metadata as packages
 from math import prod
 from typing import Any
 
 import numpy as np
 
-import caffepy
 from caffepy.serve.catalog import AVAILABLE, END, LOADING, STATES, Catalog, Version
 from caffepy.serve.metrics import Metrics, Statistics
 from caffepy.serve.model import Model
@@ -27,7 +27,7 @@ PLATFORM = "caffepy"
 
 
 def server() -> dict[str, Any]:
-    return {"name": "caffepy", "version": caffepy.__version__, "extensions": EXTENSIONS}
+    return {"name": "caffepy", "version": packages.version("caffepy"), "extensions": EXTENSIONS}
 
 
 def asked(name: str, version: str, entrypoint: str, api: str = "ModelInfer") -> Asked:

@@ -21,8 +21,8 @@ PAUSE = 1.0
 """Seconds between the death of a worker and the next one's start."""
 
 
-def run(options: Options, echo: Callable[[str], None]) -> None:
-    """Serve until told to stop; `echo` prints the line that says where."""
+def run(options: Options, echo: Callable[[str], None], prepare: Callable[[], object] = int) -> None:
+    """Serve until told to stop; `echo` prints the line that says where, `prepare` starts the log of a worker."""
     if options.workers <= 1:
         serve(options, lambda server: echo(where(server.options, server.ports)))
         return
@@ -30,7 +30,7 @@ def run(options: Options, echo: Callable[[str], None]) -> None:
     options.configured()
     held = [_hold(options, name) for name in ("port", "rest_port")]  # so that no other program gets them
     try:
-        _watch(options, echo)
+        _watch(options, echo, prepare)
     finally:
         for listener in held:
             if listener is not None:
@@ -62,7 +62,7 @@ def _hold(options: Options, name: str) -> socket.socket | None:
     return listener
 
 
-def _watch(options: Options, echo: Callable[[str], None]) -> None:
+def _watch(options: Options, echo: Callable[[str], None], prepare: Callable[[], object]) -> None:
     """Start the workers, another for each that dies, and end them when told to."""
     stopping = False
 
@@ -74,7 +74,7 @@ def _watch(options: Options, echo: Callable[[str], None]) -> None:
     context = multiprocessing.get_context("spawn")
     running: list[BaseProcess] = []
     try:
-        running = [_start(context, options) for _ in range(options.workers)]
+        running = [_start(context, options, prepare) for _ in range(options.workers)]
         echo(where(options, {k: p for k, p in (("grpc", options.port), ("rest", options.rest_port)) if p is not None}))
         while not stopping:
             time.sleep(0.1)
@@ -82,7 +82,7 @@ def _watch(options: Options, echo: Callable[[str], None]) -> None:
                 if not worker.is_alive() and not stopping:
                     log.error("worker %s ended with status %s: another is started", worker.pid, worker.exitcode)
                     time.sleep(PAUSE)
-                    running[i] = _start(context, options)
+                    running[i] = _start(context, options, prepare)
     finally:
         for worker in running:
             worker.terminate()
@@ -95,16 +95,16 @@ def _watch(options: Options, echo: Callable[[str], None]) -> None:
             signal.signal(number, handler)
 
 
-def _start(context: multiprocessing.context.SpawnContext, options: Options) -> BaseProcess:
-    worker = context.Process(target=_work, args=(options, os.getpid()), daemon=True)
+def _start(
+    context: multiprocessing.context.SpawnContext, options: Options, prepare: Callable[[], object]
+) -> BaseProcess:
+    worker = context.Process(target=_work, args=(options, os.getpid(), prepare), daemon=True)
     worker.start()
     return worker
 
 
-def _work(options: Options, parent: int) -> None:
-    from caffepy.show.logs import start_logging
-
-    start_logging()
+def _work(options: Options, parent: int, prepare: Callable[[], object]) -> None:
+    prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def started(server: Server) -> None:

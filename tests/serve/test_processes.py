@@ -1,0 +1,189 @@
+"""`caffepy serve` as a process: its line, its signals, its workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from caffepy.serve.client import Client
+from caffepy.serve.refusal import Refused
+
+X = np.array([[1, 2, 3, 4]], np.float32)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and SO_REUSEPORT")
+
+
+class Process:
+    """The command with ports of its own; `ready` waits until it answers."""
+
+    def __init__(self, *args, ports=("--port", "0", "--rest_api_port", "0")):
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "caffepy", "serve", *ports, *map(str, args)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def __enter__(self):
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"Serving: gRPC at (127\.0\.0\.1:\d+), REST at (127\.0\.0\.1:\d+)\n", line)
+        if not found:
+            raise AssertionError(line + self.process.communicate(timeout=30)[1])
+        self.grpc, self.rest = found.groups()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"http://{self.rest}/v1/health/ready", timeout=5).read()
+                return self
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("the server does not get ready")
+
+    def __exit__(self, *error):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.out, self.err = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+def test_sigterm_drains(small, tmp_path):
+    """Requests that are there are answered, then the process ends well."""
+    (tmp_path / "batching").write_text("batch_timeout_micros { value: 1000000 }")
+    found = []
+
+    def ask(kind):
+        if kind == "grpc":
+            with Client(server.grpc) as client:
+                found.append(client.predict("small", {"data": X})["prob"].shape)
+        else:
+            body = b'{"instances": [[1, 2, 3, 4]]}'
+            with urllib.request.urlopen(f"http://{server.rest}/v1/models/small:predict", body, timeout=30) as reply:
+                found.append(reply.status)
+
+    args = "--model_name=small", f"--model_base_path={small}", f"--batching_parameters_file={tmp_path / 'batching'}"
+    with Process(*args) as server:
+        threads = [threading.Thread(target=ask, args=(kind,)) for kind in ("grpc", "rest", "grpc", "rest")]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.4)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        assert server.process.wait(30) == 0
+    assert sorted(map(str, found)) == ["(1, 3)", "(1, 3)", "200", "200"]
+    assert "Draining" in server.err
+    assert "Traceback" not in server.err
+
+
+def test_sigterm_under_load(small):
+    """No request fails but those that find the door shut."""
+    failed, done = [], []
+
+    def ask():
+        with Client(server.grpc) as client:
+            while True:
+                try:
+                    client.predict("small", {"data": X})
+                    done.append(1)
+                except Refused as error:
+                    failed.append(error.code)
+                    return
+
+    with Process("--model_name=small", f"--model_base_path={small}") as server:
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        assert server.process.wait(30) == 0
+    assert done
+    assert set(failed) == {"UNAVAILABLE"}
+    assert "Traceback" not in server.err
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def is_worker(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"spawn_main" in file.read()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="Linux tells a process's children")
+def test_kill_9_of_a_worker(small):
+    """Another takes its place, and meanwhile the rest answers."""
+    with Process("--model_name=small", f"--model_base_path={small}", "--workers=2") as server:
+        pid = server.process.pid
+        end = time.monotonic() + 60
+        workers = [child for child in children(pid) if is_worker(child)]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        seen = set()
+        while time.monotonic() < end:
+            now = [child for child in children(pid) if is_worker(child)]
+            try:
+                with Client(server.grpc) as client:
+                    client.predict("small", {"data": X})
+            except Refused as error:
+                seen.add(error.code)
+            if len(now) == 2 and workers[0] not in now:
+                break
+            time.sleep(0.05)
+        assert seen <= {"UNAVAILABLE"}
+        assert len(now) == 2
+    assert server.process.returncode == 0
+    assert "another is started" in server.err
+    for child in workers:
+        with pytest.raises(OSError):
+            os.kill(child, 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "give either --model-name and --model-base-path, or --model-config-file"),
+        (("--model_name", "a"), "--model-name and --model-base-path are given together"),
+        (("--model_config_file", "none.config"), "none.config"),
+        (("--model_name", "a", "--model_base_path", "b", "--canary", "b=1:5%"), 'no model is called "b"'),
+        (("--model_name", "a", "--model_base_path", "b", "--batching_parameters_file", "x"), "x"),
+    ],
+)
+def test_what_cannot_be_served(args, said, capsys, monkeypatch, tmp_path):
+    from caffepy.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", *args])
+    assert caught.value.code == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_in_use(small, capsys):
+    import socket
+
+    from caffepy.cli import main
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        model = ["serve", "--model_name=small", f"--model_base_path={small}"]
+        for ports in (["--port", port, "--rest_api_port=-1"], ["--port=-1", "--rest_api_port", port]):
+            with pytest.raises(SystemExit):
+                main([*model, *ports])
+            assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
