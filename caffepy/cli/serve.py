@@ -53,8 +53,8 @@ def _switch(name: str, default: bool, help: str):
 @click.option("--workers", default=1, show_default=True, help="Processes that share the ports.")
 @click.option(
     "--engine",
-    type=click.Choice(["onnxruntime", "numpy", "torch"]),
-    help="What computes (default: the fastest there is).",
+    type=options.choice(["onnxruntime", "numpy"]),
+    help="What computes on the CPU (default: the fastest there is).",
 )
 @click.option("--threads", default=0, help="Of onnxruntime for one batch (default: one a core).")
 @click.option("--gpu", is_flag=True, help="Compute with PyTorch on the GPU.")
