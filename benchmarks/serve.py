@@ -177,7 +177,8 @@ class Contender:
             )
         script = self.folder / f"{self.name}-{kind}.js"
         script.write_text(K6 % {
-            "folder": self.folder, "head": json.dumps(json.dumps(head)), "shape": self.shape, "kind": kind, "binary": json.dumps(self.binary),
+            "folder": self.folder, "head": json.dumps(json.dumps(head)), "shape": self.shape, "kind": kind,
+            "binary": json.dumps(self.binary),
             "scenario": json.dumps(scenario), "protos": HERE.parent / "proto", "model": "model", "input": self.input,
             "address": f"127.0.0.1:{self.grpc if kind == 'grpc' else self.rest}",
         })  # fmt: skip
