@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 import urllib.request
@@ -10,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
+from caffepy.data.pictures import image
 from caffepy.errors import ConfigError
 from caffepy.serve.client import Client
 from caffepy.serve.options import METRICS, Options, canary_of
@@ -99,6 +102,23 @@ def test_the_page(server):
     assert model["versions"][0]["inputs"] == [{"name": "data", "shape": [-1, 4], "picture": False}]
     assert found["rate"] > 0
     assert 0 < found["p50"] <= found["p99"]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_the_page_in_a_browser(server, tmp_path):
+    """What its script shows, and that there is something to see."""
+    usual = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
+             f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,700"]  # fmt: skip
+    shown = subprocess.run([*usual, "--dump-dom", server.rest], capture_output=True, text=True, timeout=120).stdout
+    assert '<td class="AVAILABLE">AVAILABLE</td>' in shown
+    assert "2 · canary" in shown and "1 · stable" in shown
+    assert '<label id="secret" hidden="">' in shown
+    subprocess.run([*usual, f"--screenshot={tmp_path / 'page.png'}", server.rest], capture_output=True, timeout=120)
+    pixels = image.read(str(tmp_path / "page.png"))
+    assert pixels.shape == (3, 700, 900)
+    assert len(np.unique(pixels.reshape(3, -1), axis=1).T) > 20
+    green = (pixels[1] > pixels[0] + 40) & (pixels[1] > pixels[2] + 40)  # AVAILABLE
+    assert green.sum() > 50
 
 
 def test_deadlines_and_clients_that_go_away(small):
