@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from caffepy.cli import options
+
 
 @click.command(help="Ask a model server what pictures show: label and score of the best classes, a line a picture.")
 @click.option("--server", required=True, help="HOST:PORT of its gRPC, or http://HOST:PORT of its REST.")
@@ -13,6 +15,7 @@ import click
 @click.option("--version", type=int, help="Version of the model (default: the server's choice).")
 @click.option("--label", default="", help="Label of the version.")
 @click.option("--token-file", default="", help="File whose first line is an API token.")
+@options.max_memory
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
 def command(server, model, version, label, token_file, pictures):
     from caffepy.cli import terminal
