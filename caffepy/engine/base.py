@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from caffepy.engine.after import NOTHING, After
 from caffepy.engine.refusals import Refusals
 from caffepy.engine.window import Window
 from caffepy.errors import CaffeError, ConfigError
@@ -168,8 +169,8 @@ class Engine(ABC):
         """How a convolution of arrays of these shapes is computed, for the three kernels: it holds no values."""
 
     @abstractmethod
-    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: Any) -> None:
-        """y = cross-correlation of x with w, + bias (O,)."""
+    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: Any, after: After = NOTHING) -> None:
+        """y = cross-correlation of x with w, + bias (O,), and what comes after it. y is no other array's memory."""
 
     @abstractmethod
     def conv_grad_weights(self, x: Array, dy: Array, dw: Array, plan: Any, db: Array | None = None) -> None:

@@ -115,7 +115,6 @@ class OnnxRuntime(Whole):
         super().__init__(net)
         self._pieces: dict[tuple[int, ...], Piece | None] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
-        self._one_by_one = False
 
     def backward(
         self,
@@ -134,10 +133,6 @@ class OnnxRuntime(Whole):
             found.append(piece.layers if piece else [rest[0]])
             rest = rest[len(found[-1]) :]
         return found
-
-    def _forward_runs(self, layers: Sequence[int], told: Told) -> Iterator[Run]:
-        self._one_by_one = told.every_layer
-        return super()._forward_runs(layers, told)
 
     def _run_at(self, layers: Sequence[int]) -> Run:
         piece = None if self._one_by_one else self._piece(layers)

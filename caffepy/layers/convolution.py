@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from caffepy.engine.after import After
 from caffepy.engine.window import Ints, Window
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.layers.pixels import window_map
@@ -195,6 +196,14 @@ class Convolution(_Convolving):
     with extent = dilation (kernel - 1) + 1. Several bottoms share w and b. `convolution_param.axis` is the channel
     axis; all axes before it count as items. Any number of spatial axes, also none.
     """
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().setup(bottom, top)
+        self.takes_after = self.axis == 1 and len(bottom) == 1
+
+    def forward_with(self, bottom: Blob, top: Blob, after: After) -> None:
+        bias = self.blobs[1].data if len(self.blobs) > 1 else None
+        self.engine.conv(bottom.data, self.blobs[0].data, bias, top.data, self.plan, after)
 
     def output_size(self, size: Ints) -> Ints:
         return self.conv_size(size)

@@ -71,6 +71,8 @@ class Eltwise(Layer):
             raise ConfigError("PROD takes no coeff", hint="Remove coeff, or use SUM.")
         self.coeffs = list(p.coeff) or [1.0] * len(bottom)
         self.winner = Blob((), self.engine)
+        if p.operation == EltwiseParameter.SUM and self.coeffs == [1, 1]:
+            self.comes_after = "sum"
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_same_shape(bottom)

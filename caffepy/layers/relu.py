@@ -22,6 +22,11 @@ class ReLU(Elementwise):
 
     function, gradient = relu, relu_grad
 
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().setup(bottom, top)
+        if not self.args[0]:
+            self.comes_after = "relu"
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.args[0]:
             super().forward(bottom, top)

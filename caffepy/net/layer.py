@@ -19,6 +19,8 @@ from caffepy.proto import caffe_pb2, dialects
 if TYPE_CHECKING:
     import numpy as np
 
+    from caffepy.engine.after import After
+
 Count = int | tuple[int, int | None]
 """How many blobs a layer takes: a number, or the least and the most (None: any number)."""
 
@@ -107,6 +109,10 @@ class Layer:
     """Whether the last bottom is a label that the others are compared with: a loss, a score."""
     takes_affine: bool = False
     """Whether a factor and an offset a channel can go into its weights."""
+    takes_after: bool = False
+    """Whether what follows it can be done to its outputs as they are made: see `forward_with`."""
+    comes_after: Literal["", "sum", "relu"] = ""
+    """What it does to outputs as they are made: adds its other bottom, or takes max(x, 0)."""
     pixelwise: ClassVar[bool] = False
     """Whether a pixel of the top comes from those at the same place of the bottoms."""
     colour: ClassVar[str] = "#6495ED"
@@ -177,6 +183,10 @@ class Layer:
 
     def with_affine(self, factor: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights and bias, float64, with which it would compute factor * y + offset a channel (`takes_affine`)."""
+        raise NotImplementedError
+
+    def forward_with(self, bottom: Blob, top: Blob, after: After) -> None:
+        """`forward`, and what comes after it, in one pass over the top (`takes_after`)."""
         raise NotImplementedError
 
     def meter(self, top_index: int) -> Any:

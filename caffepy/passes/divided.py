@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, pairwise, takewhile
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import proxy, ref
 
 from caffepy.errors import ConfigError
@@ -17,7 +17,11 @@ from caffepy.net.blob import Array, Blob, Layout
 from caffepy.net.build import Node
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
+from caffepy.passes import fused
+from caffepy.passes.fused import FusedRun, Link
+from caffepy.passes.unseen import Unseen
 from caffepy.passes.whole import Run, Told, Whole, forgotten, keeps_itself, placed
+from caffepy.proto.caffe_pb2 import TEST
 
 # Elements of all tops of a stretch below which dividing the batch does not pay.
 LEAST_ELEMENTS = 1 << 17
@@ -51,15 +55,6 @@ def add(xp: Any, *terms: Array) -> Array:
     return total
 
 
-class Step(NamedTuple):
-    """A copy of a layer, with its blobs cut to the items of a part."""
-
-    layer: Layer
-    bottom: list[Blob]
-    top: list[Blob]
-    node: Node
-
-
 class Part:
     """Some items of the batch, seen by copies of a net's layers.
 
@@ -69,7 +64,7 @@ class Part:
     def __init__(self, net: Net, layers: range, items: slice):
         engine = net.engine.alone
         self.gradients: dict[int, Array] = {}
-        self._steps: dict[int, Step] = {}
+        self._steps: dict[int, Link] = {}
         seen: dict[int, Blob] = {}
 
         def cut(blobs: Sequence[Blob], items: slice | None) -> list[Blob]:
@@ -87,11 +82,17 @@ class Part:
             bottom, top = cut(node.bottom, items), cut(node.top, items)
             layer = node.layer.part(engine, cut(node.layer.blobs, None))
             layer.reshape(bottom, top)
-            self._steps[i] = Step(layer, bottom, top, node)
+            self._steps[i] = Link(layer, bottom, top, node)
 
     def forward(self, i: int) -> None:
         step = self._steps[i]
         self._placed(step, step.layer.forward, step.bottom, step.top)
+
+    def forward_group(self, group: Sequence[int]) -> None:
+        """Some layers, as one where they can be (see `fused`)."""
+        if len(group) == 1 or not fused.forward([self._steps[i] for i in group]):
+            for i in group:
+                self.forward(i)
 
     def backward(self, i: int, wanted: list[bool]) -> None:
         step = self._steps[i]
@@ -101,7 +102,7 @@ class Part:
         self._placed(step, step.layer.backward, step.top, wanted, step.bottom)
 
     @staticmethod
-    def _placed(step: Step, method: Callable[..., None], *args: Any) -> None:
+    def _placed(step: Link, method: Callable[..., None], *args: Any) -> None:
         placed(step.node, method, *args)
 
 
@@ -124,6 +125,9 @@ class Stretch:
         items = net.nodes[layers.start].bottom[0].shape[0]
         edges = [k * items // count for k in range(count + 1)]
         self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
+        self._net = net
+        self._fuses = net.phase == TEST and not any(node.need_backward for node in self.nodes.values())
+        self._groups: dict[tuple[int, ...], Groups] = {}
 
     def fits(self) -> bool:
         """Whether layers and blobs are as they were when the parts were made."""
@@ -135,6 +139,15 @@ class Stretch:
 
     def run(self, layers: Sequence[int]) -> StretchRun:
         return StretchRun(self, layers)
+
+    def groups(self, layers: Sequence[int]) -> Groups | None:
+        """These layers in groups that run as one, if nothing of them goes backward."""
+        if not self._fuses:
+            return None
+        key = tuple(layers)
+        if key not in self._groups:
+            self._groups[key] = Groups(self._net, layers)
+        return self._groups[key]
 
     def add_gradients(self, layers: Sequence[int]) -> None:
         """Add what the other parts have found to the gradients of these layers' parameters, in a fixed order."""
@@ -149,6 +162,18 @@ def _parameters(layer: Layer) -> tuple:
     return (id(layer.param_propagate_down), *map(id, layer.blobs))
 
 
+class Groups:
+    """Layers of a stretch in groups that run as one, and the blobs within these."""
+
+    def __init__(self, net: Net, layers: Sequence[int]):
+        self.all = fused.groups(net, layers)
+        self._unseen = [Unseen(net, group, fused.hidden([net.nodes[i] for i in group])) for group in self.all]
+
+    def wait(self) -> None:
+        for unseen in self._unseen:
+            unseen.wait()
+
+
 class StretchRun:
     """Some layers of a stretch, run together."""
 
@@ -161,7 +186,18 @@ class StretchRun:
             node.kept_by = ref(self.stretch)
             node.layer.forward = partial(_itself, proxy(node))  # type: ignore[method-assign]
             node.layer.backward = _refuse  # type: ignore[method-assign, assignment]
-        self._run(told, lambda part, i: part.forward(i), lambda layers: None)
+        groups = None if told.every_layer else self.stretch.groups(self.layers)
+        if groups is None:
+            self._run(told, lambda part, i: part.forward(i), lambda layers: None)
+            return
+        parts = self.stretch.parts
+
+        def task(k: int) -> None:
+            for group in groups.all:
+                parts[k].forward_group(group)
+
+        self.stretch.engine.run(task, len(parts))
+        groups.wait()
 
     def backward(self, told: Told, wanted: dict[int, list[bool]]) -> None:
         if not self.stretch.remembers():
@@ -218,15 +254,26 @@ class Divided(Whole):
         super().__init__(net)
         self.stretches: dict[int, Stretch] = {}
         """By layer."""
+        self._fused_runs: dict[tuple[int, ...], FusedRun | None] = {}
         self._undivided: dict[int, tuple] = {}  # layers where it does not pay, with the shapes that say so
         self._divisible: dict[int, tuple[tuple, bool]] = {}  # by layer, with the shapes that say so
 
     def _run_at(self, layers: Sequence[int]) -> Run:
         stretch = self._stretch(layers)
         if stretch is None:
-            return super()._run_at(layers)
+            return self._fused(layers) or super()._run_at(layers)
         among = stretch.layers
         return stretch.run(list(takewhile(lambda i: i in among, layers)))
+
+    def _fused(self, layers: Sequence[int]) -> FusedRun | None:
+        """The first layers that run as one, if they do."""
+        if self._one_by_one or self._net.phase != TEST:
+            return None
+        key = tuple(layers)
+        if key not in self._fused_runs:
+            group = fused.group_at(self._net, layers)
+            self._fused_runs[key] = FusedRun(self._net, group) if len(group) > 1 else None
+        return self._fused_runs[key]
 
     def _stretch(self, layers: Sequence[int]) -> Stretch | None:
         """The stretch that the first of these layers starts, or goes on with; all its layers are shaped."""

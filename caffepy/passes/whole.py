@@ -95,6 +95,8 @@ class Whole(Executor):
 
     def __init__(self, net: Net):
         self._net: Net = proxy(net)
+        self._one_by_one = False
+        """Whether somebody wants to see every layer of the pass."""
 
     def forward(self, layers: Iterable[int] | None = None) -> Array:
         todo = self.usual(False) if layers is None else list(layers)
@@ -156,6 +158,7 @@ class Whole(Executor):
 
     def _forward_runs(self, layers: Sequence[int], told: Told) -> Iterator[Run]:
         """What runs one after another; a layer is shaped, and joined with others, when its turn comes."""
+        self._one_by_one = told.every_layer
         while layers:
             if told.every_layer:  # before anything is decided: an observer may reshape its bottoms
                 told.before(layers[:1])

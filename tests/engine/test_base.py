@@ -19,7 +19,7 @@ ROOM = PACKAGE / "engine"
 ENGINES = {"numpy": ("numpy/engine.py", "NumpyEngine"), "torch": ("torch/engine.py", "TorchEngine")}
 DECLARED = {name for name in (*vars(Engine), *Engine.__annotations__) if not name.startswith("_")}
 OUTSIDE = [path for path in sorted(PACKAGE.rglob("*.py")) if ROOM not in path.parents]
-OF_THE_ROOM = {"caffepy.engine", "caffepy.engine.power", "caffepy.engine.threads", "caffepy.engine.window"}
+OF_THE_ROOM = {f"caffepy.engine{name}" for name in ("", ".after", ".power", ".threads", ".window")}
 """What others may import; kernels they do not."""
 
 

@@ -9,11 +9,13 @@ from math import prod
 
 import numpy as np
 
+from caffepy.engine.after import After
 from caffepy.engine.numpy import depthwise, winograd
 from caffepy.engine.numpy.depthwise import Depthwise
 from caffepy.engine.numpy.filtered import Filtered
 from caffepy.engine.numpy.plain import Plain
 from caffepy.engine.numpy.shapes import Shapes
+from caffepy.engine.numpy.tail import Tail
 from caffepy.engine.threads import ThreadPool
 
 
@@ -25,6 +27,19 @@ class ConvPlan:
         """The forward pass and the gradient of the weights."""
         self.back = back(shapes, self.products)
         """The gradient of the input."""
+
+    def followed(self, w, bias, y, after: After) -> tuple[np.ndarray, np.ndarray | None, Tail]:
+        """Weights, bias and what is left to do after them; w (O, C / group, *kernel), y (N, O, *out)."""
+        add = after.add if after.add is None or after.add.ndim < 3 else np.moveaxis(after.add, 1, -1)
+        terms = [bias if after.factor is None or bias is None else bias * after.factor, after.offset]
+        given = [term for term in terms if term is not None]
+        total = sum(given[1:], given[0]) if given else None
+        if after.factor is None:
+            return w, total, Tail(add=add, relu=after.relu)
+        if y.size < w.size and not isinstance(self.products, Depthwise):
+            zero = np.zeros_like(after.factor)
+            return w, None, Tail(after.factor, zero if total is None else total, add, after.relu)
+        return w * after.factor.reshape(-1, *[1] * (w.ndim - 1)), total, Tail(add=add, relu=after.relu)
 
 
 def products(shapes: Shapes) -> Depthwise | Filtered | Plain:

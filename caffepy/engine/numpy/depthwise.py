@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 from caffepy.engine.numpy.lowering import Scratch, add_to_rows, bordered, dense, sum_of_rows
 from caffepy.engine.numpy.phases import along_rows, grad_of_phase
 from caffepy.engine.numpy.shapes import TILE_BYTES, Shapes, Tile, cut
+from caffepy.engine.numpy.tail import NONE, Tail
 from caffepy.engine.threads import ThreadPool
 
 LARGEST_STRIDE = 2
@@ -47,8 +48,8 @@ class Depthwise:
         phases = list(product(*(range(stride) for stride in shapes.window.stride)))
         self.chunks = [(slice(i, min(n, i + images)), phase) for i in range(0, n, images) for phase in phases]
 
-    def forward(self, x, w, bias, y, threads: ThreadPool) -> None:
-        """y = x * w + bias, each channel on its own."""
+    def forward(self, x, w, bias, y, threads: ThreadPool, tail: Tail = NONE) -> None:
+        """y = x * w + bias, each channel on its own, and what follows."""
         scratch, channels = threads.scratch, self.shapes.group
         taps = along_rows(np.moveaxis(w[..., 0], 0, -1), self.wide)
 
@@ -63,6 +64,7 @@ class Depthwise:
                 add_to_rows(out.reshape(-1, channels), bias)
             if not whole:
                 target[...] = out[:, :, :: self.step]
+            tail.finish(target, tile.images, tile.rows)
 
         threads.run(task, len(self.tiles))
 

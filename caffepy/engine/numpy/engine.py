@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from caffepy import rng
+from caffepy.engine.after import NOTHING, After
 from caffepy.engine.base import Engine
 from caffepy.engine.numpy import lrn, pool
 from caffepy.engine.numpy.blas import one_thread
@@ -19,6 +20,7 @@ from caffepy.engine.numpy.conv import ConvPlan
 from caffepy.engine.numpy.lowering import sum_of_rows
 from caffepy.engine.numpy.pool import PoolPlan
 from caffepy.engine.numpy.shapes import Shapes, cut
+from caffepy.engine.numpy.tail import NONE
 from caffepy.engine.threads import ThreadPool, available_cores
 from caffepy.engine.window import Ints, Window
 
@@ -151,9 +153,10 @@ class NumpyEngine(Engine):
     def conv_plan(self, x: Ints, w: Ints, window: Window, group: int = 1) -> ConvPlan:
         return ConvPlan(Shapes.of(x, w, window, group, self._shares))
 
-    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: ConvPlan) -> None:
+    def conv(self, x: Array, w: Array, bias: Array | None, y: Array, plan: ConvPlan, after: After = NOTHING) -> None:
+        w, bias, tail = plan.followed(w, bias, y, after) if after is not NOTHING else (w, bias, NONE)
         with one_thread:
-            plan.products.forward(_last(x), _last(w), bias, _last(y), self.pool)
+            plan.products.forward(_last(x), _last(w), bias, _last(y), self.pool, tail)
 
     def conv_grad_weights(self, x: Array, dy: Array, dw: Array, plan: ConvPlan, db: Array | None = None) -> None:
         with one_thread:

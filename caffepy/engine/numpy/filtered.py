@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from caffepy.engine.numpy.lowering import Scratch, add_columns, add_to_rows, bordered, columns, sum_of_rows
 from caffepy.engine.numpy.shapes import Shapes, Tile, cut
+from caffepy.engine.numpy.tail import NONE, Tail
 from caffepy.engine.numpy.winograd import POINTS, Plan
 from caffepy.engine.threads import ThreadPool
 
@@ -33,14 +34,15 @@ class Filtered:
             for i in range(0, shapes.items, images)
         ]
 
-    def forward(self, x, w, bias, y, threads: ThreadPool) -> None:
-        """y = x * w + bias (cross-correlation)."""
+    def forward(self, x, w, bias, y, threads: ThreadPool, tail: Tail = NONE) -> None:
+        """y = x * w + bias (cross-correlation), and what follows."""
         s, plan, scratch = self.shapes, self.plan, threads.scratch
         filters = np.matmul(plan.matrices.weights, _taps(w, plan))  # (O, n, depth)
 
         def task(i: int) -> None:
             tile = self.tiles[i]
-            target = y[tile.images, tile.rows.start * plan.m : tile.rows.stop * plan.m]
+            rows = slice(tile.rows.start * plan.m, tile.rows.stop * plan.m)
+            target = y[tile.images, rows]
             for c, o in self.groups:
                 source = _transformed(x[..., c], tile, plan, scratch)
                 products = scratch("outputs", (plan.n, prod(tile.shape) * prod(plan.rest_out), s.outputs))
@@ -51,6 +53,7 @@ class Filtered:
                     # What is added to the product at the point 1 is added to each of the m outputs.
                     add_to_rows(products[POINTS.index(1)], bias[o])
                 _recover(products, tile, plan, target[..., o], scratch)
+            tail.finish(target, tile.images, rows)
 
         threads.run(task, len(self.tiles))
 

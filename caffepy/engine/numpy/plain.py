@@ -8,6 +8,7 @@ import numpy as np
 
 from caffepy.engine.numpy.lowering import add_columns, add_to_rows, bordered, columns, sum_of_rows
 from caffepy.engine.numpy.shapes import Shapes, Tile, cut
+from caffepy.engine.numpy.tail import NONE, Tail
 from caffepy.engine.threads import ThreadPool
 from caffepy.engine.window import Ints
 
@@ -25,15 +26,16 @@ class Plain:
         self.chunks = [slice(i, min(shapes.items, i + images)) for i in range(0, shapes.items, images)]
         self.bands = sorted({(tile.rows.start, tile.rows.stop) for tile in self.tiles})
 
-    def forward(self, x, w, bias, y, threads: ThreadPool) -> None:
-        """y = x * w + bias (cross-correlation)."""
+    def forward(self, x, w, bias, y, threads: ThreadPool, tail: Tail = NONE) -> None:
+        """y = x * w + bias (cross-correlation), and what follows."""
         s, scratch = self.shapes, threads.scratch
         w = np.ascontiguousarray(w)
         matrices = [(c, o, w[o].reshape(s.outputs, -1).T) for c, o in self.groups]
 
         def task(i: int) -> None:
             tile = self.tiles[i]
-            target = y[tile.images, tile.rows] if s.out else y[tile.images]
+            place = (tile.images, tile.rows) if s.out else (tile.images,)
+            target = y[place]
             rows = target.size // y.shape[-1]
             whole = target.flags.c_contiguous
             flat = target.reshape(rows, -1) if whole else scratch("outputs", (rows, y.shape[-1]))
@@ -44,6 +46,7 @@ class Plain:
                 add_to_rows(flat, bias)
             if not whole:
                 target[...] = flat.reshape(target.shape)
+            tail.finish(target, *place)
 
         threads.run(task, len(self.tiles))
 

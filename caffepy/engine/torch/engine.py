@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from caffepy import rng
+from caffepy.engine.after import NOTHING, After
 from caffepy.engine.base import Engine
 from caffepy.engine.held import Held, Undo
 from caffepy.engine.threads import available_cores
@@ -175,7 +176,9 @@ class TorchEngine(Engine):
     def conv_plan(self, x: Ints, w: Ints, window: Window, group: int = 1) -> ConvPlan:
         return ConvPlan.of(x, w, window, group)
 
-    def conv(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, plan: ConvPlan) -> None:
+    def conv(
+        self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, plan: ConvPlan, after: After = NOTHING
+    ) -> None:
         self._set_switches()
         if plan.in_torch:
             bias = None if bias is None else self._factor(bias)
@@ -183,6 +186,15 @@ class TorchEngine(Engine):
         else:
             conv.by_positions(x, w, y, plan)
             _add_bias(y, bias)
+        shape = (1, -1, *[1] * (y.ndim - 2))
+        if after.factor is not None:
+            y.mul_(after.factor.reshape(shape))
+        if after.offset is not None:
+            y.add_(after.offset.reshape(shape))
+        if after.add is not None:
+            y.add_(after.add)
+        if after.relu:
+            y.clamp_(min=0)
 
     def conv_grad_weights(self, x: Tensor, dy: Tensor, dw: Tensor, plan: ConvPlan, db: Tensor | None = None) -> None:
         if db is not None:
