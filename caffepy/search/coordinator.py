@@ -20,7 +20,7 @@ from caffepy.search import folds as cross
 from caffepy.search.definition import Definition
 from caffepy.search.interrupts import Interrupts
 from caffepy.search.model import Model
-from caffepy.search.processes import Message, Options, Pool, Process, result_of
+from caffepy.search.processes import Message, Options, Pool, Process, on_all_gpus, result_of
 from caffepy.search.space import build, shown
 from caffepy.search.study import OWNER, RESULT, Proposals, open_study, storage_errors, url_of
 from caffepy.solver.solver import Solver
@@ -70,7 +70,7 @@ class Search:
             raise error if error.where else error.at(definition.place("solver")) from None
         self.parameters = build(definition, self.model)
         self._check()
-        self.pool = Pool(p.jobs, options or Options())
+        self.pool = Pool(p.jobs, on_all_gpus(options or Options(), self.model.solver))
         self.trials: dict[int, Trial] = {}
         """Those that run, by number."""
         self.interrupts = Interrupts(self.pool)

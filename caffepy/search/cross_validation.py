@@ -16,7 +16,7 @@ from caffepy.search import folds as cross
 from caffepy.search.coordinator import ASSIGNMENT, alone_in
 from caffepy.search.interrupts import Interrupts
 from caffepy.search.model import Model
-from caffepy.search.processes import Options, Pool, result_of
+from caffepy.search.processes import Options, Pool, on_all_gpus, result_of
 from caffepy.solver.testing import Scores
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class CrossValidation:
         if not model.solver.max_iter:
             raise ConfigError("the solver has no max_iter")
         self.model, self.folds, self.folder = model.prepared(folds.seed), folds, folder
-        self.pool = Pool(jobs, options or Options())
+        self.pool = Pool(jobs, on_all_gpus(options or Options(), model.solver))
 
     def run(self, advance: Callable[[int], object] = lambda done: None) -> Result:
         """Train all folds; their scores. Raises KeyboardInterrupt where it was interrupted: all is kept."""

@@ -126,12 +126,7 @@ def _test(
         same = [s for s in same if s.top == layer.top] or same
         if not same:
             continue
-        field = layer_class(layer.type).param_field
-        for name in _SOURCE.get(field, ("source",)):
-            mine, theirs = getattr(layer, field), getattr(same[0], field)
-            mine.ClearField(name)
-            if theirs.HasField(name):
-                setattr(mine, name, getattr(theirs, name))
+        _take_source(layer, same[0])
         _choose(layer, path, fold, held_out=True)
         opened = _opened(layer, TEST)
         batches.append(math.ceil(opened.length / opened.batch_size))
@@ -141,6 +136,17 @@ def _test(
             hint="It needs one of the same type, with the same tops.",
         )
     return test, max(batches)
+
+
+def _take_source(layer: LayerParameter, other: LayerParameter) -> None:
+    """Let a layer read where another does."""
+    for field, names in _SOURCE.items():
+        mine, theirs = getattr(layer, field), getattr(other, field)
+        for name in names:
+            if theirs.HasField(name):
+                setattr(mine, name, getattr(theirs, name))
+            else:
+                mine.ClearField(name)
 
 
 def _choose(layer: LayerParameter, path: Path, fold: int, held_out: bool) -> None:

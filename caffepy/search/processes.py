@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from caffepy.engine.threads import available_cores
+from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.search.reporter import PIPES, RESULT
 
 Message = dict[str, Any]
@@ -29,6 +30,16 @@ class Options:
     words: Sequence[str] = ()
     gpus: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def on_all_gpus(options: Options, solver: SolverParameter) -> Options:
+    """The same, going round the GPUs of this machine where the solver asks for GPUs and no option says otherwise."""
+    asked = solver.HasField("solver_mode") and solver.solver_mode == solver.GPU
+    if options.gpus or "--engine" in options.words or not asked:
+        return options
+    from caffepy.engine import gpu_count
+
+    return replace(options, gpus=range(gpu_count()))
 
 
 class Process:

@@ -13,7 +13,7 @@ from caffepy.search.space import shown as text_of
 from caffepy.show.logs import Deaf, Lines, printable
 
 _ROWS = 15
-"""Trials that are shown: the best, those that run, and the last of the others."""
+"""Trials that are shown: the last."""
 
 
 @contextmanager

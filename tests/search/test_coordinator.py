@@ -226,6 +226,22 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(caplog):
     assert "it diverged" in Path("found/search.csv").read_text().splitlines()[2]
 
 
+def test_a_full_disk_ends_the_search_which_goes_on_later(monkeypatch):
+    expected = facts(run("trials: 3", "whole"))
+
+    def full(self, solver, process):
+        yield {"failed": "[Errno 28] No space left on device: 'x'", "fatal": True}
+
+    with monkeypatch.context() as patched, pytest.raises(CaffeError) as caught:
+        patched.setattr(Trainings, "training", full)
+        run("trials: 3")
+    assert str(caught.value) == (
+        "found/trial_0000: trial 0 cannot go on: [Errno 28] No space left on device: 'x'\n"
+        "  Make room, then start the same command again: the search goes on, nothing is lost."
+    )
+    assert facts(run("trials: 3")) == expected
+
+
 def test_no_trial_to_the_end():
     Path("s.prototxt").write_text(
         'solver: "solver.prototxt" metric: "loss" sampler: GRID baseline: false param { path: "base_lr" choice: "0.9" }'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,10 @@ import pytest
 
 import caffepy
 from caffepy.cli import main
+from caffepy.errors import CaffeError
 from caffepy.proto import text
+from caffepy.search import reporter
+from caffepy.solver import Solver
 from tests.search import small
 
 
@@ -53,6 +57,37 @@ def test_a_search_of_two_jobs(folder, capfd):
     # The best definition, trained as it stands, comes to the same bits.
     main(["train", "--solver", "search/best_solver.prototxt"])
     assert (folder / "search/best_solver_iter_12.caffemodel").read_bytes() == weights
+
+
+def test_a_trial_whose_net_cannot_be_built_fails(folder, capfd):
+    pytest.importorskip("optuna")
+    (folder / "search.prototxt").write_text(
+        'solver: "solver.prototxt" metric: "loss" sampler: GRID baseline: false '
+        'param { path: "net.layer.ip2.inner_product_param.num_output" choice: "0" }'
+    )
+    with pytest.raises(SystemExit):
+        main(["search", "search.prototxt"])
+    said = "error: search.prototxt: no trial was trained to the end: search/trial_0000/net.prototxt:"
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(28, "No space left on device", "x"),
+            {"failed": "[Errno 28] No space left on device: 'x'", "fatal": True},
+        ),
+        (CaffeError("iteration 3: loss = nan"), {"failed": "iteration 3: loss = nan", "fatal": False}),
+    ],
+)
+def test_what_a_training_says_at_its_end(error, said, folder, monkeypatch):
+    # `_answers` stays open: a training ends its process when there is nobody to answer.
+    (incoming, _answers), (messages, outgoing) = os.pipe(), os.pipe()
+    monkeypatch.setenv(reporter.PIPES, f"{incoming},{outgoing}")
+    with pytest.raises(type(error)), reporter.reported(Solver("solver.prototxt"), "solver.prototxt"):
+        raise error
+    assert json.loads(os.read(messages, 1000)) == said
 
 
 def test_cross_validation(folder, capfd):
