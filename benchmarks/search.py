@@ -1,8 +1,8 @@
 """What a search costs, on the repository's digits with a small LeNet: python benchmarks/search.py
 
-`tpe`: 30 trials of TPE with Hyperband against a grid of 200 points, each training of at most 300 iterations. `jobs`:
-trials a minute with two jobs against one. Both searches of a comparison are started again and again in turn, and may be
-interrupted: what they have is kept in --folder. Processor time counts all processes of a search.
+`tpe`: 30 trials of TPE with Hyperband against a grid of 200 points, each training of at most 300 iterations; they may
+be interrupted, and go on from what is kept in --folder. Processor time counts all processes of a search. `jobs`: trials
+a minute with two jobs against one, in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIGITS = Path(__file__).parents[1] / "models/lenet/digits"
 
 NET = """name: "small LeNet"
 layer {{ name: "mnist" type: "Data" top: "data" top: "label" include {{ phase: TRAIN }}
-  transform_param {{ scale: 0.00390625 }} data_param {{ source: "{0}/train_lmdb" batch_size: 16 backend: LMDB }} }}
+  transform_param {{ scale: 0.00390625 }} data_param {{ source: "{0}/train_lmdb" batch_size: 64 backend: LMDB }} }}
 layer {{ name: "mnist" type: "Data" top: "data" top: "label" include {{ phase: TEST }}
   transform_param {{ scale: 0.00390625 }} data_param {{ source: "{0}/test_lmdb" batch_size: 100 backend: LMDB }} }}
 layer {{ name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
@@ -39,7 +39,7 @@ layer {{ name: "accuracy" type: "Accuracy" bottom: "ip2" bottom: "label" top: "a
 layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss" }}
 """
 SOLVER = """net: "{0}/net.prototxt" base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 max_iter: {1}
-test_iter: 10 test_interval: {2} test_initialization: false random_seed: 1 solver_mode: CPU
+test_iter: 20 test_interval: {2} test_initialization: false random_seed: 1 solver_mode: CPU
 """
 SPACE = """solver: "{0}/solver.prototxt" metric: "accuracy" seed: {1} baseline: false
 param {{ path: "base_lr" log {{ min: 1e-4 max: 1 steps: 10 }} }}
@@ -77,9 +77,12 @@ def search(folder: Path, name: str, *options: str) -> dict[str, float]:
     note = folder / f"{name}.json"
     spent = json.loads(note.read_text()) if note.exists() else {"wall": 0.0, "processor": 0.0}
     began, used = time.time(), used_by_children()
-    caffepy("search", str(folder / f"{name}.prototxt"), "--folder", str(folder / name), *options)
-    spent = {"wall": spent["wall"] + time.time() - began, "processor": spent["processor"] + used_by_children() - used}
-    note.write_text(json.dumps(spent))
+    try:
+        caffepy("search", str(folder / f"{name}.prototxt"), "--folder", str(folder / name), *options)
+    finally:
+        now = {"wall": time.time() - began, "processor": used_by_children() - used}
+        spent = {kind: spent[kind] + now[kind] for kind in spent}
+        note.write_text(json.dumps(spent))
     rows = [line.split(",") for line in (folder / name / "search.csv").read_text().splitlines()[1:]]
     values = [float(row[2]) for row in rows if row[1] == "COMPLETE"]
     return {**spent, "best": max(values), "trials": len(rows), "complete": len(values)}

@@ -16,6 +16,7 @@ import numpy as np
 from caffepy.errors import CaffeError, DataError, did_you_mean
 from caffepy.files import atomic_write
 from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.search import folds as cross
 from caffepy.search.definition import Definition
 from caffepy.search.interrupts import Interrupts
@@ -35,8 +36,10 @@ _POLL = 0.25
 class Trial:
     """A trial that runs: its folder, its trainings, and what those of them that are complete have come to."""
 
-    def __init__(self, trial: Any, folder: Path, trainings: list[Path]):
+    def __init__(self, trial: Any, folder: Path, trainings: list[Path], longest: int):
         self.trial, self.folder, self.trainings = trial, folder, trainings
+        self.longest = longest
+        """Iterations of a training."""
         self.number: int = trial.number
         self.results: list[Message] = []
         self.begun = time.monotonic()
@@ -84,8 +87,11 @@ class Search:
             raise definition.error("metric", f"{self.param.solver} has no tests: set test_iter and test_interval")
         if not p.max_iter:
             raise definition.error("solver", f"{self.param.solver} has no max_iter")
+        p = SolverParameter()
+        p.CopyFrom(self.model.solver)
+        p.snapshot = 0  # nothing is written beside the solver's file
         with quiet():
-            solver = Solver(self.model.solver, file=self.param.solver)
+            solver = Solver(p, file=self.param.solver)
         outputs = [name for net in solver.test_nets for name in net.outputs]
         metric = self.param.metric
         if metric.partition("/")[0] not in outputs:
@@ -172,7 +178,7 @@ class Search:
                 inner = folder / f"fold_{fold}"
                 inner.mkdir(exist_ok=True)
                 trainings.append(cross.held_out(model, fold, self.folder / ASSIGNMENT).write(inner))
-        return Trial(trial, folder, trainings)
+        return Trial(trial, folder, trainings, model.solver.max_iter)
 
     def _start(self, trial: Trial) -> None:
         """Start the trial's next training that is not complete, or end the trial where all are."""
@@ -206,10 +212,11 @@ class Search:
 
     def _goes_on(self, trial: Trial, message: Message) -> bool:
         """Take in a test, and decide. The folds of a trial are one behind the other; the last test ends it anyway."""
-        longest = self.model.solver.max_iter
-        step = len(trial.results) * longest + message["iter"]
+        step = len(trial.results) * trial.longest + message["iter"]
         value = message["scores"].get(self.param.metric, math.nan)
-        if not message["iter"] or self.proposals.goes_on(trial.trial, value, step, longest * len(trial.trainings)):
+        if not message["iter"] or self.proposals.goes_on(
+            trial.trial, value, step, trial.longest * len(trial.trainings)
+        ):
             return True
         self._end(trial, None, "PRUNED", iter=message["iter"])
         return False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from caffepy.errors import DataError
 from caffepy.files import atomic_write
 from caffepy.proto import settings, text
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
@@ -56,21 +57,29 @@ class Model:
             chosen.to_net(net)
         return out
 
-    def write(self, folder: Path, names: Sequence[str] = ("solver", "{}")) -> Path:
-        """Write all as prototxt into the folder; the solver's file, which names the nets there."""
+    def write(self, folder: Path) -> Path:
+        """Write all as prototxt into the folder; the solver's file, which names the nets there.
+
+        Raises DataError where the folder has other definitions: its snapshots and results would be taken for these.
+        """
         solver = SolverParameter()
         solver.CopyFrom(self.solver)
-        files = {field: folder / f"{names[1].format(field)}.prototxt" for field in ("net", "train_net")}
-        for field, file in files.items():
+        files: dict[Path, SolverParameter | NetParameter] = {}
+        for field in ("net", "train_net"):
             if solver.HasField(field):  # type: ignore[arg-type]
-                write(file, self.nets[getattr(solver, field)])
-                setattr(solver, field, str(file))
+                path = folder / f"{field}.prototxt"
+                files[path] = self.nets[getattr(solver, field)]
+                setattr(solver, field, str(path))
         for i, name in enumerate(solver.test_net):
-            file = folder / f"{names[1].format(f'test_net_{i}')}.prototxt"
-            write(file, self.nets[name])
-            solver.test_net[i] = str(file)
-        path = folder / f"{names[0]}.prototxt"
-        write(path, solver)
+            path = folder / f"test_net_{i}.prototxt"
+            files[path] = self.nets[name]
+            solver.test_net[i] = str(path)
+        files[folder / "solver.prototxt"] = solver
+        for path, message in files.items():
+            if path.exists() and path.read_text() != text.to_text(message):
+                raise DataError("it is of another search", where=str(path), hint="Remove its folder, or set --folder.")
+        for path, message in files.items():
+            write(path, message)
         return path
 
     def digest(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def open_study(definition: Definition, folder: Path, model: Model | None) -> opt
             except KeyError:
                 raise ConfigError(f'there is no search "{definition.name}" in it', where=url) from None
         _many_readers(url)
-        study = optuna.create_study(study_name=definition.name, storage=url, direction=direction, load_if_exists=True)
+        study = _made(study_name=definition.name, storage=url, direction=direction, load_if_exists=True)
         marks = {SEARCH: _mark(p), MODEL: model.digest()}
         found = study.user_attrs
         if SEARCH not in found and not study.get_trials(deepcopy=False):
@@ -106,6 +107,18 @@ def open_study(definition: Definition, folder: Path, model: Model | None) -> opt
                 hint="Set another storage, name or --folder, or remove the old one.",
             )
     return study
+
+
+def _made(**options: Any) -> optuna.Study:
+    """The study; a second and third try where another machine makes the tables at this moment."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for seconds in (0.5, 1.0):
+        try:
+            return load_optuna().create_study(**options)
+        except (IntegrityError, OperationalError, ProgrammingError):
+            time.sleep(seconds)
+    return load_optuna().create_study(**options)
 
 
 def _many_readers(url: str) -> None:

@@ -285,6 +285,30 @@ def test_a_storage_that_is_none(on_disk):
         run('storage: "postgresql://nobody/there"', "other")
 
 
+def test_trials_that_another_search_has_left(on_disk):
+    run("trials: 2")
+    Path("found/search.db").unlink()
+    assert len(run("trials: 2").trials) == 2  # the same ones: they are not run again
+    assert Trainings.started == ["trial_0000", "trial_0001"]
+    Path("found/search.db").unlink()
+    with pytest.raises(
+        CaffeError, match=r"^found/trial_0001/.*\.prototxt: it is of another search\n  Remove its folder"
+    ):
+        run('trials: 2 param { path: "gamma" choice: "0" }')
+
+
+def test_several_machines_share_a_search(on_disk, monkeypatch):
+    shared = 'storage: "sqlite:///shared.db" trials: 3'
+    run(shared, "here")
+    found = run(shared.replace("3", "6"), "there")
+    assert len(found.trials) == 6
+    assert Trainings.started == [f"trial_{i:04d}" for i in range(6)]
+    # A trial that runs on another machine is left to it.
+    found._storage.create_new_trial(found._study_id)
+    assert len(run(shared.replace("3", "8"), "there").trials) == 8
+    assert Trainings.started[6:] == ["trial_0007"]
+
+
 def test_one_search_a_folder():
     Path("found").mkdir()
     with coordinator.alone_in(Path("found")), pytest.raises(CaffeError, match="another search runs in this folder"):

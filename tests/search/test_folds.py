@@ -63,7 +63,8 @@ def test_every_record_is_held_out_once(source, both, folder):
     held: list[float] = []
     for fold in range(3):
         made = held_out(whole, fold, folder / "folds.npy")
-        built = solver_of(made, folder)
+        (folder / str(fold)).mkdir()
+        built = solver_of(made, folder / str(fold))
         tested = seen(built.test_nets[0], made.solver.test_iter[0])
         trained = set(seen(built.net, 12))
         assert len(tested) == len(set(tested)) and not set(tested) & trained
@@ -81,7 +82,8 @@ def test_the_net_of_the_test_may_be_a_file_of_its_own(folder):
     Folds(2).make(whole, folder / "folds.npy")
     made = held_out(whole, 1, folder / "folds.npy")
     assert list(made.solver.test_iter) == [3]  # 5 records of 11, in batches of 2
-    built = solver_of(made, folder)
+    (folder / "fold").mkdir()
+    built = solver_of(made, folder / "fold")
     built.solve()
     assert set(built.scores) == {"loss"}
 
