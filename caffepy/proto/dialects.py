@@ -171,6 +171,35 @@ RENAMED = {
 TYPES = {"Lstm": "LSTM", "Normalization2": "Normalize"}
 
 
+# Types that forks added to V1 layers (`layers { type: ROI_POOLING }`).
+V1_TYPES = {
+    "BATCH_NORM": "BatchNorm",
+    "BN": "BN",
+    "CENTER_LOSS": "CenterLoss",
+    "DENSE_CRF": "DenseCRF",
+    "DENSE_IMAGE_DATA": "DenseImageData",
+    "DOMAIN_TRANSFORM": "DomainTransform",
+    "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
+    "MAT_READ": "MatRead",
+    "MAT_WRITE": "MatWrite",
+    "NORMALIZE": "Normalize",
+    "PERMUTE": "Permute",
+    "PRELU": "PReLU",
+    "PYTHON": "Python",
+    "RESHAPE": "Reshape",
+    "ROI_POOLING": "ROIPooling",
+    "SCALE": "Scale",
+    "SEG_ACCURACY": "SegAccuracy",
+    "SMOOTH_L1_LOSS": "SmoothL1Loss",
+    "SPP": "SPP",
+    "TRIPLET_LOSS": "TripletLoss",
+    "UNIQUE_LABEL": "UniqueLabel",
+    "UNPOOLING": "Unpooling",
+    "UPSAMPLE": "Upsample",
+}
+
+
 class Value(NamedTuple):
     """What is taken for a value of another Caffe's enum, and whether a warning says so."""
 

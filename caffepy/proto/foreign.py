@@ -15,11 +15,13 @@ from typing import NamedTuple
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from caffepy.proto import dialects
+from caffepy.proto.caffe_pb2 import LayerParameter
 from caffepy.proto.dialects import Foreign
 
 log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"""\s+|\#[^\n]*|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>\[\]:,;]|[^\s{}<>\[\]:,;"'#]+)""")
+_OLD = "V1LayerParameter"
 _OFF = re.compile(r"\bactive\s*:\s*false\b", re.IGNORECASE)
 
 
@@ -111,6 +113,8 @@ class _Scan:
         if descriptor is None or field is not None:
             if off:
                 self._blank(name.start, end)
+            elif descriptor is not None and descriptor.name == _OLD and field is not None:
+                self._modernize(field, name.start, end, whole)
             return False
         if name.text == dialects.SWITCH:
             self._blank(name.start, end)
@@ -130,7 +134,16 @@ class _Scan:
         if name.text not in fields and here in fields:
             self._edits.append((name.start, name.end, here))
             return fields[here]
+        if name.text not in fields and descriptor.name == _OLD and name.text.endswith("_param"):
+            return LayerParameter.DESCRIPTOR.fields_by_name.get(name.text)
         return fields.get(name.text)
+
+    def _modernize(self, field: FieldDescriptor, start: int, end: int, value: str) -> None:
+        """Put what forks added to V1 layers where `upgrade` finds it."""
+        if field.containing_type.name != _OLD:
+            self._edits += [(start, start, "fork_param { "), (end, end, " }")]
+        elif field.name == "type" and value in dialects.V1_TYPES:
+            self._edits.append((start, end, f'fork_type: "{dialects.V1_TYPES[value]}"'))
 
     def _values(self, field: FieldDescriptor | None) -> tuple[int, int, bool]:
         """Read what follows a name: where it starts and ends, and whether it is a message that is switched off."""

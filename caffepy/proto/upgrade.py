@@ -244,6 +244,11 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     for field, value in old.ListFields():
         if field.name == "type":
             new.type = _V1_TYPES[value]
+        elif field.name == "fork_type":
+            new.type = value
+        elif field.name == "fork_param":
+            for part in value:
+                new.MergeFrom(part)
         elif field.name in _V1_PARAM_LISTS:
             while len(new.param) < len(value):
                 new.param.add()

@@ -49,3 +49,9 @@ def test_values_of_enums_are_ours():
     for enum, values in dialects.VALUES.items():
         ours = set(dict({"Phase": caffe_pb2.Phase, "DB": caffe_pb2.DataParameter.DB}.get(enum, ENGINE).items()))
         assert {value.here for value in values.values()} <= ours and not ours & set(values)
+
+
+def test_old_types_of_forks_have_a_layer_or_are_known_to_have_none():
+    for name, layer_type in dialects.V1_TYPES.items():
+        assert layer_type in layer_types() or dialects.whose(layer_type)
+        assert name not in dict(caffe_pb2.V1LayerParameter.LayerType.items())

@@ -8,7 +8,7 @@ import pytest
 from caffepy import TEST, TRAIN
 from caffepy.errors import ConfigError
 from caffepy.net.layer import layer_class
-from caffepy.proto import foreign, text
+from caffepy.proto import foreign, text, upgrade
 from caffepy.proto.caffe_pb2 import TEST as TEST_PHASE
 from caffepy.proto.caffe_pb2 import ConvolutionParameter, DataParameter, NetParameter, SolverParameter
 from caffepy.pycaffe.net import Net
@@ -225,3 +225,29 @@ layer { name: "up" type: "Interp" bottom: "pool" bottom: "x" top: "up" interp_pa
     built = Net(net(body), TEST)
     assert built.engine_blobs["pool"].shape == (1, 2, 2, 2) and built.engine_blobs["up"].shape == (1, 2, 6, 6)
     assert np.isfinite(built.forward(x=np.ones((1, 2, 6, 6), "f4"))["up"]).all()
+
+
+def test_old_layers_of_forks_are_read(warnings):
+    found = NetParameter()
+    text.parse(
+        """
+layers { name: "rois" type: DUMMY_DATA top: "rois" dummy_data_param { num: 1 channels: 5 height: 1 width: 1 } }
+layers { name: "pool" type: ROI_POOLING bottom: "rois" bottom: "rois" top: "pool" blobs_lr: 2
+  roi_pooling_param { pooled_w: 6 pooled_h: 7 } }
+layers { name: "up" type: INTERP bottom: "pool" top: "up" interp_param { height: 9 width: 8 } }
+""",
+        found,
+    )
+    upgrade.upgrade_net(found)
+    assert [layer.type for layer in found.layer] == ["DummyData", "ROIPooling", "Interp"]
+    _, pool, up = found.layer
+    assert (pool.roi_pooling_param.pooled_w, pool.roi_pooling_param.pooled_h) == (6, 7)
+    assert up.interp_param.height == 9 and [spec.lr_mult for spec in pool.param] == [2]
+    assert not warnings()
+
+
+def test_a_misspelt_old_type_offers_the_nearest():
+    assert refused('layers { name: "c" type: CONVOLUTOIN bottom: "x" top: "c" }') == (
+        'n.prototxt:1:26: layer "c": no value "CONVOLUTOIN" in V1LayerParameter.LayerType\n'
+        '  Did you mean "CONVOLUTION"?'
+    )
