@@ -123,7 +123,7 @@ def gaussian(random, shape, param):
     values += param.mean
     if param.sparse >= 0:
         # Caffe's rule: each weight is kept with probability sparse / number of outputs.
-        values *= random.random(shape, np.float32) < param.sparse / _items(shape, param)
+        values *= random.random(shape, np.float32) < param.sparse / (_items(shape, param) or 1)
     return values
 
 

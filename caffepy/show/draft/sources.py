@@ -118,6 +118,8 @@ class Sources:
         deploy = self._deploys.of(net) if None in expected else None
         if deploy and len(picture := deploy.inputs.get(param.top[0], ())) == 4:
             expected, by = kind.expected(param, (picture[1], picture[2], picture[3])), deploy.file
+        elif expected and expected[0] is None:  # so that other tops, labels of pixels, fit the picture
+            expected, by = kind.expected(param, GUESS), ""
         return self._guessed(param, expected, net) if None in expected else Assumed(expected, by)
 
     def _guessed(self, param: LayerParameter, expected: Sequence[Shape | None], net: NetParameter) -> Assumed:

@@ -21,6 +21,27 @@ def drafted(path, phase=TEST, **options):
     return draft(text.read_net(path), NetState(phase=phase), Sources(**options))
 
 
+FILLERS = (
+    'type: "gaussian" std: 1 sparse: 3',
+    'type: "xavier"',
+    'type: "msra"',
+    'type: "positive_unitball"',
+    'type: "uniform"',
+)
+
+
+@pytest.mark.parametrize("filler", FILLERS)
+def test_fillers_are_looked_at_and_not_run(filler):
+    net = text.caffe_pb2.NetParameter()
+    text.parse(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } } layer { name: "f" '
+        'type: "InnerProduct" bottom: "x" top: "f" '
+        f"inner_product_param {{ num_output: 3 weight_filler {{ {filler} }} }} }}",
+        net,
+    )
+    assert draft(text.definition(net), NetState(phase=TRAIN), Sources()).is_whole
+
+
 @pytest.mark.parametrize("name", ["lenet/lenet.prototxt", "cifar10_quick/cifar10_quick.prototxt"])
 def test_a_draft_has_the_shapes_of_the_net(name):
     built, net = drafted(MODELS / name), Net(MODELS / name, TEST)
@@ -69,7 +90,8 @@ SOURCES = {
                        "transform_param { crop_size: 7 }", [(2, 1, 7, 7), (2,)]),
     "ImageSegData": ('image_data_param { source: "no" batch_size: 2 } transform_param { crop_size: 7 }',
                      [(2, 3, 7, 7), (2, 1, 7, 7)]),
-    "DenseImageData": ('dense_image_data_param { source: "no" batch_size: 2 }', [(2, 3, 224, 224), (2,)]),
+    "DenseImageData": ('dense_image_data_param { source: "no" batch_size: 2 }',
+                       [(2, 3, 224, 224), (2, 1, 224, 224)]),
     "WindowData": ('window_data_param { source: "no" batch_size: 2 } transform_param { crop_size: 7 }',
                    [(2, 3, 7, 7), (2,)]),
     "AnnotatedData": ('data_param { source: "no" batch_size: 2 } transform_param { resize_param { height: 30 width: 40 '
