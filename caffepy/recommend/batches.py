@@ -22,7 +22,10 @@ def pieces(history: History, most: int, random: np.random.Generator) -> tuple[np
 
 
 def sorted_by(numbers: np.ndarray) -> np.ndarray:
-    """The order of these numbers from 0 on, equal ones as they come."""
-    if len(numbers) and int(numbers.max()) < 1 << 16:
-        numbers = numbers.astype(np.uint16)  # which numpy sorts by digits, ten times as fast
-    return np.argsort(numbers, kind="stable")
+    """The order of these numbers in 0 .. 2^32 - 1, equal ones as they come."""
+    # By digits of 16 bits, as numpy sorts uint16: ten times as fast as int64, in time that is linear.
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    if len(numbers) and int(numbers.max()) >= 1 << 16:
+        high = (numbers >> 16).astype(np.uint16)
+        order = order[np.argsort(high[order], kind="stable")]
+    return order

@@ -6,6 +6,7 @@ import pytest
 from caffepy.data.tables.table import open_table
 from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError, DataError
+from caffepy.recommend.batches import sorted_by
 from tests.recommend import small
 
 
@@ -45,6 +46,12 @@ def als(ratings, passes=10, reg_user=15, reg_item=10):
             rows = known[u]
             b_user[u] = (ratings[u, rows] - mean - b_item[rows]).sum() / (reg_user + rows.sum())
     return mean + b_user[:, None] + b_item
+
+
+@pytest.mark.parametrize("most", [9, 1 << 16, 1 << 20])
+def test_sorted_by_digits(most):
+    numbers = np.random.default_rng(0).integers(most, size=3000)
+    assert np.array_equal(sorted_by(numbers), np.argsort(numbers, kind="stable"))
 
 
 def test_mean(folder):
