@@ -1,12 +1,14 @@
 """Files of ratings: every layout, bad lines with their numbers, duplicates, splits; and what convert-ratings writes."""
 
+import sys
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from caffepy.cli import cli
 from caffepy.data.tables.table import open_table
-from caffepy.errors import CaffeError, ConfigError, DataError
+from caffepy.errors import CaffeError, ConfigError, DataError, MissingExtraError
 from caffepy.recommend.ratings import read_ratings
 from caffepy.recommend.split import folds, split
 
@@ -40,6 +42,24 @@ def test_clicks_and_named_columns(tmp_path):
     found = read_ratings(path, {"user": "who", "item": "what"}).ratings
     assert found.rating.tolist() == [1, 1]
     assert found.timestamp is None
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    path = str(tmp_path / "r.parquet")
+    columns = {name: list(column) for name, column in zip(("userId", "movieId", "rating", "timestamp"), zip(*LINES))}
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    found = read_ratings(path).ratings
+    assert list(zip(*(column.tolist() for column in found))) == LINES
+    (tmp_path / "bad.parquet").write_text("no")
+    with pytest.raises(DataError, match=r"bad\.parquet: this is no complete Parquet file"):
+        read_ratings(str(tmp_path / "bad.parquet"))
+
+
+def test_parquet_needs_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"caffepy\[parquet\]"):
+        read_ratings(str(tmp_path / "r.parquet"))
 
 
 def test_the_last_duplicate_counts(tmp_path):
