@@ -23,10 +23,14 @@ class Claim:
         """The solver goes on from a snapshot of `run`; None: of one that Caffe wrote."""
         self.run, self._from, self._alone = run or self.run, iteration, False
 
-    def make(self) -> None:
-        """Raises ConfigError if another process has the prefix."""
+    def hold(self) -> None:
+        """Keep others from writing there. Raises ConfigError if another process does."""
         if not self._release:
             self._release = weakref.finalize(self, lock.take(self.prefix))
+
+    def make(self) -> None:
+        """Hold it, and set apart what is of other runs."""
+        self.hold()
         if not self._alone:
             runs.set_apart(self.prefix, self.run, self._from)
             self._alone = True

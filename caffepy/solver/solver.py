@@ -160,12 +160,14 @@ class Solver:
                 snapshot.check(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
-        if resume_file:
-            self.restore(resume_file)
-        if writes and self.root:
-            with text.named(self.file):
-                self.claim.make()
         try:
+            if writes and self.root:
+                with text.named(self.file):
+                    self.claim.hold()  # before the snapshot is read, which another process may remove
+            if resume_file:
+                self.restore(resume_file)
+            if writes and self.root:
+                self.claim.make()
             self._solve()
         finally:
             self.claim.end()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 
-from tests.campaign import faults, kill, leaks, limits, trial
+from tests.campaign import faults, kill, leaks, limits, rivals, trial
 from tests.campaign.texts import KINDS
 from tests.campaign.turns import Turn
 
@@ -56,7 +56,9 @@ def _turns(part: str, options: argparse.Namespace) -> Iterator[Turn]:
         return trial.turns(options.seed, options.kind or (), options.mutants)
     if part == "faults":
         return _by_turns([faults.turns(options.seed), limits.turns(options.seed)])
-    return {"kill": kill, "leaks": leaks}[part].turns(options.seed)
+    if part == "kill":
+        return _by_turns([kill.turns(options.seed), rivals.turns(options.seed)])
+    return leaks.turns(options.seed)
 
 
 def _by_turns(all_turns: list[Iterator[Turn]]) -> Iterator[Turn]:

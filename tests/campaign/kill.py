@@ -29,6 +29,8 @@ _MOST = 4
 """Kills of one run."""
 _STRIDE = 10
 """Iterations that are done before the next, at most."""
+_PROGRAMS = 0.12
+"""Share of those that are started as programs, which takes as long as a dozen of the others."""
 _SLOWLY = Fault("write", 1, "slow", lasting=True)
 
 
@@ -65,7 +67,7 @@ class Victim:
         self.done = 0
 
     def started(self) -> Running:
-        if self.random.random() < 0.5:
+        if self.random.random() < _PROGRAMS:
             self.story.append(f"program {self.arguments}")
             return Started(self.training.command(*self.arguments), self.folder)
         fault = self.random.choice([Fault(), _SLOWLY])

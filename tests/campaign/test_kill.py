@@ -9,7 +9,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("processes are forked and watched as Linux does it", allow_module_level=True)
 
-from tests.campaign import failures, kill
+from tests.campaign import failures, kill, rivals
 from tests.campaign.trainings import TRAININGS
 
 
@@ -20,6 +20,14 @@ def test_a_killed_run_is_resumed_to_the_bit(name):
 
 def test_a_stopped_run_leaves_a_whole_snapshot_and_goes_on():
     assert kill.try_stop("train-hdf5-HDF5", seed=1) == "1 stop, 0 lost"
+
+
+def test_a_rival_is_refused_and_changes_nothing():
+    assert rivals.try_second("train-dummy-HDF5") == "2 refused"
+
+
+def test_a_run_that_starts_over_another_keeps_its_snapshots():
+    assert rivals.try_anew("train-dummy-BINARYPROTO", seed=1).endswith(" files kept")
 
 
 def test_another_end_is_found_and_kept(tmp_path, monkeypatch):
