@@ -62,7 +62,7 @@ campaign: .venv/installed  ## kill, fail, damage and repeat for SECONDS seconds:
 	$(BIN)/python -m tests.campaign --seconds $(SECONDS) --seed $(SEED)
 
 mutmut: .venv/installed  ## change the core line by line: do its tests notice?
-	$(BIN)/python -m pip install --quiet mutmut
+	$(BIN)/python -m pip install --quiet 'mutmut>=3'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
 
