@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -245,31 +246,38 @@ class Model(MLModel):
 """
 
 
+def free() -> tuple[int, int]:
+    """Two ports that nobody has."""
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0))
+        b.bind(("127.0.0.1", 0))
+        return a.getsockname()[1], b.getsockname()[1]
+
+
 def contenders(folder: Path, net: str, shape: list[int]) -> list[Contender]:
-    found = [
-        Contender(folder, shape, (18500, 18501), [
-            sys.executable, "-m", "caffepy", "serve", "--model_name", "model",
-            "--model_base_path", str(folder / "served"), "--port", "18500", "--rest_api_port", "18501"])
-    ]  # fmt: skip
+    grpc, rest = free()
+    command = [sys.executable, "-m", "caffepy", "serve", "--model_name", "model", "--model_base_path"]
+    command += [str(folder / "served"), "--port", str(grpc), "--rest_api_port", str(rest)]
+    found = [Contender(folder, shape, (grpc, rest), command)]
     if net != "small":
         return found
     (folder / "made.py").write_text(MADE % {"folder": str(folder)})
     if python := os.environ.get("PYTRITON_PYTHON"):
+        grpc, rest = free()
         script = folder / "triton_server.py"
-        script.write_text(PYTRITON % {"folder": str(folder), "rest": 18511, "grpc": 18510, "shape": tuple(shape[1:])})
-        found.append(Triton(folder, shape, (18510, 18511), [python, str(script)]))
+        script.write_text(PYTRITON % {"folder": str(folder), "rest": rest, "grpc": grpc, "shape": tuple(shape[1:])})
+        found.append(Triton(folder, shape, (grpc, rest), [python, str(script)]))
     if python := os.environ.get("MLSERVER_PYTHON"):
+        (grpc, rest), (metrics, _) = free(), free()
         home = folder / "mlserver"
         home.mkdir()
         (home / "runtime.py").write_text(RUNTIME)
         shutil.copy(folder / "made.py", home)
         (home / "model-settings.json").write_text(json.dumps({"name": "model", "implementation": "runtime.Model"}))
-        (home / "settings.json").write_text(json.dumps(
-            {"http_port": 18521, "grpc_port": 18520, "metrics_port": 18522, "parallel_workers": 0, "debug": False,
-             "host": "127.0.0.1"}))  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": str(home)}
+        settings = {"http_port": rest, "grpc_port": grpc, "metrics_port": metrics, "parallel_workers": 0}
+        (home / "settings.json").write_text(json.dumps(settings | {"debug": False, "host": "127.0.0.1"}))
         command = [str(Path(python).with_name("mlserver")), "start", str(home)]
-        found.append(MLServer(folder, shape, (18520, 18521), command, environment))
+        found.append(MLServer(folder, shape, (grpc, rest), command, os.environ | {"PYTHONPATH": str(home)}))
     return found
 
 
@@ -323,6 +331,7 @@ def main() -> None:
         prepare(folder, definition, shape)
         if given.net != "small":
             print(f"onnxruntime called directly: {direct(folder, shape, given.seconds):.1f} items/s")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with this program
         running = contenders(folder, given.net, shape)
         for kind in ("grpc", "rest"):
             best: dict[str, list[dict]] = {one.name: [] for one in running}

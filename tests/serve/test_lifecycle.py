@@ -343,6 +343,25 @@ def test_unloading_frees_the_memory(tmp_path):
         server.until(lambda: resident() - before < 0.2 * loaded)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells how much memory a process has")
+def test_memory_after_100_reloads(tmp_path):
+    """Within 5 % of that after the first ten."""
+    base = tmp_path / "small"
+    publish_net(base, 1, definition=LARGE.replace("2500", "500"))
+    with served(base, poll_seconds=0.02) as server, Client(server.grpc) as client:
+        for number in range(2, 112):
+            os.rename(base / str(number - 1), base / str(number))
+            server.until(lambda number=number: states(server).get(number) == AVAILABLE, 60)
+            client.predict("small", {"data": X})
+            if number == 11:
+                server.until(lambda: list(states(server).values()).count(AVAILABLE) == 1)
+                gc.collect()
+                before = resident()
+        server.until(lambda: list(states(server).values()).count(AVAILABLE) == 1)
+        server.until(lambda: (gc.collect(), resident())[1] < 1.05 * before)
+
+
 async def _unload(server, name):
     server.catalog.suspend(name)
 
