@@ -48,12 +48,19 @@ def _open(path: str) -> int | None:
         if not try_lock(descriptor):
             os.close(descriptor)
             return None
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+        if _is_there(descriptor, path):
+            with suppress(OSError):  # on a full disk it has no number
                 os.truncate(descriptor, 0)
                 os.write(descriptor, b"%d" % os.getpid())
-                return descriptor
+            return descriptor
         os.close(descriptor)  # its last owner has just removed it
+
+
+def _is_there(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
 
 
 def _release(path: str, owner: int) -> None:

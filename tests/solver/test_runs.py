@@ -272,6 +272,18 @@ def test_one_process_may_have_several_solvers():
     assert not Path(".snap.lock").exists() and not lock._held
 
 
+def test_on_a_full_disk_the_lock_has_no_number(monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.os, "write", full)
+        release = lock.take("snap")
+    assert Path(".snap.lock").read_bytes() == b"" and lock._held
+    release()
+    assert not Path(".snap.lock").exists()
+
+
 def test_where_no_lock_can_be_had_training_goes_on(monkeypatch):
     monkeypatch.setattr(lock.os, "open", lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
     release = lock.take("snap")
