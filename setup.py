@@ -12,6 +12,7 @@ LEFT_OUT = (
     "*.caffemodel",
     "*.solverstate",
     "*.resume",
+    "*.log",
     "*.h5",
     "*.gz",
     "*.npz",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -45,6 +46,17 @@ def test_counted_figures_are_fresh(name):
 @pytest.mark.parametrize("name", [name for name, entry in ALL.items() if entry.parameters > 3e7])
 def test_counted_figures_of_large_nets_are_fresh(name):
     assert counted(ALL[name]) == ALL[name]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "/" not in name])
+def test_readmes_have_licence_size_and_checksums(name):
+    entry = ALL[name]
+    folder = ROOT / "models" / entry.folder
+    readme = (folder / "README.md").read_text()
+    assert "Paper: " in readme or "No paper" in readme
+    assert "BSD-2-Clause" in readme and "GFLOP" in readme and f"{entry.parameters:,}" in readme
+    for file in (entry.net, entry.solver, entry.deploy):
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() in readme, f"the checksum of {file} is another"
 
 
 def test_a_name_that_is_not_there():
