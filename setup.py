@@ -13,6 +13,7 @@ LEFT_OUT = (
     "*.solverstate",
     "*.resume",
     "*.log",
+    ".*.lock",
     "*.h5",
     "*.gz",
     "*.npz",

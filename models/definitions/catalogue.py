@@ -329,7 +329,7 @@ INV = 'lr_policy: "inv"\ngamma: 0.0001\npower: 0.75'
 
 
 def embedding(
-    name: str, title: str, script: str, body, what: str, paper: str, source: str, tops: tuple[str, ...]
+    name: str, title: str, script: str, body, what: str, paper: str, source: str, tops: tuple[str, ...], runs: str
 ) -> Made:
     return Made(
         name=f"mnist_{name}", title=title, task="embedding", records=60000, body=body, what=what, paper=paper,
@@ -347,7 +347,7 @@ def embedding(
         f"models/mnist_{name}/train_lmdb\n"
         f"    python models/mnist_{name}/{script} t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz "
         f"models/mnist_{name}/test_lmdb",
-        **DIGITS,
+        runs=runs, **DIGITS,
     )  # fmt: skip
 
 
@@ -356,7 +356,9 @@ EMBEDDINGS = [
         "siamese", "Siamese MNIST", "pairs.py", mnist.siamese,
         "LeNet twice, with the same weights: two numbers a digit, near for pairs of one class, apart for others.",
         "R. Hadsell, S. Chopra, Y. LeCun. Dimensionality Reduction by Learning an Invariant Mapping. CVPR 2006.",
-        "Caffe's example `siamese`, layer by layer.", ("pair_data", "sim"),
+        "Caffe's example `siamese`, layer by layer; a shorter recipe.", ("pair_data", "sim"),
+        "All of MNIST, 1,500 iterations: the contrastive loss of the test pairs falls from 0.1416 to 0.0508 after 500, "
+        "0.0424 after 1,000 and 0.0395; 2026-11-30.",
     ),
     embedding(
         "triplet", "Triplet MNIST", "triplets.py", mnist.triplet,
@@ -366,6 +368,7 @@ EMBEDDINGS = [
         "F. Schroff, D. Kalenichenko, J. Philbin. FaceNet: A Unified Embedding for Face Recognition and Clustering. "
         "CVPR 2015, arXiv:1503.03832.",
         "the net of `mnist_siamese`, with layer `TripletLoss`.", ("triplet_data",),
+        "None yet. A test runs it forward and backward on small input.",
     ),
     Made(
         name="mnist_autoencoder", title="MNIST autoencoder", task="reconstruction", records=60000,
