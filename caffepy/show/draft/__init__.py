@@ -47,12 +47,13 @@ class Draft(Builder):
         self._guessed: set[int] = set()
         self._unknown_types = False
         self._place = self._layer = ""
+        self._on_guess = False
         try:
             with fillers.left_out():
                 super().__init__(definition._replace(refusals={}), engine or get_engine("numpy"))
             self.is_wired = not self._lost_reads and not self._unknown_types
         except CaffeError as error:
-            self.problems.append(Problem(error, self._layer))
+            self.problems.append(Problem(error, self._layer, self._on_guess))
 
     @property
     def is_whole(self) -> bool:
@@ -90,7 +91,7 @@ class Draft(Builder):
         return connected
 
     def _append_layer(self, source: LayerParameter, place: str) -> None:
-        self._place, self._layer = place, source.name
+        self._place, self._layer, self._on_guess = place, source.name, False
         super()._append_layer(source, place)
 
     def create(self, param: LayerParameter) -> Layer:
@@ -108,6 +109,7 @@ class Draft(Builder):
             return
         guessed = any(id(blob) in self._guessed for blob in bottom) or self._is_guess(layer)
         self._guessed.update(id(blob) for blob in top if guessed)
+        self._on_guess = guessed  # also for what goes wrong when the layer is set up
         try:
             layer.set_up(bottom, top)
         except Exception as error:

@@ -55,7 +55,7 @@ def input_shapes(layer: LayerParameter) -> list[Shape]:
 
 def _read(file: str) -> Deploy | None:
     try:
-        with _silence():
+        with silence():
             net = text.read_net(file).param
     except CaffeError:
         return None
@@ -71,7 +71,7 @@ def _layers(net: NetParameter) -> set[str]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Files that nobody has asked for are not complained of."""
     logger = logging.getLogger("caffepy.proto.foreign")
     before, logger.disabled = logger.disabled, True

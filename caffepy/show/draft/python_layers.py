@@ -76,9 +76,9 @@ def proposal(param: LayerParameter, bottoms: Sequence[Shape]) -> Sequence[Shape 
 
 @of("ProposalTargetLayer")
 def proposal_target(param: LayerParameter, bottoms: Sequence[Shape]) -> Sequence[Shape | None]:
-    """Regions, their labels, targets and two weights of these."""
+    """Regions, their labels (of four axes in R-FCN, elsewhere of one), targets and two weights of these."""
     boxes = (ROIS, 4 * _number(param, "num_classes", 21))
-    return [(ROIS, 5), (ROIS,), boxes, boxes, boxes][: len(param.top)]
+    return [(ROIS, 5), (ROIS, 1, 1, 1), boxes, boxes, boxes][: len(param.top)]
 
 
 def segmentation(param: LayerParameter, bottoms: Sequence[Shape]) -> Sequence[Shape | None]:

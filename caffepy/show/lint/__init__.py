@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from caffepy.show.draft import Sources
+from caffepy.show.draft.deploys import silence
 from caffepy.show.draft.sources import check_names
 from caffepy.show.lint.finding import Finding
 from caffepy.show.lint.reviews import Review, Reviewer
@@ -21,6 +22,7 @@ def check(
     """
     given = dict(shapes or {})
     reviewer = Reviewer(lambda: Sources(given, near=files), list(weights))
-    reviews = [reviewer.review(file) for file in files]
+    with silence():  # of what is among the findings
+        reviews = [reviewer.review(file) for file in files]
     check_names(given, reviewer.tops)
     return reviews

@@ -57,7 +57,8 @@ def layer_has_no_gradient(net: Draft) -> Iterator[Fault]:
             )
         elif labels := [i for i in wanted if graph.takes_no_gradient(node, i)]:
             yield Fault(
-                f"{layer.type} has no gradient for {layer.bottom_name(labels[0])}, which comes from layers that learn",
+                f"{layer.type} has no gradient for {layer.bottom_name(labels[0])}, which comes from layers that learn: "
+                "Caffe would stop here",
                 "Give propagate_down for each bottom: true for the prediction, false for the label.",
                 node,
             )

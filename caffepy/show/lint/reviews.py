@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from caffepy.errors import CaffeError
-from caffepy.proto import text
+from caffepy.proto import dialects, text
 from caffepy.proto.caffe_pb2 import NetState, SolverParameter
 from caffepy.show.draft import Draft, Problem, Sources, draft
 from caffepy.show.lint import net_rules, solver_rules  # noqa: F401  (they register)
@@ -147,6 +147,8 @@ def _of_file(definition: text.Definition, file: str) -> Iterator[Finding]:
     for lost in definition.upgraded.lost:
         yield Finding(WARNING, "field-is-lost", lost, file=file)
     for mention in definition.foreign:
+        if mention.name.removeprefix("LayerParameter.") in dialects.UNKNOWN_PARAMS:
+            continue  # its layer is refused
         yield Finding(NOTE, "foreign-field", f"{mention.name} is of another Caffe, and changes nothing here",
                       "", file, mention.line, mention.column)  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_a_label_that_is_learned(found):
     net = INPUT.replace("label", "other") + FC + FC.replace('"fc"', '"label"').replace("num_output: 3", "num_output: 1")
     assert found(net.replace('top: "other"', "").replace("shape { dim: 4 } ", "") + LOSS) == [
         'net.prototxt:4:1: warning: layer "loss": SoftmaxWithLoss has no gradient for "label", which comes from layers '
-        "that learn (TRAIN) [layer-has-no-gradient]"
+        "that learn: Caffe would stop here (TRAIN) [layer-has-no-gradient]"
     ]
 
 

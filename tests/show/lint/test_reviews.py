@@ -77,6 +77,21 @@ def test_what_does_not_fit_a_guess_is_no_error(found):
     assert "[does-not-fit-a-guess]" in lines[1]
 
 
+def test_shared_parameters_that_do_not_fit_a_guess(found):
+    half = (
+        'layer { name: "NAME" type: "Convolution" bottom: "NAME_x" top: "NAME" param { name: "w" } '
+        "convolution_param { num_output: 2 kernel_size: 3 } }\n"
+    )
+    net = (
+        'layer { name: "d" type: "Data" top: "pair" data_param { source: "no" batch_size: 2 } }\n'
+        'layer { name: "s" type: "Slice" bottom: "pair" top: "a_x" top: "b_x" slice_param { slice_point: 1 } }\n'
+        + half.replace("NAME", "a")
+        + half.replace("NAME", "b")
+        + 'layer { name: "e" type: "EuclideanLoss" bottom: "a" bottom: "b" top: "e" }\n'
+    )
+    assert [line.split(": ")[1] for line in found(net)] == ["absent", "warning"]
+
+
 def test_a_path_that_is_right_elsewhere(found, tmp_path, monkeypatch):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "mean.binaryproto").write_bytes(b"")
@@ -109,6 +124,12 @@ layer { name: "pool" type: "ROIPooling" bottom: "s" bottom: "roi" top: "pool"
   roi_pooling_param { pooled_w: 2 pooled_h: 2 } }
 layer { name: "fc" type: "InnerProduct" bottom: "pool" top: "fc" inner_product_param { num_output: 84 } }
 layer { name: "l1" type: "SmoothL1Loss" bottom: "fc" bottom: "x" bottom: "y" bottom: "z" top: "l1" loss_weight: 1 }
+layer { name: "ohem" type: "SoftmaxWithLossOHEM" bottom: "fc" bottom: "labels" top: "s1" top: "s2" top: "each"
+  loss_weight: 0 loss_weight: 0 loss_weight: 0 propagate_down: false propagate_down: false }
+layer { name: "ohem2" type: "SmoothL1LossOHEM" bottom: "fc" bottom: "x" bottom: "y" top: "s3" top: "each2"
+  loss_weight: 0 loss_weight: 0 propagate_down: false propagate_down: false propagate_down: false }
+layer { name: "sum" type: "Eltwise" bottom: "each" bottom: "each2" top: "sum" }
+layer { name: "quiet" type: "Silence" bottom: "s1" bottom: "s2" bottom: "s3" bottom: "sum" }
 layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "labels" top: "acc" }
 """
     lines = found(net)
