@@ -52,7 +52,7 @@ def model_of(net: Net, options: Options | None = None, layers: Sequence[int] | N
     _drop_unused(made.graph)
     model = _message(onnx, net.name or "net", made)
     if options.half:
-        model = needed("onnxconverter_common.float16", "--half").convert_float_to_float16(model, keep_io_types=True)
+        model = _halved(model, made.graph)
     onnx.checker.check_model(model)
     return model
 
@@ -97,9 +97,24 @@ def differences(net: Net, data: bytes, options: Options) -> dict[str, tuple[floa
         found = {}
         for name, other in zip(net.outputs, theirs):
             ours = net.engine_blobs[name].host()
+            if ours.shape != other.shape:
+                found[name] = float("inf"), float("inf")
+                continue
             largest = float(np.abs(ours - other).max()) if ours.size else 0.0
             found[name] = largest, largest / max(float(np.abs(ours).max()) if ours.size else 0.0, 1e-6)
     return found
+
+
+def _halved(model: Any, graph: Graph) -> Any:
+    """In float16. Raises ConfigError for layers whose numbers are cast from others, boxes among them."""
+    for operator in graph.operators:
+        if operator.kind == "Cast" and operator.attributes["to"] == FLOAT:
+            raise ConfigError(
+                f'layer "{operator.name.rpartition("/")[0]}" computes indices or boxes, which float16 cannot hold',
+                hint="Leave out --half.",
+            )
+    float16 = needed("onnxconverter_common.float16", "--half")
+    return float16.convert_float_to_float16(model, keep_io_types=True)
 
 
 @cache

@@ -188,3 +188,10 @@ def test_faster_rcnn(dynamic):
     assert expected["prob"].shape == (40, 5)
     for name in net.outputs:
         assert_close(found[name], expected[name], 2e-5)
+
+
+def test_boxes_are_no_half_numbers():
+    from caffepy.errors import ConfigError
+
+    with pytest.raises(ConfigError, match='layer "found" computes indices or boxes, which float16 cannot hold'):
+        computed(build(SSD), {}, Options(half=True))

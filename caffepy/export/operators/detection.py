@@ -138,7 +138,8 @@ def _best_of_images(g: Graph, rows: str, scores: str, keep: int) -> str:
     image = g.op("Cast", g.op("Gather", column(g, rows, 0), order, axis=0), to=INT64)
     own = g.op("OneHot", image, _items(g, scores), g.constant([0, 1]), axis=-1)
     rank = g.reduce("ReduceSum", g.op("Mul", g.op("CumSum", own, g.constant(0, np.int64)), own), [1], keep=False)
-    kept = g.op("Compress", order, g.op("LessOrEqual", rank, g.constant(keep)), axis=0)
+    where = g.reshape(g.op("NonZero", g.op("LessOrEqual", rank, g.constant(keep))), (-1,))
+    kept = g.op("Gather", order, where, axis=0)  # OpenCV has no Compress
     return g.op("Gather", rows, _sorted(g, kept, largest=0)[0], axis=0)
 
 
