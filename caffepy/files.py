@@ -10,15 +10,16 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from caffepy import limits, permissions
 from caffepy.errors import CaffeError, DataError, SnapshotError, did_you_mean, nearest
 from caffepy.temporary import temporary_file, temporary_name
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """The file `path`, to be read; all that files and users name is opened here.
 
     Raises OSError for what cannot be read, and for devices: many never end, and some do things when they are opened.

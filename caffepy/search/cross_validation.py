@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from caffepy.errors import ConfigError, DataError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, read_text
 from caffepy.search import folds as cross
 from caffepy.search.coordinator import ASSIGNMENT, alone_in
 from caffepy.search.interrupts import Interrupts
@@ -86,7 +86,7 @@ class CrossValidation:
     def _check_folder(self) -> None:
         """Raises ConfigError where the folder has another cross-validation's files."""
         note, mark = self.folder / "folds.txt", f"{self.folds}\n{self.model.digest()}\n"
-        if note.exists() and note.read_text() != mark:
+        if note.exists() and read_text(note) != mark:
             raise ConfigError(
                 "it holds another cross-validation", where=str(self.folder), hint="Set another --folder, or remove it."
             )

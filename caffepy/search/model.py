@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from caffepy.errors import DataError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, read_text
 from caffepy.proto import settings, text
 from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffepy.proto.paths import Target
@@ -76,7 +76,7 @@ class Model:
             solver.test_net[i] = str(path)
         files[folder / "solver.prototxt"] = solver
         for path, message in files.items():
-            if path.exists() and path.read_text() != text.to_text(message):
+            if path.exists() and read_text(path) != text.to_text(message):
                 raise DataError("it is of another search", where=str(path), hint="Remove its folder, or set --folder.")
         for path, message in files.items():
             write(path, message)

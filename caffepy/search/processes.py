@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from caffepy.engine.threads import available_cores
+from caffepy.files import read_text
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.search.reporter import PIPES, RESULT
 
@@ -88,7 +89,7 @@ class Process:
 
     def last_words(self) -> str:
         """The last line of the log."""
-        lines = (self.solver.parent / LOG).read_text(errors="replace").strip().splitlines()
+        lines = read_text(self.solver.parent / LOG).strip().splitlines()
         return lines[-1] if lines else ""
 
 
@@ -149,5 +150,5 @@ def _ending(process: Process, status: int) -> str:
 def result_of(folder: Path) -> Message | None:
     """What a training in the folder has come to, if it is complete."""
     with suppress(OSError, ValueError):
-        return json.loads((folder / RESULT).read_text())
+        return json.loads(read_text(folder / RESULT))
     return None

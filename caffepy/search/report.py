@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caffepy.errors import CaffeError, ConfigError
-from caffepy.files import atomic_write
+from caffepy.files import atomic_write, read_file
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter, SearchParameter
 from caffepy.search.coordinator import DEFINITION
@@ -111,7 +111,7 @@ def _best(study: Any, folder: Path) -> list[Path]:
     if weights is not None:
         made.append(folder / f"best.caffemodel{'.h5' if weights.suffix == '.h5' else ''}")
         with atomic_write(made[-1]) as temporary:
-            Path(temporary).write_bytes(weights.read_bytes())
+            Path(temporary).write_bytes(read_file(weights))
     return made
 
 

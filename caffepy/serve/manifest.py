@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from caffepy.errors import SnapshotError
+from caffepy.files import open_file, read_file
 from caffepy.serve.servable import MANIFEST
 
 
@@ -18,7 +19,7 @@ def of(folder: Path, names: Iterable[str]) -> bytes:
 
 
 def digest(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 
 
@@ -34,7 +35,7 @@ def check(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.exists():
         return
-    for name, said in read(path.read_bytes(), str(path)).items():
+    for name, said in read(read_file(path), str(path)).items():
         try:
             size = (folder / name).stat().st_size
         except OSError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from caffepy.errors import CaffeError, ConfigError, MissingExtraError, ShapeError, SnapshotError, did_you_mean
+from caffepy.files import read_file
 from caffepy.hdf5 import open_hdf5
 from caffepy.net import weights as stored
 from caffepy.net.net import Net
@@ -140,7 +141,7 @@ def _load_onnx(parts: Parts, computing: Computing) -> Model:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "onnx", "onnx", "serving an ONNX file") from None
-    data = parts.weights.read_bytes()
+    data = read_file(parts.weights)
     try:
         model = onnx.load_model_from_string(data)
     except Exception:  # protobuf's

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from pathlib import Path
 
 from caffepy.errors import ConfigError, DataError
+from caffepy.files import read_text
 from caffepy.serve.refusal import Refused
 
 
@@ -15,7 +15,7 @@ class Tokens:
 
     def __init__(self, path: str):
         try:
-            lines = Path(path).read_text(encoding="utf-8").split("\n")
+            lines = read_text(path, errors="strict").split("\n")
         except (OSError, ValueError) as error:
             raise DataError(
                 f"cannot read the tokens: {getattr(error, 'strerror', None) or error}", where=path
