@@ -36,7 +36,7 @@ def faster_rcnn(train: bool) -> Net:
     inner(n, "cls_score", top, CLASSES, weight_filler=gaussian(0.01))
     inner(n, "bbox_pred", top, 4 * CLASSES, weight_filler=gaussian(0.001))
     if train:
-        n.loss_cls = L.SoftmaxWithLoss(n.cls_score, n.labels, loss_weight=1)
+        n.loss_cls = L.SoftmaxWithLoss(n.cls_score, n.labels, loss_weight=1, propagate_down=[True, False])
         n.loss_bbox = L.SmoothL1Loss(
             n.bbox_pred, n.bbox_targets, n.bbox_inside_weights, n.bbox_outside_weights, loss_weight=1
         )

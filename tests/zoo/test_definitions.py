@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import caffepy
+from caffepy.cli import main
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.zoo.catalogue import find, zoo_folder
@@ -121,3 +122,10 @@ def test_figures_are_the_published_ones():
         entry = find(name)
         assert entry.parameters == parameters
         assert entry.gflop * 500 == pytest.approx(multiply_adds, rel=0.004)
+
+
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+def test_caffepy_check_finds_no_error(name, monkeypatch, capsys):
+    monkeypatch.chdir(zoo_folder().parent)
+    main(["check", f"models/{name}/solver.prototxt"])
+    assert f'solver "{MADE[name].title}"' in capsys.readouterr().out
