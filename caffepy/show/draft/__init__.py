@@ -124,6 +124,7 @@ class Draft(Builder):
     def _give_up(self, layer: Layer, top: list[Blob]) -> None:
         self._unknown.update(map(id, top))
         layer.blobs = []
+        del layer.param.param[:]
         layer.loss_weights = list(layer.param.loss_weight) or [layer.default_loss_weight(i) for i in range(len(top))]
 
     def _note(self, layer: str, error: Exception, guessed: bool = False) -> None:

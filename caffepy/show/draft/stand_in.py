@@ -35,8 +35,8 @@ class StandIn(Layer):
     ):
         own = LayerParameter()
         own.CopyFrom(param)
-        own.ClearField("param_str")
-        own.ClearField("blobs")
+        for field in ("param_str", "blobs", "param"):  # of parameters that are not made
+            own.ClearField(field)  # type: ignore[arg-type]
         super().__init__(own, own.phase, engine)
         self.type = param.type
         self._shapes, self._is_loss = shapes, _is_loss(param, kind)

@@ -34,6 +34,17 @@ def test_all_that_cannot_be_built_is_told(found):
     ]
 
 
+def test_a_layer_with_parameters_that_cannot_be_built_is_told_once(found):
+    layer = (
+        'layer { name: "c" type: "Convolution" bottom: "x" top: "c" param { lr_mult: 1 } param { lr_mult: 2 } '
+        "convolution_param { num_output: 3 group: 2 kernel_size: 1 } }\n"
+    )
+    (line,) = found(INPUT.replace("dim: 4 dim: 6", "dim: 4 dim: 6 dim: 5 dim: 5", 1) + layer)
+    assert "group 2 must divide" in line
+    python = 'layer { name: "p" type: "Python" bottom: "x" top: "p" param { } python_param { module: "no" } }\n'
+    assert [line.split(": ")[1] for line in found(INPUT + python)] == ["absent"]
+
+
 def test_a_typing_error_ends_the_look_at_a_file(found):
     (line,) = found(INPUT + FC.replace("num_output", "num_outputs"))
     assert line.startswith("net.prototxt:2:")
