@@ -116,6 +116,8 @@ class Catalog:
         self.changed: Callable[[], None] = lambda: None
         """Called when a version's state has changed."""
         self._loaders = ThreadPoolExecutor(load_threads, "load", initializer=_be_patient)
+        self._first_loaders = ThreadPoolExecutor(load_threads, "load")
+        """For as long as there is nothing to give way to."""
         self._lookers = ThreadPoolExecutor(4, "look")
         self._tasks: set[asyncio.Task] = set()
 
@@ -263,7 +265,9 @@ class Catalog:
         if self.unload_first and version is served.renewals.get(version.number):
             await self._unloaded(served.versions[version.number])
         try:
-            model = await loop.run_in_executor(self._loaders, _loaded, store, version, self.computing)
+            serving = any(served.available for served in self.models.values())
+            loaders = self._loaders if serving else self._first_loaders
+            model = await loop.run_in_executor(loaders, _loaded, store, version, self.computing)
         except Exception as error:
             self.metrics.load(version.model_name, "fail", time.monotonic() - began)
             pause = min(self.retry_seconds * 2 ** (version.attempts - 1), LONGEST)
@@ -390,8 +394,8 @@ class Catalog:
         unloads = [task for task in self._tasks if not task.done()]
         if unloads:
             await asyncio.wait(unloads, timeout=5)
-        self._loaders.shutdown(wait=False, cancel_futures=True)
-        self._lookers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._loaders, self._first_loaders, self._lookers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _loaded(store: Store, version: Version, computing: Computing) -> Model:
