@@ -15,7 +15,7 @@ from caffepy.serve.api import tensorflow_pb2 as tf
 from caffepy.serve.api import tensorflow_serving_pb2 as tfs
 from caffepy.serve.client import Client, RestClient
 from caffepy.serve.refusal import Refused
-from tests.serve.running import expected
+from tests.serve.running import expected, publish_net, served
 
 X = np.array([[1, 2, 3, 4], [0, -1, 0.5, 2]], np.float32)
 
@@ -241,3 +241,25 @@ def test_the_rest_client(server, small):
     assert client.status("small") == {1: "AVAILABLE", 2: "AVAILABLE"}
     with pytest.raises(Refused, match="Servable not found"):
         client.predict("other", {"data": X})
+
+
+ONE = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "y" type: "InnerProduct" bottom: "data" top: "y" inner_product_param { num_output: 1 } }
+"""
+
+
+def test_regress(tmp_path):
+    base = tmp_path / "one"
+    publish_net(base, 1, definition=ONE)
+    truth = expected(base, 1, X).ravel()
+    request = tfs.RegressionRequest(model_spec=tfs.ModelSpec(name="one"))
+    for row in X:
+        example = request.input.example_list.examples.add()
+        example.features.feature["data"].float_list.value.extend(row)
+    with served(base, "one") as server:
+        response = call(server, "PredictionService/Regress", request, tfs.RegressionResponse)
+        status, found, _ = ask(f"{server.rest}/v1/models/one:regress", {"examples": [{"data": r} for r in X.tolist()]})
+    np.testing.assert_allclose([one.value for one in response.result.regressions], truth, rtol=1e-5)
+    assert response.model_spec.version.value == 1
+    assert status == 200
+    np.testing.assert_allclose(found["results"], truth, rtol=1e-5)
