@@ -46,7 +46,7 @@ class Parts:
 def find(folder: Path) -> Parts:
     """The parts of the folder. Raises ConfigError and SnapshotError for what is missing or too much."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder))
+        names = sorted(os.listdir(folder))
     except OSError as error:
         raise SnapshotError(f"cannot read the folder: {error.strerror}", where=str(folder)) from None
     weights = [name for name in names if name.endswith(WEIGHTS) and not name.startswith(".")]

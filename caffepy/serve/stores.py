@@ -58,7 +58,8 @@ class Local:
 
     def versions(self) -> dict[int, Found]:
         try:
-            entries = [entry for entry in os.scandir(self.base) if is_version(entry.name) and entry.is_dir()]
+            with os.scandir(self.base) as listed:
+                entries = [entry for entry in listed if is_version(entry.name) and entry.is_dir()]
         except OSError as error:
             raise DataError(
                 f"cannot read the base path: {error.strerror}", where=self.base, hint=_near(self.base)
@@ -72,7 +73,8 @@ class Local:
         return found
 
     def _seen(self, folder: str) -> Found:
-        states = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file()]
+        with os.scandir(folder) as listed:
+            states = [(entry.name, entry.stat()) for entry in listed if entry.is_file()]
         states.sort(key=lambda pair: pair[0])
         seen = tuple((name, state.st_size, state.st_mtime_ns, state.st_ino) for name, state in states)
         changed = max((state.st_ctime for _, state in states), default=time.time())
