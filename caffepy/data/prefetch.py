@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, Full, Queue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from caffepy.errors import CaffeError, DataError
@@ -52,12 +52,14 @@ class Prefetcher(Generic[S, B]):
         """Drop what was made ahead and go on from `state`. The thread starts with the first `next`."""
         self.close()
         self.state = state
-        self._ready: Queue[tuple[B | None, S, BaseException | None]] = Queue(self.depth)
-        self._free: Queue[B] = Queue()
-        self._stop = threading.Event()
+        # Not Queue and Event: an interrupt in the middle of their methods leaves their locks held, and all hang.
+        self._ready: SimpleQueue[tuple[B | None, S, BaseException | None]] = SimpleQueue()
+        self._free: SimpleQueue[B] = SimpleQueue()
+        self._taken: SimpleQueue[None] = SimpleQueue()  # wakes the thread that waits for room
+        self._stop: list[bool] = []  # not empty: it shall end
         if self._on_drop is not None:
             self._on_drop.detach()
-        self._on_drop = weakref.finalize(self, self._stop.set)  # a dropped net leaves no thread
+        self._on_drop = weakref.finalize(self, self._stop.append, True)  # a dropped net leaves no thread
 
     def next(self) -> B:
         if self._owner != os.getpid():
@@ -77,6 +79,8 @@ class Prefetcher(Generic[S, B]):
             start = time.perf_counter()
             batch, state, error = self._wait(self._thread)
             self.wait += time.perf_counter() - start
+        if self._taken.empty():
+            self._taken.put(None)
         if error is not None:
             self.close()
             raise error
@@ -85,7 +89,7 @@ class Prefetcher(Generic[S, B]):
 
     def _started(self) -> threading.Thread | None:
         """The thread, where the system allows one more."""
-        args = (weakref.ref(self), self.state, self._ready, self._free, self._stop)
+        args = (weakref.ref(self), self.state, self._ready, self._free, self._taken, self._stop, self.depth)
         thread = threading.Thread(target=_work, args=args, name="caffepy-prefetch", daemon=True)
         try:
             thread.start()
@@ -122,11 +126,10 @@ class Prefetcher(Generic[S, B]):
 
     def _end_thread(self, patience: float | None) -> None:
         assert self._thread is not None
-        self._stop.set()
+        self._stop.append(True)
+        self._taken.put(None)
         began = time.perf_counter()
         while self._thread.is_alive() and (patience is None or time.perf_counter() - began < patience):
-            with suppress(Empty):
-                self._ready.get_nowait()  # a full queue keeps it from seeing the stop
             self._thread.join(0.01)
 
 
@@ -141,11 +144,17 @@ def _end_all() -> None:
 
 
 def _work(
-    owner: weakref.ref[Prefetcher], state: Any, ready: Queue[Any], free: Queue[Any], stop: threading.Event
+    owner: weakref.ref[Prefetcher],
+    state: Any,
+    ready: SimpleQueue[Any],
+    free: SimpleQueue[Any],
+    taken: SimpleQueue[None],
+    stop: list[bool],
+    depth: int,
 ) -> None:
     """The thread: make a batch, wait for room in the queue, again and again. It keeps its prefetcher alive only
     while it makes a batch."""
-    while not stop.is_set():
+    while not stop:
         prefetcher = owner()
         if prefetcher is None:
             return
@@ -164,11 +173,11 @@ def _work(
         except BaseException as caught:
             error = caught
         del prefetcher, recycled
-        while not stop.is_set():
-            try:
-                ready.put((batch, state, error), timeout=0.1)
+        while not stop:
+            if ready.qsize() < depth:
+                ready.put((batch, state, error))
                 break
-            except Full:
-                continue
+            with suppress(Empty):
+                taken.get(timeout=0.1)
         if error is not None:
             return

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,11 +101,11 @@ def test_an_interrupted_wait_leaves_no_memory_to_two_batches(start, monkeypatch)
     prefetcher = start(Source(), depth=3)
     prefetcher.next()
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(prefetcher._ready, "get_nowait", raise_interrupt)
+        interrupted.setattr(prefetcher, "_ready", SimpleNamespace(get_nowait=raise_interrupt))
         with pytest.raises(KeyboardInterrupt):
             prefetcher.next()
     for expected in range(1, 9):
-        wait_until(lambda: prefetcher._ready.full())
+        wait_until(lambda: prefetcher._ready.qsize() == 3)
         assert prefetcher.next() == [expected]
 
 
@@ -223,3 +224,44 @@ def test_where_no_thread_is_to_be_had_the_reader_makes_its_batches(start, monkey
     monkeypatch.setattr(threading.Thread, "start", allowed)
     assert [prefetcher.next()[0] for _ in range(3)] == [3, 4, 5]
     wait_until(lambda: len(source.made) > 6)  # ahead again
+
+
+def test_an_interrupt_anywhere_leaves_no_lock_behind(start):
+    """Between any two steps of Python's, those of its queues' methods, too."""
+    number = 0
+    while True:
+        number += 1
+        prefetcher = start(Source(), depth=2)
+        prefetcher.next()
+        if not interrupted(prefetcher.next, number):
+            break
+        answer = []
+        reader = threading.Thread(target=lambda p=prefetcher, a=answer: a.append(p.next()), daemon=True)
+        reader.start()
+        reader.join(20)
+        assert answer, f"it hangs after an interrupt at step {number}"
+        prefetcher.close()
+    assert number > 10
+
+
+def interrupted(call, number: int) -> bool:
+    """Whether it was, at its step of this number."""
+    steps = 0
+
+    def trace(frame, event, argument):
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
