@@ -28,6 +28,7 @@ log = logging.getLogger("caffepy.train")
 @click.option("--sigterm-effect", type=EFFECTS, default="stop", show_default=True, help="What SIGTERM does.")
 @click.option("--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="What a hang-up does.")
 @click.option("--log", "log_file", help="Where the log goes, too (default: the snapshot prefix and .log; - for none).")
+@click.option("--tensorboard", default="", metavar="DIR", help="Write curves for TensorBoard into this folder.")
 @options.level
 @options.stage
 @options.gpu
@@ -49,6 +50,7 @@ def command(
     sigterm_effect,
     sighup_effect,
     log_file,
+    tensorboard,
     level,
     stage,
     gpu,
@@ -81,6 +83,7 @@ def command(
     with text.named(solver):  # before nets are built, which may take a while
         policies.check_length(param)
         policies.check(param)
+    param.tensorboard_dir = tensorboard or param.tensorboard_dir
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     path = log_file or f"{snapshots.prefix(param, solver)}.log"

@@ -23,6 +23,7 @@ from caffepy.solver.events import Action, Listener, Requests
 from caffepy.solver.loss import SmoothedLoss
 from caffepy.solver.objectives.multi_task import MultiTask
 from caffepy.solver.rules import Rule, find_rule
+from caffepy.solver.tensorboard import TensorBoard
 from caffepy.solver.testing import Scores
 from caffepy.solver.update import Update
 from caffepy.solver.watch import BestSnapshot, EarlyStop, Watch
@@ -99,7 +100,8 @@ class Solver:
         watches = list(self._watches())
         for watch in watches:
             watch.check([name for net in self.test_nets for name in net.outputs])
-        self.listeners = [*([self.multi_task] if self.multi_task else []), Display(), *watches]
+        curves = [TensorBoard(p.tensorboard_dir, self.multi_task)] if p.tensorboard_dir else []
+        self.listeners = [*([self.multi_task] if self.multi_task else []), Display(), *watches, *curves]
 
     def _build(self, definition: text.Definition, state: NetState) -> Net:
         return self.net_class(definition, state=state, engine=self.engine)

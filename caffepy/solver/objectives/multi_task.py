@@ -184,6 +184,16 @@ class MultiTask(Listener):
         for (i, j), cosine in cosines(self.seen.gram).items():
             yield f"{method}: cosine of {self.names[i]} and {self.names[j]} = {cosine:.6g}"
 
+    def curves(self) -> Iterator[tuple[str, float]]:
+        """The same as names and numbers."""
+        if self.seen is None:
+            return
+        norms = np.sqrt(np.diag(self.seen.gram))
+        for name, loss, weight, norm in zip(self.names, self.seen.losses, self.weights, norms):
+            yield from ((f"losses/{name}", loss), (f"weights/{name}", weight), (f"gradient_norms/{name}", norm))
+        for (i, j), cosine in cosines(self.seen.gram).items():
+            yield f"cosines/{self.names[i]}_{self.names[j]}", cosine
+
     def state(self) -> dict[str, Any]:
         return self.objective.state()
 
