@@ -47,7 +47,7 @@ class Made:
     @property
     def entry(self) -> Entry:
         return Entry(
-            name=self.name, folder=self.name, task=self.task, classes=self.classes, records=self.records, **FILES
+            self.name, self.name, self.task, **FILES, classes=self.classes, heads=self.heads, records=self.records
         )
 
     def files(self) -> dict[str, str]:

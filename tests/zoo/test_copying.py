@@ -12,6 +12,7 @@ from caffepy.cli import main
 from caffepy.data.sources.databases import write_lmdb
 from caffepy.data.sources.datum import from_image
 from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.zoo.catalogue import entries, find
 from caffepy.zoo.copying import Wishes, written
 
@@ -90,6 +91,14 @@ def test_classes_reach_all_last_layers_of_googlenet():
     assert files["train_val.prototxt"].count("num_output: 4\n") == 3
     assert "num_output: 1000" not in files["train_val.prototxt"] + files["deploy.prototxt"]
     assert "top_k: 5" not in files["train_val.prototxt"], "one of four classes is always among the best five"
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("ssd", [6] * 3), ("faster_rcnn_vgg16", [3, 12]), ("fcn", [3] * 6)])
+def test_classes_reach_all_boxes_of_a_detector_and_all_maps_of_a_segmenter(name, outputs):
+    for file in ("train_val.prototxt", "deploy.prototxt"):
+        net = text.parse(written(find(name), "mine", Wishes(classes=3))[file], NetParameter())
+        found = [layer.convolution_param.num_output or layer.inner_product_param.num_output for layer in net.layer]
+        assert [n for n in found if n in (3, 6, 12)] == outputs
 
 
 @pytest.mark.parametrize(
