@@ -88,7 +88,10 @@ def _entry(
     rating = _number(fields, places, "rating", 1.0)
     if scale and not scale[0] <= rating <= scale[1]:
         raise ValueError(f"the rating {rating:g} is outside the scale {scale[0]:g} .. {scale[1]:g}")
-    return user, item, rating, int(_number(fields, places, "timestamp", 0.0))
+    time = int(_number(fields, places, "timestamp", 0.0))
+    if abs(time) >= 1 << 63:
+        raise ValueError(f"the timestamp {fields[places['timestamp']]} is no time")
+    return user, item, rating, time
 
 
 def _number(fields: list[str], places: Mapping[str, int], name: str, default: float) -> float:

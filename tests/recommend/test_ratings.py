@@ -153,3 +153,9 @@ def test_nothing_half_written(tmp_path):
     result = CliRunner().invoke(cli, ["convert-ratings", train, "--output", str(tmp_path / "out")])
     assert result.exit_code
     assert not (tmp_path / "out").exists()
+
+
+def test_a_time_that_no_clock_shows_is_told(tmp_path):
+    (tmp_path / "r.dat").write_text("1::10::5::99978300760978302109\n")
+    with pytest.raises(DataError, match=r"r.dat:1: the timestamp 99978300760978302109 is no time"):
+        read_ratings(str(tmp_path / "r.dat"))
