@@ -6,6 +6,7 @@ import gzip
 import io
 import shutil
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,12 @@ class Kind:
     """One file, `name` in the folder that the process works in; `prepare` puts beside it what it takes to read it."""
 
     name: ClassVar[str]
+    needs: ClassVar[str] = "caffepy"
+    """The package without which there is none of it."""
+
+    @property
+    def available(self) -> bool:
+        return find_spec(self.needs) is not None
 
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "name"):  # not a base of several

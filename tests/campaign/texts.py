@@ -179,6 +179,7 @@ class Onnx(Kind):
     """A model that `caffepy import` reads, compares with onnxruntime and writes."""
 
     name = "model.onnx"
+    needs = "onnx"
 
     def whole(self) -> bytes:
         import onnx

@@ -64,7 +64,7 @@ def turns(seed: int, kinds: Sequence[str] = (), number: int = 500) -> Iterator[T
     """So many mutants of each of these kinds, or of all, again and again."""
     with Reader() as reader:
         for turn in count(seed):
-            for kind in kinds or sorted(KINDS):
+            for kind in kinds or sorted(kind for kind in KINDS if KINDS[kind].available):
                 yield Turn(f"mutants {kind}", turn, partial(_said, reader, kind, number, turn))
 
 
