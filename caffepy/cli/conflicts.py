@@ -11,6 +11,7 @@ from caffepy.cli import options
 @click.option("--solver", required=True, help="The solver definition (prototxt).")
 @click.option("--iterations", default=100, show_default=True, help="How long to train, with all tasks and with each.")
 @click.option("--plot", default="", help="A picture of cosines and losses to write, .png or .svg.")
+@click.option("--tensorboard", default="", metavar="DIR", help="Write their curves for TensorBoard into this folder.")
 @options.level
 @options.stage
 @options.gpu
@@ -22,7 +23,7 @@ from caffepy.cli import options
 @options.force
 @options.imports
 @options.setting(of_net=False)
-def command(solver, iterations, plot, level, stage, gpu, engine, precision, verbose):
+def command(solver, iterations, plot, tensorboard, level, stage, gpu, engine, precision, verbose):
     """Train briefly and show where the gradients of the tasks conflict.
 
     For each pair of tasks and each layer that they share: the mean cosine of their gradients, the share of iterations
@@ -44,6 +45,7 @@ def command(solver, iterations, plot, level, stage, gpu, engine, precision, verb
     if iterations < 2:
         raise click.UsageError(f"--iterations must be at least 2, got {iterations}")
     param = text.read_solver(solver)
+    param.tensorboard_dir = tensorboard or param.tensorboard_dir
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     chosen = options.choose_engine(engine, gpu, param, precision)

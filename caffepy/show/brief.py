@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from caffepy.proto.caffe_pb2 import SolverParameter
 
-_LEFT_OUT = "test_iter test_interval test_net test_net_param test_state snapshot snapshot_best early_stop display"
+_LEFT_OUT = (
+    "test_iter test_interval test_net test_net_param test_state snapshot snapshot_best early_stop display "
+    "tensorboard_dir"
+)
 
 
 def brief(param: SolverParameter) -> SolverParameter:

@@ -143,8 +143,9 @@ def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[],
 
 
 def _plain(param: SolverParameter) -> SolverParameter:
-    """Only to be looked at, with tasks."""
+    """Only to be looked at, with tasks and their curves."""
     plain = brief(param)
+    plain.tensorboard_dir = param.tensorboard_dir
     plain.multi_task.SetInParent()
     plain.multi_task.report = 0
     return plain
@@ -155,6 +156,7 @@ def _only(param: SolverParameter, task: str, tasks: list[str]) -> SolverParamete
     alone = SolverParameter()
     alone.CopyFrom(param)
     alone.ClearField("multi_task")
+    alone.ClearField("tensorboard_dir")
     fields = ("net", "net_param", "train_net", "train_net_param")
     source = next(getattr(alone, field) for field in fields if alone.HasField(field))
     net = NetParameter()

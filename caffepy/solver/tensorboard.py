@@ -15,7 +15,8 @@ from caffepy.solver.training import Training
 
 class TensorBoard(Listener):
     """Writes, whenever the solver displays, `train/loss`, `train/learning_rate` and the net's outputs, of several tasks
-    their losses, weights, gradient norms and cosines; and, after each test, its outputs as `test/NAME`.
+    their losses, weights, gradient norms and cosines (at every iteration where nothing is displayed); and, after each
+    test, its outputs as `test/NAME`.
 
     A run that is resumed goes on in the same curves: what was written ahead of it is withdrawn.
     """
@@ -43,8 +44,7 @@ class TensorBoard(Listener):
         self._write(solver, "train/", found if solver.iter else [pair for pair in found if pair[0] != "learning_rate"])
 
     def update(self, solver: Training) -> None:
-        every = solver.param.display
-        if self._tasks and every and (solver.iter - 1) % every == 0:
+        if self._tasks and (solver.iter - 1) % (solver.param.display or 1) == 0:
             self._write(solver, "tasks/", self._tasks.curves())
 
     def test(self, solver: Training) -> None:

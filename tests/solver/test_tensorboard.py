@@ -58,6 +58,12 @@ def test_of_several_tasks_weights_norms_and_cosines():
     assert curve("tasks/cosines/one_two") == [(1, 1.0)]
 
 
+def test_conflicts_writes_those_of_all_tasks_together(capsys):
+    main("conflicts --solver s.prototxt --iterations 3 --tensorboard seen".split())  # noqa: SIM905
+    assert [step for step, _ in curve("tasks/cosines/one_two", "seen")] == [1, 2, 3]
+    assert not Path("curves").exists()
+
+
 def test_a_resumed_run_goes_on_in_its_curves(capsys):
     main(["train", "--solver", "s.prototxt", "--tensorboard", "other"])
     main(["train", "--solver", "s.prototxt", "--snapshot", "s_iter_2.solverstate", "--tensorboard", "other"])
