@@ -44,17 +44,18 @@ def show(*parts: RenderableType) -> None:
 
 
 @contextmanager
-def training(handler: Lines, solver: Solver, file: LogFile) -> Iterator[None]:
+def training(handler: Lines, solver: Solver, file: LogFile | None = None) -> Iterator[None]:
     """A progress bar that follows a solver, and a log file from its first iteration on: what is wrong leaves none."""
     from caffepy.solver.events import Listener, listening
 
     class Bar(Listener):
         def update(self, solver: Training) -> None:
-            file.open()
+            self.stop(solver)
             advance(solver.iter)
 
         def stop(self, solver: Training) -> None:
-            file.open()
+            if file is not None:
+                file.open()
 
     with progress(handler, "training", solver.param.max_iter or None, solver.iter) as advance, listening(solver, Bar()):
         yield

@@ -27,6 +27,10 @@ class Subset:
         places, cursor = self.order.advance(cursor, count)
         return self.records[places].tolist(), cursor
 
+    def check(self, cursor: Cursor) -> None:
+        """As Order's."""
+        self.order.check(cursor)
+
     def _replace(self, **fields: Any) -> Subset:
         return Subset(self.order._replace(**fields), self.records)
 

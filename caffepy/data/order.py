@@ -41,12 +41,20 @@ class Order(NamedTuple):
         wraps, index = divmod(index + count * self.size, self.length)
         return out, Cursor(epoch + wraps, index)
 
+    def check(self, cursor: Cursor) -> None:
+        """Raise ValueError for a cursor from a file that no training has reached."""
+
     def permuted(self, epoch: int, i: int) -> int:
         return int(_permutation(self.seed, epoch, self.length)[i]) if self.shuffle else i
 
 
 class ListOrder(Order):
     """The order that Caffe's ImageData shuffles a list into: each epoch mixes anew what the last one left."""
+
+    def check(self, cursor: Cursor) -> None:
+        epochs = cursor.epoch + cursor.index // self.length
+        if self.shuffle and epochs > _MOST_EPOCHS:  # which would take hours to walk through
+            raise ValueError(f"a list that was shuffled {epochs} times")
 
     def permuted(self, epoch: int, i: int) -> int:
         return int(_list_permutation(self.seed, epoch, self.length)[i]) if self.shuffle else i
@@ -69,6 +77,7 @@ def _list_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
         return permutation
 
 
+_MOST_EPOCHS = 1_000_000
 _KEPT = 8
 """Permutations that are remembered, of a few epochs of a few sources."""
 _lock = threading.Lock()

@@ -309,6 +309,7 @@ class PictureLayer(BatchLayer):
     def set_state(self, state: dict[str, Any]) -> None:
         self.seed = state.get("seed", self.seed)
         self.order = self.order._replace(seed=self.seed)
+        self.order.check(Cursor(*state["position"][0]))
         super().set_state(state)
 
 

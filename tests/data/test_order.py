@@ -116,3 +116,12 @@ def test_a_list_is_mixed_anew_for_each_epoch_from_what_the_last_one_left():
     first = [order.permuted(0, i) for i in range(50)]  # back to the start
     assert sorted(first) == sorted(third) == list(range(50))
     assert [order.permuted(2, i) for i in range(50)] == third != first
+
+
+def test_no_list_is_walked_through_for_hours():
+    order = ListOrder(3, shuffle=True, seed=1)
+    order.check(Cursor(1000, 2))
+    for cursor in (Cursor(2**40, 0), Cursor(0, 2**31)):
+        with pytest.raises(ValueError, match="a list that was shuffled"):
+            order.check(cursor)
+    ListOrder(3).check(Cursor(2**40, 0))  # as it lies
