@@ -91,7 +91,7 @@ def test_wrong_definitions(write, tmp_path):
     path = write('type: "SDG"')
     with pytest.raises(ConfigError) as caught:
         caffe.get_solver(path)
-    assert str(caught.value) == f'{path}: unknown solver type "SDG"\n  Did you mean "SGD"?'
+    assert str(caught.value) == f'{path}:2:77: unknown solver type "SDG"\n  Did you mean "SGD"?'
     with pytest.raises(CaffeError, match="absent"):
         caffe.SGDSolver(str(tmp_path / "absent.prototxt"))
 
