@@ -77,7 +77,7 @@ def test_zoo_lists_name_task_input_parameters_and_gflop(capsys):
 
 
 def test_an_installed_package_holds_the_zoo(tmp_path):
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", "77")  # what pyproject.toml is written for
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "lib")]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     assert not list((tmp_path / "lib").rglob("*.gz")), "no data is packed"
