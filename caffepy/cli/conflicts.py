@@ -45,7 +45,8 @@ def command(solver, iterations, plot, tensorboard, level, stage, gpu, engine, pr
     if iterations < 2:
         raise click.UsageError(f"--iterations must be at least 2, got {iterations}")
     param = text.read_solver(solver)
-    param.tensorboard_dir = tensorboard or param.tensorboard_dir
+    if tensorboard:
+        param.tensorboard_dir = tensorboard
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     chosen = options.choose_engine(engine, gpu, param, precision)

@@ -83,7 +83,8 @@ def command(
     with text.named(solver):  # before nets are built, which may take a while
         policies.check_length(param)
         policies.check(param)
-    param.tensorboard_dir = tensorboard or param.tensorboard_dir
+    if tensorboard:
+        param.tensorboard_dir = tensorboard
     param.train_state.level = level
     param.train_state.stage.extend(options.stages(stage))
     path = log_file or f"{snapshots.prefix(param, solver)}.log"

@@ -145,7 +145,8 @@ def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[],
 def _plain(param: SolverParameter) -> SolverParameter:
     """Only to be looked at, with tasks and their curves."""
     plain = brief(param)
-    plain.tensorboard_dir = param.tensorboard_dir
+    if param.tensorboard_dir:
+        plain.tensorboard_dir = param.tensorboard_dir
     plain.multi_task.SetInParent()
     plain.multi_task.report = 0
     return plain

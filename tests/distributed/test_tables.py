@@ -71,10 +71,11 @@ def check_as_one_process(n: int, engine: str, more: str) -> None:
     """From the weights of one process, which differ from those that several draw."""
     write(1, iterations=1)
     assert train(1, "numpy").returncode == 0
+    Path("out1_iter_1.caffemodel.h5").rename("begin.caffemodel.h5")  # the next run sets this one's snapshots apart
     found = {}
     for count in (1, n):
         write(count, more)
-        found[count] = train(count, engine, "--weights", "out1_iter_1.caffemodel.h5")
+        found[count] = train(count, engine, "--weights", "begin.caffemodel.h5")
         assert found[count].returncode == 0, found[count].stderr
     for ours, reference in zip(weights(f"out{n}_iter_10.caffemodel.h5"), weights("out1_iter_10.caffemodel.h5")):
         assert_close(ours, reference, 1e-5)
