@@ -245,3 +245,27 @@ def test_a_wrong_import_ends_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["time", "--model", "net.prototxt", "--import", "not_there.py"])
     assert capsys.readouterr().err == "error: not_there.py: there is no such file\n"
+
+
+def test_a_policy_may_take_the_name_of_another():
+    with pytest.raises(ConfigError, match="replace=True"):
+        policies.policy(lambda_named("step"))
+    policies.policy(replace=True)(mine := lambda_named("step"))
+    assert policies._policies["step"] is mine
+
+
+def lambda_named(name: str):
+    def fn(p, iteration, step):
+        return 0.0
+
+    fn.__name__ = fn.__qualname__ = name
+    return fn
+
+
+def test_a_layer_of_pycaffes_kind_is_not_registered():
+    with pytest.raises(ConfigError) as caught:
+        caffepy.register_layer("Mine")(type("Mine", (caffepy.Layer,), {}))
+    assert str(caught.value) == (
+        'the layer "Mine" is no caffepy.net.layer.Layer: Mine\n'
+        '  Derive it from that; a layer as pycaffe\'s, caffepy.Layer, is named by type: "Python".'
+    )

@@ -45,6 +45,11 @@ def register(name: str, replace: bool = False) -> Callable[[type[Layer]], type[L
     """Class decorator: `type: "name"` in a prototxt builds this class, with `replace` instead of one of that name."""
 
     def decorate(cls: type[Layer]) -> type[Layer]:
+        if not (isinstance(cls, type) and issubclass(cls, Layer)):
+            raise ConfigError(
+                f'the layer "{name}" is no caffepy.net.layer.Layer: {getattr(cls, "__qualname__", cls)}',
+                hint='Derive it from that; a layer as pycaffe\'s, caffepy.Layer, is named by type: "Python".',
+            )
         cls.type = name
         cls.param_field = _FIELDS.get(name, cls.param_field)
         _registry.register(name, cls, replace=replace)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from caffepy.errors import ConfigError, did_you_mean
 from caffepy.net.blob import Blob
 from caffepy.net.build import Node
+from caffepy.net.named import listed
 from caffepy.net.net import Net
 
 
@@ -29,6 +30,7 @@ def plan(net: Net, losses: Collection[str] | None, params: Collection[Blob] | No
 
     A layer between two losses gets no gradient from the one that is not named. Raises ConfigError for other names.
     """
+    losses = None if losses is None else listed(losses)
     # A loss that others read, too, has its weight on a top of the Split, and goes by its own name.
     copied = {net.source_of(name) for node in net.nodes if node.layer.type == "Split" for name in node.top_names}
     weighted = {name for name, weight in net.blob_loss_weights.items() if weight} - copied

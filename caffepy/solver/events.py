@@ -90,7 +90,8 @@ def listening(solver: Training, *listeners: Listener) -> Iterator[None]:
         yield
     finally:
         for listener in listeners:
-            solver.listeners.remove(listener)
+            if listener in solver.listeners:  # one may have gone by itself
+                solver.listeners.remove(listener)
 
 
 class Requests:

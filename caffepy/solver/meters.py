@@ -72,7 +72,8 @@ def meter(layer_type: str) -> Callable[[type[Meter]], type[Meter]]:
 
 def meter_for(layer: Layer, top: int) -> Meter:
     """A new meter for the layer's top of this index: its own, its type's, or else the mean."""
-    return layer.meter(top) or _registry.get(layer.type, Mean)(layer, top)
+    own = layer.meter(top)
+    return own if own is not None else _registry.get(layer.type, Mean)(layer, top)
 
 
 class Mean(Meter):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from caffepy.errors import ConfigError, FieldError, in_field
 from caffepy.plugins import Registry
@@ -16,9 +18,11 @@ _USE_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 _USE_MAX_ITER = ("poly", "cosine", "onecycle")
 
 
-def policy(fn: Policy) -> Policy:
-    """Function decorator: `lr_policy: "name"` calls the function of that name."""
-    _policies.register(fn.__name__.rstrip("_"), fn)
+def policy(fn: Policy | None = None, *, replace: bool = False) -> Any:
+    """Function decorator: `lr_policy: "name"` calls the function of that name; `replace` one that is there."""
+    if fn is None:
+        return partial(policy, replace=replace)
+    _policies.register(fn.__name__.rstrip("_"), fn, replace=replace)
     return fn
 
 

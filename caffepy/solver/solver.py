@@ -305,6 +305,22 @@ class Solver:
     def snapshot(self, name: str | None = None) -> str:
         """Write weights and state, by default as `<prefix>_iter_<n>`; the path of the state."""
         self._check_losses()
+        return self._tell_of(self._write(name))
+
+    def snapshot_if_possible(self, name: str | None = None) -> None:
+        """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
+        self._check_losses()
+        try:
+            written = self._write(name)
+            self._unsaved = False
+        except (OSError, CaffeError, MemoryError) as error:
+            self._unsaved = True
+            log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
+        else:
+            self._tell_of(written)
+
+    def _write(self, name: str | None) -> str:
+        """Write a snapshot, where this is the process that does."""
         share = self.net.share
         if not self.root:
             if share:
@@ -318,18 +334,12 @@ class Solver:
             self.last_snapshot = self.written
             if self.param.snapshot_keep > 0:
                 snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
-        self.announce("snapshot")
         return self.written
 
-    def snapshot_if_possible(self, name: str | None = None) -> None:
-        """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
-        self._check_losses()
-        try:
-            self.snapshot(name)
-            self._unsaved = False
-        except (OSError, CaffeError, MemoryError) as error:
-            self._unsaved = True
-            log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
+    def _tell_of(self, written: str) -> str:
+        if written:
+            self.announce("snapshot")
+        return written
 
     def restore(self, path: str | PathLike[str]) -> None:
         """Continue from a solver state, ours or Caffe's."""

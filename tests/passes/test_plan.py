@@ -80,7 +80,7 @@ def test_a_backward_pass_stops_at_the_parameters_given(executor: type[Executor])
 def test_a_loss_and_a_parameter_in_one_layers_way(executor: type[Executor]):
     net = build(TWO, executor=executor)
     net.forward()
-    expected = after(net, losses=["loss_b"])
+    expected = after(net, losses="loss_b")  # a name alone is one loss
     found = after(net, losses=["loss_b"], params=[net.layer_dict["trunk"].blobs[1]])
     np.testing.assert_array_equal(found[1], expected[1])
     assert not any(values.any() for i, values in enumerate(found) if i != 1)

@@ -265,3 +265,22 @@ def test_a_process_that_is_not_the_first_neither_tests_nor_writes(tmp_path):
     heard = told(built)
     assert [name for name, _ in heard] == ["start", "test", "batch", "gradients", "update", "stop"]
     assert built.scores == {} and not list(tmp_path.iterdir())
+
+
+def test_what_a_listener_raises_of_a_snapshot_is_no_failed_snapshot():
+    def refuse(solver):
+        raise OSError("the upload failed")
+
+    built = solver("snapshot: 1")
+    built.listeners.append(Do("snapshot", refuse))
+    with pytest.raises(OSError, match="the upload failed"):
+        built.step(1)
+    assert built.written == built.last_snapshot == "out_iter_1.solverstate"
+
+
+def test_a_listener_may_go_by_itself():
+    built = solver()
+    listener = Do("update", lambda solver: solver.listeners.remove(listener))
+    with listening(built, listener):
+        built.step(2)
+    assert listener not in built.listeners

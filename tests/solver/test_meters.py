@@ -225,3 +225,17 @@ def test_the_solver_shows_and_keeps_what_meters_say(registry, caplog):
     with caplog.at_level("INFO", "caffepy"):
         assert built.test()["loss"] == 0
     assert "    Test net output #0: loss = 0 (* 0.5 = 0 loss)" in caplog.messages
+
+
+def test_a_meter_that_is_empty_at_first_is_taken(monkeypatch):
+    class Counting(Meter):
+        def __init__(self):
+            pass
+
+        def __len__(self):
+            return 0
+
+    layer = build().layer_dict["loss"]
+    counting = Counting()
+    monkeypatch.setattr(layer, "meter", lambda top: counting, raising=False)
+    assert meter_for(layer, 0) is counting

@@ -75,11 +75,11 @@ class Objective:
 objectives: Registry[type[Objective]] = Registry("multi_task method", "methods", own=("caffepy.solver.objectives",))
 
 
-def objective(name: str) -> Callable[[type[Objective]], type[Objective]]:
+def objective(name: str, replace: bool = False) -> Callable[[type[Objective]], type[Objective]]:
     """Class decorator: `method: name` of `multi_task` means this class; for one of your own `objective: "name"`."""
 
     def decorate(cls: type[Objective]) -> type[Objective]:
-        objectives.register(name, cls)
+        objectives.register(name, cls, replace=replace)
         return cls
 
     return decorate
