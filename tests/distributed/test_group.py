@@ -224,10 +224,15 @@ def test_a_test_may_take_longer_than_the_others_wait(folder, monkeypatch):
 
 
 ASKED = """
+import os
+
 import caffepy
 from caffepy.distributed.group import Group
 from caffepy.distributed.member import attach
 from caffepy.solver import Action, Listener
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once: print's pieces mix with the other's
 
 class Ask(Listener):
     def update(self, solver):
@@ -236,7 +241,7 @@ class Ask(Listener):
 
     def test(self, solver):
         # Scores are the first process's, everywhere.
-        print("scores", group.rank, solver.iter, len(solver.test_nets), sorted(solver.scores))
+        say("scores", group.rank, solver.iter, len(solver.test_nets), sorted(solver.scores))
         if group.rank == 0 and solver.iter == 6:
             solver.stop()
 
@@ -245,7 +250,7 @@ group = Group(gpu=False)
 attach(group, solver)
 solver.listeners.append(Ask())
 solver.solve()
-print("ended", group.rank, solver.iter, solver.stopped_early)
+say("ended", group.rank, solver.iter, solver.stopped_early)
 group.close()
 """
 
@@ -369,7 +374,7 @@ sys.exit(9)
 
 
 def test_a_killed_launcher_leaves_nothing_behind():
-    started = "launch.end_with_launcher(); print('ready', flush=True); launch.time.sleep(60)"
+    started = "launch.end_with_launcher(); launch.os.write(1, b'ready\\n'); launch.time.sleep(60)"
     worker = f"from caffepy.distributed import launch; {started}"
     program = f"""
 import subprocess, sys
