@@ -15,8 +15,11 @@ from caffepy.net.layer import Layer, register
 def grouped_auc(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
     """The mean over groups of the share of pairs (positive, negative) whose scores are in order, ties counting half.
 
-    Groups weigh as many items as they have; those without a pair are left out. 0.5 where there is none.
+    Groups weigh as many items as they have; those without a pair are left out. 0.5 where there is none,
+    NaN where a score is none: numbers that are none have no order.
     """
+    if np.isnan(scores).any():
+        return float("nan")
     _, cell, group_of_cell = _cells(scores, groups)
     positive = np.bincount(cell, weights=labels, minlength=len(group_of_cell))
     total = np.bincount(cell, minlength=len(group_of_cell))

@@ -38,5 +38,6 @@ def rating_errors(scorer: Scorer, test: str) -> dict[str, float]:
     table = open_table(test)
     if not len(table):
         raise DataError("the test has no ratings", where=test)
-    error = scorer.scores(table["user"], table["item"]) - table["rating"]
+    day = table["day"] if "day" in scorer.data.names else None
+    error = scorer.scores(table["user"], table["item"], day) - table["rating"]
     return {"rmse": float(np.sqrt(np.mean(error.astype(float) ** 2))), "mae": float(np.abs(error).mean())}

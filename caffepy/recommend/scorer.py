@@ -57,14 +57,16 @@ class Scorer:
         assert self.model is not None
         return [blob.host() for blob in self.model.blobs]
 
-    def scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Of pairs (N,)."""
+    def scores(self, user: np.ndarray, item: np.ndarray, day: np.ndarray | None = None) -> np.ndarray:
+        """Of pairs (N,), where the model knows days on these, or else on the last one of its ratings."""
         out = np.empty(len(user), np.float32)
-        more = {name: int(self.table[name].max()) for name in self.data.names if name == "day"}
+        timed = "day" in self.data.names
+        if timed and day is None:
+            day = np.full(len(user), int(self.table["day"].max()))
         for a in range(0, len(user), _PAIRS):
             part = slice(a, a + _PAIRS)
             ids = {"user": user[part], "item": item[part]}
-            self.data.feed({**ids, **{name: np.full(len(ids["user"]), last) for name, last in more.items()}})
+            self.data.feed({**ids, "day": day[part]} if timed and day is not None else ids)
             passes.of(self.net).forward()
             out[part] = self.net.engine_blobs[self.output].host().reshape(-1)
         return out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from caffepy.errors import ShapeError
+from caffepy.layers.auc import grouped_auc
 from tests.support import ENGINES, Built
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
@@ -71,3 +72,7 @@ def test_nothing_to_score(kind, value, engine):
 def test_counts_that_differ(engine):
     with pytest.raises(ShapeError, match="must have the same count"):
         Built('type: "AUC"', [1, 2], [1], engine=engine)
+
+
+def test_scores_that_are_no_numbers_have_no_area(engine):
+    assert np.isnan(grouped_auc(np.array([1, np.nan]), np.array([0, 1]), np.zeros(2)))

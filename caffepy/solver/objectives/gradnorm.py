@@ -41,9 +41,13 @@ class GradNorm(Objective):
 
     def weights(self, seen: Seen) -> np.ndarray:
         if self.first is None:
-            self.first = np.maximum(seen.losses, np.finfo(np.float32).tiny)
+            self.first = np.zeros(len(self.tasks))
+        # A mask may exclude a task's whole first batch: its training begins with the first loss that is none.
+        self.first = np.where(self.first > 0, self.first, seen.losses)
+        begun = self.first > 0
         used = self.learned.values
-        norms, ratios = np.sqrt(np.diag(seen.layer_gram)), seen.losses / self.first
+        norms = np.sqrt(np.diag(seen.layer_gram))
+        ratios = np.divide(seen.losses, self.first, out=np.ones(len(self.tasks)), where=begun)
         if ratios.mean() > 0:
             gradient = weight_gradient(used, norms, ratios, self.p.gradnorm.alpha)
             self.learned.step(gradient, seen.rate, seen.t)

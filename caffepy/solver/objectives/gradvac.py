@@ -11,6 +11,9 @@ from caffepy.errors import FieldError
 from caffepy.solver.objectives import orders
 from caffepy.solver.objectives.base import Objective, Seen, objective
 
+_MOST = 1 - 1e-3
+"""A target beyond it would make a gradient endless: where two are parallel for long, theirs goes to 1."""
+
 
 def vaccinated(
     gram: np.ndarray, targets: np.ndarray, order: Sequence[np.ndarray], beta: float
@@ -28,7 +31,8 @@ def vaccinated(
             length = np.sqrt(max(rows[i] @ gram @ rows[i], 0))
             if not length or not lengths[j]:
                 continue
-            c, t = np.clip(rows[i] @ gram[:, j] / (length * lengths[j]), -1, 1), targets[i, j]
+            c = np.clip(rows[i] @ gram[:, j] / (length * lengths[j]), -1, 1)
+            t = np.clip(targets[i, j], -_MOST, _MOST)
             if c < t:
                 sine = np.sqrt(1 - t * t)
                 rows[i, j] += length * (t * np.sqrt(1 - c * c) - c * sine) / (lengths[j] * sine)
