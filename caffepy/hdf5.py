@@ -25,7 +25,7 @@ _OUTSIDE = "A file from elsewhere could read any file of yours so. Store the num
 
 
 @contextmanager
-def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") -> Iterator[Group]:
+def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") -> Iterator[H5Group]:
     """The root group of the file `path`, to be read in the block.
 
     Whatever is wrong with the file is raised as `error`, the system's own errors (no permission) as they are.
@@ -34,7 +34,7 @@ def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") ->
 
     try:
         with h5py.File(path, "r") as file:
-            yield Group(file, path, error)
+            yield H5Group(file, path, error)
     except (CaffeError, MemoryError):
         raise
     except Exception as caught:  # h5py raises nearly anything where a damaged file leads it astray
@@ -44,7 +44,7 @@ def open_hdf5(path: str, error: type[CaffeError] = DataError, hint: str = "") ->
         raise error(message, where=path, hint=hint) from caught
 
 
-class Group:
+class H5Group:
     """A group: its names, and what each, or a path of them, leads to inside the file.
 
     A name that leads nowhere is a KeyError, one that leads out of the file, or to the wrong kind, the file's error.
@@ -65,13 +65,13 @@ class Group:
 
         return name in self and isinstance(self._find(self._group, name, _HOPS), h5py.Group)
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> H5Group:
         import h5py
 
         found = self._find(self._group, name, _HOPS)
         if not isinstance(found, h5py.Group):
             raise self._error(f'"{name}" is no group', where=self._path)
-        return Group(found, self._path, self._error)
+        return H5Group(found, self._path, self._error)
 
     def dataset(self, name: str) -> Dataset:
         import h5py

@@ -12,7 +12,7 @@ from caffepy.solver.solver import Solver
 from caffepy.solver.training import Training
 
 
-class Bar(Listener):
+class FitBar(Listener):
     """Counts iterations and shows the loss; each `step` of the solver is an epoch."""
 
     def __init__(self, bar: Any, epochs: int, steps: int):
@@ -39,5 +39,5 @@ def shown(solver: Solver, epochs: int, steps: int, wanted: bool | None) -> Itera
 
     columns = (TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.4g}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar, listening(solver, Bar(bar, epochs, steps)):
+    with Progress(*columns, console=Console(stderr=True)) as bar, listening(solver, FitBar(bar, epochs, steps)):
         yield

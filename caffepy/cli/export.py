@@ -33,7 +33,7 @@ log = logging.getLogger("caffepy.export")
 @options.setting()
 def command(model, weights, output, opset, dynamic_batch, half, with_transform, mean, scale, rgb, level, stage):
     from caffepy.cli import terminal
-    from caffepy.export.onnx_file import NEWEST, OLDEST, Options, export
+    from caffepy.export.onnx_file import NEWEST, OLDEST, ExportOptions, export
     from caffepy.export.transform import Transform, read_mean
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import TEST
@@ -47,7 +47,7 @@ def command(model, weights, output, opset, dynamic_batch, half, with_transform, 
     if not weights:
         log.warning("Exporting the initial weights: give the trained ones with --weights")
     transform = Transform(read_mean(mean) if mean else None, scale, rgb) if with_transform else None
-    found = export(net, output, Options(opset, dynamic_batch, half, transform))
+    found = export(net, output, ExportOptions(opset, dynamic_batch, half, transform))
     for name, largest in found.items():
         terminal.echo(f"{name}: largest difference to caffepy {largest:.3g}")
     terminal.echo(f"Wrote {output}")

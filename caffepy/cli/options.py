@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from caffepy.engine import Engine
     from caffepy.net.net import Net
     from caffepy.proto.caffe_pb2 import SolverParameter
-    from caffepy.search.processes import Options
+    from caffepy.search.processes import ProcessOptions
 
 log = logging.getLogger("caffepy.options")
 
@@ -247,9 +247,9 @@ def gpu_ids(text: str) -> list[int]:
     return ids
 
 
-def for_trainings(gpu: str, engine: str | None, precision: str | None) -> Options:
+def for_trainings(gpu: str, engine: str | None, precision: str | None) -> ProcessOptions:
     """The options of this command as those of trainings that it starts in processes of their own."""
-    from caffepy.search.processes import Options
+    from caffepy.search.processes import ProcessOptions
 
     if gpu and engine == "numpy":
         raise ConfigError("--gpu needs the torch engine, but --engine numpy is given", hint="Leave out one of the two.")
@@ -258,4 +258,4 @@ def for_trainings(gpu: str, engine: str | None, precision: str | None) -> Option
     words = [word for name, value in given.items() if value for word in (name, value)]
     words += [word for module in meta["imports"] for word in ("--import", module)]
     words += ["--no-python-layers"] * (not permissions.python_layers()) + ["--force"] * permissions.overwriting()
-    return Options(words, gpu_ids(gpu) if gpu else ())
+    return ProcessOptions(words, gpu_ids(gpu) if gpu else ())

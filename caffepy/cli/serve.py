@@ -68,7 +68,7 @@ def command(**given):
     from caffepy.serve.server import check_extra
 
     check_extra()
-    from caffepy.serve.options import Options
+    from caffepy.serve.options import ServeOptions
     from caffepy.serve.workers import run
 
     terminal.start_logging()
@@ -76,7 +76,7 @@ def command(**given):
         raise ConfigError("--model-name and --model-base-path are given together")
     models = [ModelConfig(name=given["model_name"], base_path=given["model_base_path"])] if given["model_name"] else []
     run(
-        Options(
+        ServeOptions(
             host=given["host"],
             port=None if given["port"] < 0 else given["port"],
             rest_port=None if given["rest_api_port"] < 0 else given["rest_api_port"],

@@ -12,7 +12,7 @@ from caffepy.errors import CaffeError
 Array = Any
 
 
-class Refusal(NamedTuple):
+class SoughtValue(NamedTuple):
     """What a layer looks for in values of one shape."""
 
     found: Array
@@ -37,7 +37,7 @@ class Refusals:
 
     def __init__(self, engine: Host):
         self._engine = engine
-        self._of: WeakKeyDictionary[Any, dict[tuple[int, ...], Refusal]] = WeakKeyDictionary()
+        self._of: WeakKeyDictionary[Any, dict[tuple[int, ...], SoughtValue]] = WeakKeyDictionary()
 
     def put_off(self, by: Any, wrong: Array, values: Array, error: Callable[[int, float], CaffeError]) -> None:
         """Note the first wrong entry, unless one of this shape is noted already. Nobody waits for a value."""
@@ -51,7 +51,7 @@ class Refusals:
         of_shape = self._of.setdefault(by, {})
         found = of_shape[shape].found if shape in of_shape else xp.zeros_like(new)
         found[...] = xp.where(found[0] > 0, found, new)
-        of_shape[shape] = Refusal(found, error)
+        of_shape[shape] = SoughtValue(found, error)
 
     def settle(self, places: Mapping[Any, str]) -> None:
         """Raise the first error of these layers, in their order, at the layer's place; afterwards there is none."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError, ShapeError, locate
 from caffepy.export import operators
-from caffepy.export.graph import Graph
+from caffepy.export.onnx_graph import OnnxGraph
 from caffepy.export.piece import Piece
 from caffepy.net.build import Node
 from caffepy.passes.folding import chains, folded_weights
@@ -45,7 +45,7 @@ class At:
         return len(self.bottom[0])
 
 
-Converter = Callable[[Graph, At], Sequence[str]]
+Converter = Callable[[OnnxGraph, At], Sequence[str]]
 _converters: dict[str, Converter] = {}
 _fixed: set[str] = set()
 _counted: dict[str, int] = {}
@@ -107,7 +107,7 @@ def check(piece: Piece) -> None:
 class Converted:
     """A graph, and the shapes of its inputs and outputs."""
 
-    graph: Graph
+    graph: OnnxGraph
     inputs: dict[str, Dims]
     outputs: dict[str, Dims]
 
@@ -117,7 +117,7 @@ def convert(piece: Piece, opset: int, dynamic: bool = True) -> Converted:
     check(piece)
     if not piece.outputs:
         raise ConfigError("the net has no outputs", hint="What a Silence reads is no output: leave that layer out.")
-    net, graph = piece.net, Graph(opset)
+    net, graph = piece.net, OnnxGraph(opset)
     shapes = _shapes(piece, dynamic)
     linked = chains(net, piece.layers)
     folded = {i for chain in linked for i in chain.folded}
@@ -154,7 +154,7 @@ def convert(piece: Piece, opset: int, dynamic: bool = True) -> Converted:
     return Converted(graph, inputs, outputs)
 
 
-def _named(graph: Graph, value: str, name: str, since: int) -> str:
+def _named(graph: OnnxGraph, value: str, name: str, since: int) -> str:
     """The value, called `name` if this layer has made it."""
     if not graph.makes(value, since):
         return value

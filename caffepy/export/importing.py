@@ -15,7 +15,7 @@ import numpy as np
 from caffepy.errors import CaffeError, ConfigError
 from caffepy.export import importers
 from caffepy.export.extra import needed
-from caffepy.export.model_file import FOLDED, Model, Shapes, name_of, read_model
+from caffepy.export.model_file import FOLDED, ModelFile, Shapes, name_of, read_model
 from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import TEST, LayerParameter, NetParameter
 
@@ -23,7 +23,7 @@ from caffepy.proto.caffe_pb2 import TEST, LayerParameter, NetParameter
 class Op:
     """An operator to be read: its attributes, which of its inputs are constants, the shapes around it."""
 
-    def __init__(self, node: Any, model: Model):
+    def __init__(self, node: Any, model: ModelFile):
         onnx = needed("onnx", "caffepy import")
         self.kind, self.name = node.op_type, name_of(node)
         self.inputs, self.outputs = list(node.input), list(node.output)
@@ -81,7 +81,7 @@ class Op:
 class Building:
     """The net as far as it is read."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: ModelFile):
         self.model = model
         self.net = NetParameter(name=model.name)
         self.weights: dict[str, list[np.ndarray]] = {}
@@ -197,7 +197,7 @@ def importable() -> list[str]:
 class Imported:
     """What was read: the model, the definition that computes it, and the net of this with the model's weights."""
 
-    model: Model
+    model: ModelFile
     definition: NetParameter
     net: Net
 

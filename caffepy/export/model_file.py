@@ -28,7 +28,7 @@ SMALL = 1024
 
 
 @dataclass
-class Model:
+class ModelFile:
     """What a file holds, for inputs of the shapes in `shapes`."""
 
     path: str
@@ -44,7 +44,7 @@ class Model:
     """The model as onnxruntime takes it, with what other files held of it."""
 
 
-def read_model(path: str | PathLike[str], known: Collection[str], shapes: Shapes | None = None) -> Model:
+def read_model(path: str | PathLike[str], known: Collection[str], shapes: Shapes | None = None) -> ModelFile:
     """The model in a file, all operators of which are `known`; `shapes` of inputs count before the file's own.
 
     Raises SnapshotError for files that are truncated, foreign or lack their external data, ConfigError that names the
@@ -60,7 +60,7 @@ def read_model(path: str | PathLike[str], known: Collection[str], shapes: Shapes
         raise SnapshotError(f"this is no valid ONNX model: {_first_line(error)}", where=path) from None
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     outputs = [value.name for value in model.graph.output]
-    read = Model(path, model.graph.name, opset, [], {}, {}, _inputs(model, shapes or {}, path), outputs)
+    read = ModelFile(path, model.graph.name, opset, [], {}, {}, _inputs(model, shapes or {}, path), outputs)
     read.constants.update(_initializers(onnx, model, path))
     read.data = model.SerializeToString()
     _Walk(onnx, model, read).run()
@@ -170,7 +170,7 @@ def array_of(onnx: Any, tensor: Any, path: str) -> np.ndarray:
 class _Walk:
     """Through the nodes in their order: those whose values are known now become constants, all get shapes."""
 
-    def __init__(self, onnx: Any, model: Any, read: Model):
+    def __init__(self, onnx: Any, model: Any, read: ModelFile):
         self.onnx, self.model, self.read = onnx, model, read
         self.types = {value.name: value.type for value in model.graph.input}
         for name, values in read.constants.items():

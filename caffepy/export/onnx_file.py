@@ -15,7 +15,7 @@ from caffepy import passes
 from caffepy.errors import ConfigError, SnapshotError
 from caffepy.export.convert import Converted, Dims, convert
 from caffepy.export.extra import needed
-from caffepy.export.graph import FLOAT, Graph
+from caffepy.export.onnx_graph import FLOAT, OnnxGraph
 from caffepy.export.piece import Piece
 from caffepy.export.transform import Transform
 from caffepy.files import atomic_write, check_writable
@@ -28,7 +28,7 @@ NEWEST, OLDEST = 21, 13
 
 
 @dataclass
-class Options:
+class ExportOptions:
     """How a net is exported."""
 
     opset: int | None = None
@@ -39,12 +39,12 @@ class Options:
     """Mean, scale and channel order, built in before the first input."""
 
 
-def model_of(net: Net, options: Options | None = None, layers: Sequence[int] | None = None) -> Any:
+def model_of(net: Net, options: ExportOptions | None = None, layers: Sequence[int] | None = None) -> Any:
     """The onnx.ModelProto of a net in the TEST phase, or of some of its layers (see `Piece`).
 
     Raises ConfigError for a layer that cannot be exported, and MissingExtraError without the extra `onnx`.
     """
-    options = options or Options()
+    options = options or ExportOptions()
     onnx = needed("onnx", "ONNX export")
     made = convert(Piece(net, layers), options.opset or _opset(), options.dynamic_batch)
     if options.transform is not None:
@@ -57,12 +57,12 @@ def model_of(net: Net, options: Options | None = None, layers: Sequence[int] | N
     return model
 
 
-def export(net: Net, path: str | PathLike[str], options: Options | None = None) -> dict[str, float]:
+def export(net: Net, path: str | PathLike[str], options: ExportOptions | None = None) -> dict[str, float]:
     """Write the net to `path` as ONNX; the largest difference of each output to ours, of its largest value.
 
     Nothing is written if the two differ by more than they may.
     """
-    options = options or Options()
+    options = options or ExportOptions()
     check_writable(path)
     model = model_of(net, options)
     data = model.SerializeToString()
@@ -81,7 +81,7 @@ def export(net: Net, path: str | PathLike[str], options: Options | None = None) 
     return {name: largest for name, (largest, _) in found.items()}
 
 
-def differences(net: Net, data: bytes, options: Options) -> dict[str, tuple[float, float]]:
+def differences(net: Net, data: bytes, options: ExportOptions) -> dict[str, tuple[float, float]]:
     """Of each output, the largest difference between onnxruntime and us on random input, absolute and relative."""
     runtime = needed("onnxruntime", "the check of the exported net")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -105,7 +105,7 @@ def differences(net: Net, data: bytes, options: Options) -> dict[str, tuple[floa
     return found
 
 
-def _halved(model: Any, graph: Graph) -> Any:
+def _halved(model: Any, graph: OnnxGraph) -> Any:
     """In float16. Raises ConfigError for layers whose numbers are cast from others, boxes among them."""
     for operator in graph.operators:
         if operator.kind == "Cast" and operator.attributes["to"] == FLOAT:
@@ -146,7 +146,7 @@ def _ir_version(opset: int) -> int:
     return 7 if opset <= 14 else 8 if opset <= 18 else 9 if opset <= 20 else 10
 
 
-def _drop_unused(graph: Graph) -> None:
+def _drop_unused(graph: OnnxGraph) -> None:
     used = {name for operator in graph.operators for name in operator.inputs}
     graph.constants = {name: values for name, values in graph.constants.items() if name in used}
 

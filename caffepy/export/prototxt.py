@@ -11,7 +11,7 @@ from caffepy import passes
 from caffepy.errors import SnapshotError
 from caffepy.export.extra import needed
 from caffepy.export.importing import imported
-from caffepy.export.model_file import Model, Shapes
+from caffepy.export.model_file import ModelFile, Shapes
 from caffepy.files import atomic_write, check_replaceable, check_writable
 from caffepy.net.net import Net
 from caffepy.proto import text
@@ -54,7 +54,7 @@ def import_model(
     return {name: largest for name, (largest, _) in found.items()}
 
 
-def differences(net: Net, model: Model) -> dict[str, tuple[float, float]]:
+def differences(net: Net, model: ModelFile) -> dict[str, tuple[float, float]]:
     """Of each output, the largest difference between onnxruntime and us on random input, absolute and relative."""
     runtime = needed("onnxruntime", "the check of the imported net")
     session = runtime.InferenceSession(model.data, providers=["CPUExecutionProvider"])

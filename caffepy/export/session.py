@@ -12,12 +12,12 @@ import numpy as np
 from caffepy.errors import ConfigError
 from caffepy.export.convert import can_convert
 from caffepy.export.extra import needed
-from caffepy.export.onnx_file import Options, model_of
+from caffepy.export.onnx_file import ExportOptions, model_of
 from caffepy.export.piece import Piece
 from caffepy.net.blob import Blob
 from caffepy.net.net import Net
 from caffepy.passes.unseen import Unseen
-from caffepy.passes.whole import Run, Told, Whole, placed
+from caffepy.passes.whole import LayerRun, Told, Whole, placed
 from caffepy.proto.caffe_pb2 import TEST
 
 MOST = 8
@@ -26,7 +26,7 @@ SAMPLES = 64
 """Values of each parameter that are compared before each pass."""
 
 
-class Weights:
+class WeightWatch:
     """Whether parameters are what they were: some values of each, and all of what somebody has asked for."""
 
     def __init__(self, blobs: Iterable[Blob]):
@@ -63,13 +63,13 @@ class Session:
         kept = {id(blob) for blob in piece.outputs.values()}
         inside = {id(blob): blob for node in piece.nodes for blob in node.top if id(blob) not in kept}
         self._unseen = Unseen(piece.net, piece.layers, inside.values())
-        data = model_of(piece.net, Options(dynamic_batch=False), piece.layers).SerializeToString()
+        data = model_of(piece.net, ExportOptions(dynamic_batch=False), piece.layers).SerializeToString()
         runtime = needed("onnxruntime", 'engine="onnxruntime"')
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self._read = {value.name for value in self._session.get_inputs()}
-        self._weights = Weights(blob for node in piece.nodes for blob in node.layer.blobs)
+        self._weights = WeightWatch(blob for node in piece.nodes for blob in node.layer.blobs)
         self._of = self._shapes()
 
     def _shapes(self) -> list[tuple[int, ...]]:
@@ -134,7 +134,7 @@ class OnnxRuntime(Whole):
             rest = rest[len(found[-1]) :]
         return found
 
-    def _run_at(self, layers: Sequence[int]) -> Run:
+    def _run_at(self, layers: Sequence[int]) -> LayerRun:
         piece = None if self._one_by_one else self._piece(layers)
         if piece is None:
             return super()._run_at(layers)

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.export.graph import Graph
+from caffepy.export.onnx_graph import OnnxGraph
 from caffepy.files import near_names, read_file
 from caffepy.net.net import Net
 
@@ -23,7 +23,7 @@ class Transform:
     swap: bool = False
     """Whether pictures come as RGB and the net takes BGR."""
 
-    def write(self, g: Graph, net: Net) -> None:
+    def write(self, g: OnnxGraph, net: Net) -> None:
         """Put it between the net's first input and whoever reads that."""
         name = net.inputs[0]
         self._check(net.engine_blobs[name].shape, name)
@@ -69,7 +69,7 @@ def read_mean(text: str) -> np.ndarray:
         except (ValueError, EOFError, MemoryError) as error:
             raise DataError(f"this is no array of NumPy: {error}", where=text) from None
     if text.endswith(".binaryproto"):
-        from caffepy.data.pictures.transformer import read_mean as read
+        from caffepy.data.pictures.data_transformer import read_mean as read
 
         return read(text)
     try:

@@ -8,8 +8,8 @@ import numpy as np
 
 from caffepy.data.pictures.annotations import Annotations, label_rows
 from caffepy.data.pictures.boxes import Array
+from caffepy.data.pictures.data_transformer import Choice
 from caffepy.data.pictures.scenes import Scenes
-from caffepy.data.pictures.transformer import Choice
 from caffepy.data.sources import annotated
 from caffepy.data.sources import datum as datums
 from caffepy.errors import DataError

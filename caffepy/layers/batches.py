@@ -13,8 +13,8 @@ from caffepy import limits, rng
 from caffepy.data.folds import Subset, records_of
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
+from caffepy.data.pictures.data_transformer import Choice, DataTransformer
 from caffepy.data.pictures.shaping import OF_OBJECTS, Shaping, refuse
-from caffepy.data.pictures.transformer import Choice, Transformer
 from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
 from caffepy.errors import ConfigError, DataError, ShapeError
@@ -195,7 +195,7 @@ class PictureLayer(BatchLayer):
     def begin(self, top: list[Blob], threads: int, before_start: Callable[[], Cursor]) -> None:
         """Draw the seeds in Caffe's order, with the subclass's own in between, and start reading ahead."""
         refuse(self.param.transform_param, self.refused_fields, self.type)
-        self.transformer = Transformer(self.param.transform_param, self.phase)
+        self.transformer = DataTransformer(self.param.transform_param, self.phase)
         self.augmenter = Augmenter(self.param.transform_param, self.phase)
         self.shaping = Shaping(self.param.transform_param)
         self.with_labels = len(top) > 1

@@ -7,10 +7,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from caffepy.data.pictures.data_transformer import Choice
 from caffepy.data.pictures.image import resize
 from caffepy.data.pictures.labels import read_labels, resize_labels
 from caffepy.data.pictures.shaping import OF_PICTURES
-from caffepy.data.pictures.transformer import Choice
 from caffepy.data.sources.lists import Pair, read_pairs
 from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import Batch, Picture, new_array

@@ -12,7 +12,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.tables import lookup, negatives
-from caffepy.data.tables.groups import Groups
+from caffepy.data.tables.groups import RowGroups
 from caffepy.data.tables.order import RowOrder
 from caffepy.data.tables.table import held_out, open_table
 from caffepy.errors import ConfigError, DataError
@@ -114,9 +114,9 @@ class TableData(BatchLayer):
         return ({MASK} if p.group_by else set()) | ({LABEL, NEGATIVE} if p.negatives else set())
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> RowGroups:
         keys = self.table[self.param.table_data_param.group_by]
-        return Groups(keys if self.held is None else keys[self.held])
+        return RowGroups(keys if self.held is None else keys[self.held])
 
     def make(self, position: Position, recycled: Batch | None) -> tuple[Batch, Position]:
         chosen, cursor = self.order.take(position.cursor, self.due(position.cursor, self.length))

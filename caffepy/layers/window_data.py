@@ -9,9 +9,9 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.pictures import image
+from caffepy.data.pictures.data_transformer import DataTransformer
 from caffepy.data.pictures.shaping import OF_PICTURES, refuse
-from caffepy.data.pictures.transformer import Transformer
-from caffepy.data.sources.windows import Window, cut, lies_in, outside, read_windows
+from caffepy.data.sources.windows import ImageWindow, cut, lies_in, outside, read_windows
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layers.batches import Batch, BatchLayer, Picture, Position, new_array
 from caffepy.net.blob import Blob
@@ -39,7 +39,7 @@ class WindowData(BatchLayer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, t = self.param.window_data_param, self.param.transform_param
         self._check()
-        self.transformer = Transformer(t, self.phase)
+        self.transformer = DataTransformer(t, self.phase)
         file = read_windows(p.source)
         self.file = file
         self.foreground = [w for w in file.windows if w.overlap >= p.fg_threshold]
@@ -151,7 +151,7 @@ class WindowData(BatchLayer):
         random.bit_generator.state = position.random
         return random
 
-    def _place(self, window: Window, mirror: bool, out: np.ndarray) -> None:
+    def _place(self, window: ImageWindow, mirror: bool, out: np.ndarray) -> None:
         p, crop = self.param.window_data_param, self.param.transform_param.crop_size
         picture = self.read(window.image)
         _, height, width = picture.shape

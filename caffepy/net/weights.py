@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
-class Layers(Protocol):
+class NamedLayers(Protocol):
     """What of a net its weights are stored by: its layers, by name."""
 
     name: str
@@ -48,7 +48,7 @@ def blob_to_proto(blob: Blob, write_diff: bool = False) -> BlobProto:
     return array_to_proto(blob.host(), blob.host("diff") if write_diff else None)
 
 
-def load(net: Layers, paths: Paths) -> None:
+def load(net: NamedLayers, paths: Paths) -> None:
     """Copy trained layers by name from one or several files (a list, or separated by commas), binary or HDF5."""
     if isinstance(paths, (str, PathLike)):
         paths = fspath(paths).split(",")
@@ -78,7 +78,7 @@ def read_weights(path: str) -> NetParameter:
     return param
 
 
-def copy_layers(net: Layers, layers: Iterable, source: str) -> None:
+def copy_layers(net: NamedLayers, layers: Iterable, source: str) -> None:
     """Copy parameters from LayerParameter messages; layers that the net does not have are skipped with a note.
 
     A layer that does not fit is refused before any is copied.
@@ -99,13 +99,13 @@ def copy_layers(net: Layers, layers: Iterable, source: str) -> None:
     _warn_of_strangers(net, [blobs for _, blobs in matched], source)
 
 
-def _warn_of_strangers(net: Layers, matched: Iterable[Sequence[Blob]], source: str) -> None:
+def _warn_of_strangers(net: NamedLayers, matched: Iterable[Sequence[Blob]], source: str) -> None:
     """Caffe says nothing, and the net works on with random weights."""
     if any(layer.blobs for layer in net.layers) and not any(matched):
         log.warning("%s: no layer with parameters has a name that the net has: nothing was copied", source)
 
 
-def to_proto(net: Layers, write_diff: bool = False) -> NetParameter:
+def to_proto(net: NamedLayers, write_diff: bool = False) -> NetParameter:
     """The net as Caffe stores it: every layer as built, with its blobs."""
     param = NetParameter(name=net.name)
     for layer in net.layers:
@@ -116,13 +116,13 @@ def to_proto(net: Layers, write_diff: bool = False) -> NetParameter:
     return param
 
 
-def save(net: Layers, path: str, write_diff: bool = False) -> None:
+def save(net: NamedLayers, path: str, write_diff: bool = False) -> None:
     """Write a binary caffemodel, whole or not at all."""
     with atomic_write(path) as temporary:
         write(net, temporary, write_diff)
 
 
-def save_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
+def save_hdf5(net: NamedLayers, path: str, write_diff: bool = False) -> None:
     """Write weights as HDF5, whole or not at all."""
     try:
         check_hdf5_names(net)
@@ -132,7 +132,7 @@ def save_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
         write_hdf5(net, temporary, write_diff)
 
 
-def check_hdf5_names(net: Layers) -> None:
+def check_hdf5_names(net: NamedLayers) -> None:
     """Raises SnapshotError for a net that has no HDF5 form."""
     names = net.layer_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -148,12 +148,12 @@ def check_hdf5_names(net: Layers) -> None:
             )
 
 
-def write(net: Layers, path: str, write_diff: bool = False) -> None:
+def write(net: NamedLayers, path: str, write_diff: bool = False) -> None:
     """Write the bytes of a caffemodel to `path` itself."""
     Path(path).write_bytes(to_proto(net, write_diff).SerializeToString())
 
 
-def write_hdf5(net: Layers, path: str, write_diff: bool = False) -> None:
+def write_hdf5(net: NamedLayers, path: str, write_diff: bool = False) -> None:
     """`data/<layer>/<i>`, a shared blob only with its owner; `diff/` likewise, all blobs."""
     with new_hdf5(path) as file:
         data = file.create_group("data")
@@ -181,7 +181,7 @@ def read_values(dataset: hdf5.Dataset, blob: Blob | None) -> np.ndarray:
     return dataset.numbers() if blob is None or blob.spread is None else blob.spread.read(dataset)
 
 
-def load_hdf5(net: Layers, path: str) -> None:
+def load_hdf5(net: NamedLayers, path: str) -> None:
     """Copy trained layers by name from an HDF5 weight file; all is read before anything is changed."""
     matched: list[Sequence[Blob]] = []
     stored: list[tuple[Blob, np.ndarray]] = []
@@ -205,7 +205,7 @@ def load_hdf5(net: Layers, path: str) -> None:
 
 
 def _read_group(
-    net: Layers, name: str, blobs: Sequence[Blob], group: hdf5.Group, path: str
+    net: NamedLayers, name: str, blobs: Sequence[Blob], group: hdf5.H5Group, path: str
 ) -> Iterator[tuple[Blob, np.ndarray]]:
     """A layer's parameters and their values; shapes are compared before the values are read."""
     if len(group) > len(blobs):
@@ -255,7 +255,7 @@ def is_hdf5(path: str) -> bool:
 
 
 @contextmanager
-def open_hdf5(path: str) -> Iterator[hdf5.Group]:
+def open_hdf5(path: str) -> Iterator[hdf5.H5Group]:
     """The root group of `path`, to be read in the block. Raises SnapshotError for what is missing or damaged."""
     if not Path(path).is_file():
         raise SnapshotError("there is no such file", where=path, hint=near_names(path))

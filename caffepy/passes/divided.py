@@ -20,7 +20,7 @@ from caffepy.net.net import Net
 from caffepy.passes import fused
 from caffepy.passes.fused import FusedRun, Link
 from caffepy.passes.unseen import Unseen
-from caffepy.passes.whole import Run, Told, Whole, forgotten, keeps_itself, placed
+from caffepy.passes.whole import LayerRun, Told, Whole, forgotten, keeps_itself, placed
 from caffepy.proto.caffe_pb2 import TEST
 
 # Elements of all tops of a stretch below which dividing the batch does not pay.
@@ -127,7 +127,7 @@ class Stretch:
         self.parts = [Part(net, layers, slice(*edge)) for edge in pairwise(edges)]
         self._net = net
         self._fuses = net.phase == TEST and not any(node.need_backward for node in self.nodes.values())
-        self._groups: dict[tuple[int, ...], Groups] = {}
+        self._groups: dict[tuple[int, ...], LayerGroups] = {}
 
     def fits(self) -> bool:
         """Whether layers and blobs are as they were when the parts were made."""
@@ -140,13 +140,13 @@ class Stretch:
     def run(self, layers: Sequence[int]) -> StretchRun:
         return StretchRun(self, layers)
 
-    def groups(self, layers: Sequence[int]) -> Groups | None:
+    def groups(self, layers: Sequence[int]) -> LayerGroups | None:
         """These layers in groups that run as one, if nothing of them goes backward."""
         if not self._fuses:
             return None
         key = tuple(layers)
         if key not in self._groups:
-            self._groups[key] = Groups(self._net, layers)
+            self._groups[key] = LayerGroups(self._net, layers)
         return self._groups[key]
 
     def add_gradients(self, layers: Sequence[int]) -> None:
@@ -162,7 +162,7 @@ def _parameters(layer: Layer) -> tuple:
     return (id(layer.param_propagate_down), *map(id, layer.blobs))
 
 
-class Groups:
+class LayerGroups:
     """Layers of a stretch in groups that run as one, and the blobs within these."""
 
     def __init__(self, net: Net, layers: Sequence[int]):
@@ -258,7 +258,7 @@ class Divided(Whole):
         self._undivided: dict[int, tuple] = {}  # layers where it does not pay, with the shapes that say so
         self._divisible: dict[int, tuple[tuple, bool]] = {}  # by layer, with the shapes that say so
 
-    def _run_at(self, layers: Sequence[int]) -> Run:
+    def _run_at(self, layers: Sequence[int]) -> LayerRun:
         stretch = self._stretch(layers)
         if stretch is None:
             return self._fused(layers) or super()._run_at(layers)

@@ -19,7 +19,7 @@ from caffepy.net.net import Net
 from caffepy.passes.plan import Plan, plan
 
 
-class Run(Protocol):
+class LayerRun(Protocol):
     """One layer, or several that run together; it tells of what lies between its first and its last."""
 
     @property
@@ -37,7 +37,7 @@ class Told:
         self.observers, self.backward = observers, backward
         self.every_layer = any(observer.every_layer for observer in observers)
 
-    def around(self, run: Run) -> Iterator[Run]:
+    def around(self, run: LayerRun) -> Iterator[LayerRun]:
         """The run, to be run, with what is told before and after it; of its first layer `before` has been told."""
         if not self.every_layer:
             self.before(run.layers)
@@ -156,7 +156,7 @@ class Whole(Executor):
             for observer in observers:
                 observer.after_pass(layers, backward)
 
-    def _forward_runs(self, layers: Sequence[int], told: Told) -> Iterator[Run]:
+    def _forward_runs(self, layers: Sequence[int], told: Told) -> Iterator[LayerRun]:
         """What runs one after another; a layer is shaped, and joined with others, when its turn comes."""
         self._one_by_one = told.every_layer
         while layers:
@@ -166,16 +166,16 @@ class Whole(Executor):
             yield from told.around(run)
             layers = layers[len(run.layers) :]
 
-    def _run_at(self, layers: Sequence[int]) -> Run:
+    def _run_at(self, layers: Sequence[int]) -> LayerRun:
         """The first of these layers, or the first few."""
         return OneLayer(self._net.nodes[layers[0]], layers[0])
 
-    def _backward_runs(self, layers: Sequence[int], told: Told) -> Iterator[Run]:
+    def _backward_runs(self, layers: Sequence[int], told: Told) -> Iterator[LayerRun]:
         """These layers, those together that ran forward together, whoever ran them."""
         while layers:
             kept_by = self._net.nodes[layers[0]].kept_by
             if kept_by is None:
-                run: Run = OneLayer(self._net.nodes[layers[0]], layers[0])
+                run: LayerRun = OneLayer(self._net.nodes[layers[0]], layers[0])
             else:
                 keeper = kept_by()
                 if keeper is None:

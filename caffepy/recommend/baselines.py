@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import BaselineParameter
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 
-def fit(p: BaselineParameter, history: History, b_user: np.ndarray, b_item: np.ndarray) -> None:
+def fit(p: BaselineParameter, history: UserHistory, b_user: np.ndarray, b_item: np.ndarray) -> None:
     """One pass over the ratings, changing the biases in place."""
     if p.method == p.ALS:
         rest = history.rating - np.float32(history.mean)
@@ -27,7 +27,7 @@ _BATCH = 256
 """Ratings whose errors are taken at once: with 0.005 as a rate the biases are those of one at a time to 1e-3."""
 
 
-def _descend(p: BaselineParameter, history: History, b_user: np.ndarray, b_item: np.ndarray) -> None:
+def _descend(p: BaselineParameter, history: UserHistory, b_user: np.ndarray, b_item: np.ndarray) -> None:
     rate, reg = np.float32(p.learning_rate), np.float32(p.reg)
     rest = history.rating - np.float32(history.mean)
     # A step of 1/stride through the rows: a batch holds few ratings of a user.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 
-def pieces(history: History, most: int, random: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+def pieces(history: UserHistory, most: int, random: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     """All rows once, in pieces of at most `most` rows of one user, in random order; where each piece ends.
 
     The items of a piece differ: a step for all of it is two products of a vector and a matrix, and nothing adds up.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import RatingRBMParameter
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 
 class Weights(NamedTuple):
@@ -23,7 +23,7 @@ class Weights(NamedTuple):
 class Cases:
     """Ratings as states of visible units: of `history`, whose users are the cases and whose items are the units."""
 
-    def __init__(self, p: RatingRBMParameter, history: History):
+    def __init__(self, p: RatingRBMParameter, history: UserHistory):
         self.history = history
         self.grades = np.unique(history.rating)
         """All values that a rating has."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffepy.proto.caffe_pb2 import FactorsParameter
 from caffepy.recommend.batches import pieces
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 PIECE = 64
 """Ratings of a user that may be taken together."""
@@ -36,7 +36,7 @@ class Factors(NamedTuple):
     p: np.ndarray
     q: np.ndarray
 
-    def learn(self, p: FactorsParameter, history: History, epoch: int, random: np.random.Generator) -> None:
+    def learn(self, p: FactorsParameter, history: UserHistory, epoch: int, random: np.random.Generator) -> None:
         """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
         rows, ends = pieces(history, self._piece(r), random)
@@ -65,7 +65,7 @@ class Factors(NamedTuple):
             self.p[...], self.b_user[...] = users[:, :-2], users[:, -2]
             self.q[...], self.b_item[...] = items[:, :-2], items[:, -1]
 
-    def predict(self, p: FactorsParameter, history: History, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def predict(self, p: FactorsParameter, history: UserHistory, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """A user or an item without ratings has no factors."""
         known = (history.user_counts[user] > 0) & (history.item_counts[item] > 0)
         y = product(self.p, user, self.q, item) * known

@@ -11,7 +11,7 @@ from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import RatingsParameter
 
 
-class History:
+class UserHistory:
     """Ratings sorted by user: `user`, `item` (N,) of ids, `rating` (N,) float32, `day` (N,) or None.
 
     Those of user u are the rows `starts[u]` up to `starts[u + 1]`.
@@ -53,9 +53,9 @@ class History:
         return order, np.concatenate([[0], np.cumsum(self.item_counts)])
 
     @cached_property
-    def transposed(self) -> History:
+    def transposed(self) -> UserHistory:
         """The same with users and items exchanged: what is written for one serves for the other."""
-        other = object.__new__(History)
+        other = object.__new__(UserHistory)
         order, starts = self.by_item
         vars(other).update(vars(self))
         vars(other).pop("by_item")
@@ -66,7 +66,7 @@ class History:
         return other
 
 
-def open_history(p: RatingsParameter) -> History:
+def open_history(p: RatingsParameter) -> UserHistory:
     """The ratings that `ratings_param` names, read once for all layers that do so."""
     table = open_table(p.source)
     if not len(table):
@@ -78,5 +78,5 @@ def open_history(p: RatingsParameter) -> History:
 
 
 @lru_cache(4)
-def _history(table: Table, param: bytes) -> History:
-    return History(table, RatingsParameter.FromString(param))
+def _history(table: Table, param: bytes) -> UserHistory:
+    return UserHistory(table, RatingsParameter.FromString(param))

@@ -9,18 +9,18 @@ import numpy as np
 from caffepy.proto.caffe_pb2 import FactorsParameter
 from caffepy.recommend.batches import pieces
 from caffepy.recommend.factors import PIECE, Factors, Rates, product, rates
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 from caffepy.recommend.times import Times
 
 
-class ImplicitFactors(NamedTuple):
+class SvdPlusPlus(NamedTuple):
     """`explicit`, factors y (I, K) of items that were rated at all, and biases over time, if any."""
 
     explicit: Factors
     y: np.ndarray
     times: Times | None
 
-    def learn(self, p: FactorsParameter, history: History, epoch: int, random: np.random.Generator) -> None:
+    def learn(self, p: FactorsParameter, history: UserHistory, epoch: int, random: np.random.Generator) -> None:
         """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
         rows, ends = pieces(history, PIECE, random)
@@ -28,7 +28,7 @@ class ImplicitFactors(NamedTuple):
         for user, a, b in zip(users, [0, *ends], ends):
             self._step(p, r, history, user, rows[a:b])
 
-    def _step(self, p: FactorsParameter, r: Rates, history: History, user: int, rows: np.ndarray) -> None:
+    def _step(self, p: FactorsParameter, r: Rates, history: UserHistory, user: int, rows: np.ndarray) -> None:
         b_user, b_item, factors, items = self.explicit
         item, count = history.item[rows], len(rows)
         rated = history.item[history.starts[user] : history.starts[user + 1]]
@@ -48,7 +48,7 @@ class ImplicitFactors(NamedTuple):
         y += norm * pull
         self.y[rated] = y
 
-    def tastes(self, history: History) -> np.ndarray:
+    def tastes(self, history: UserHistory) -> np.ndarray:
         """p[u] + sum of y over what the user has rated / sqrt of their number, of all users (U, K)."""
         out = self.explicit.p.copy()
         for user in np.flatnonzero(history.user_counts):
@@ -56,7 +56,7 @@ class ImplicitFactors(NamedTuple):
             out[user] += np.float32(len(rated) ** -0.5) * _sum(self.y[rated])
         return out
 
-    def predict(self, history: History, user: np.ndarray, item: np.ndarray, day: np.ndarray | None) -> np.ndarray:
+    def predict(self, history: UserHistory, user: np.ndarray, item: np.ndarray, day: np.ndarray | None) -> np.ndarray:
         known = (history.user_counts[user] > 0) & (history.item_counts[item] > 0)
         y = product(self.tastes(history), user, self.explicit.q, item) * known
         y += np.float32(history.mean) + self.explicit.b_user[user] + self.explicit.b_item[item]

@@ -14,7 +14,7 @@ from caffepy.layers.table_data import TableData
 from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import BaselineParameter, NeighborsParameter, RatingsParameter
 from caffepy.recommend import baselines
-from caffepy.recommend.history import History, open_history
+from caffepy.recommend.history import UserHistory, open_history
 from caffepy.recommend.layers.model import RatingModel
 from caffepy.recommend.similarity import pair_similarity
 
@@ -47,7 +47,7 @@ class Scorer:
         self.data = _data_of(net)
         self.model = next((layer for layer in net.layers if isinstance(layer, RatingModel)), None)
         source = RatingsParameter(source=self.data.param.table_data_param.source)
-        self.history: History = self.model.history if self.model else open_history(source)
+        self.history: UserHistory = self.model.history if self.model else open_history(source)
         self.table = self.data.table
         self.output = next((name for name in _OUTPUTS if name in net.engine_blobs), net.outputs[-1])
         self._baseline: tuple[np.ndarray, np.ndarray] | None = None

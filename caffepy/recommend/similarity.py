@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import NeighborsParameter
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 TILE = 128
 """Items compared with all others at once; those of about the same popularity share their users."""
@@ -43,7 +43,7 @@ def _ratio(above: np.ndarray, squared: np.ndarray) -> np.ndarray:
 
 
 def nearest(
-    p: NeighborsParameter, history: History, values: np.ndarray, most: int
+    p: NeighborsParameter, history: UserHistory, values: np.ndarray, most: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Some items (n,), and of each the `most` most similar ones, best first, (n, most), and their similarities.
 
@@ -85,7 +85,7 @@ def _largest(row: np.ndarray, most: int, mixing: np.ndarray) -> np.ndarray:
     return mixing[where[np.argsort(values, kind="stable")]]
 
 
-def _compared(p: NeighborsParameter, history: History) -> np.ndarray:
+def _compared(p: NeighborsParameter, history: UserHistory) -> np.ndarray:
     """The items with enough ratings to be like any other, the most popular first."""
     least = max(1, p.min_support)
     if p.similarity in (p.PEARSON, p.PEARSON_BASELINE):
@@ -106,7 +106,7 @@ def _common_count_below(p: NeighborsParameter, given: np.ndarray, tile: slice) -
     return given[:, tile].T @ given < p.min_support if p.min_support > 1 else slice(0)
 
 
-def pair_similarity(p: NeighborsParameter, history: History, values: np.ndarray, items: np.ndarray) -> np.ndarray:
+def pair_similarity(p: NeighborsParameter, history: UserHistory, values: np.ndarray, items: np.ndarray) -> np.ndarray:
     """How similar all items are to these (n,): (n, I)."""
     shape = history.num_users, history.num_items
     given, ratings = np.zeros(shape, np.float32), np.zeros(shape, np.float32)

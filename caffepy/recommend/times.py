@@ -6,13 +6,13 @@ import numpy as np
 
 from caffepy.proto.caffe_pb2 import FactorsParameter
 from caffepy.recommend.factors import Rates
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 
 
 class Clock:
     """Where each rating lies in time: its item's bin, its user's distance from the mean day, its user's day."""
 
-    def __init__(self, p: FactorsParameter, history: History):
+    def __init__(self, p: FactorsParameter, history: UserHistory):
         self.power, self.bins = p.drift_power, p.bins
         day = history.day
         self.first, self.last = (int(day.min()), int(day.max())) if len(day) else (0, 0)

@@ -11,7 +11,7 @@ from caffepy.proto.caffe_pb2 import SearchParameter
 from caffepy.search import arrays
 from caffepy.search.coordinator import Search
 from caffepy.search.cross_validation import CrossValidation, Result
-from caffepy.search.definition import Definition, checked, from_fields, read
+from caffepy.search.definition import SearchDefinition, checked, from_fields, read
 from caffepy.search.folds import Folds
 from caffepy.search.model import Model
 from caffepy.search.report import report
@@ -45,7 +45,7 @@ def search(
     if x is not None:
         return arrays.search(what, x, y, fit or {}, fields)
     if isinstance(what, SearchParameter):
-        definition = checked(Definition(what))
+        definition = checked(SearchDefinition(what))
     elif what is None:
         definition = from_fields(fields)
     else:

@@ -18,10 +18,10 @@ from caffepy.files import atomic_write
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.search import folds as cross
-from caffepy.search.definition import Definition
+from caffepy.search.definition import SearchDefinition
 from caffepy.search.interrupts import Interrupts
 from caffepy.search.model import Model
-from caffepy.search.processes import Message, Options, Pool, Process, on_all_gpus, result_of
+from caffepy.search.processes import Message, Pool, Process, ProcessOptions, on_all_gpus, result_of
 from caffepy.search.space import build, shown
 from caffepy.search.study import OWNER, RESULT, Proposals, open_study, storage_errors, url_of
 from caffepy.solver.solver import Solver
@@ -58,9 +58,9 @@ class Search:
 
     def __init__(
         self,
-        definition: Definition,
+        definition: SearchDefinition,
         folder: Path,
-        options: Options | None = None,
+        options: ProcessOptions | None = None,
         watch: Callable[[Search], object] = lambda search: None,
     ):
         self.definition, self.folder, self.watch = definition, folder, watch
@@ -73,7 +73,7 @@ class Search:
             raise error if error.where else error.at(definition.place("solver")) from None
         self.parameters = build(definition, self.model)
         self._check()
-        self.pool = Pool(p.jobs, on_all_gpus(options or Options(), self.model.solver))
+        self.pool = Pool(p.jobs, on_all_gpus(options or ProcessOptions(), self.model.solver))
         self.trials: dict[int, Trial] = {}
         """Those that run, by number."""
         self.interrupts = Interrupts(self.pool)

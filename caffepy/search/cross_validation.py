@@ -16,7 +16,7 @@ from caffepy.search import folds as cross
 from caffepy.search.coordinator import ASSIGNMENT, alone_in
 from caffepy.search.interrupts import Interrupts
 from caffepy.search.model import Model
-from caffepy.search.processes import Options, Pool, on_all_gpus, result_of
+from caffepy.search.processes import Pool, ProcessOptions, on_all_gpus, result_of
 from caffepy.solver.testing import Scores
 
 log = logging.getLogger(__name__)
@@ -56,13 +56,15 @@ class Result:
 class CrossValidation:
     """The folds of a model in a folder. `run` begins, or goes on where it was interrupted."""
 
-    def __init__(self, model: Model, folds: cross.Folds, folder: Path, jobs: int = 1, options: Options | None = None):
+    def __init__(
+        self, model: Model, folds: cross.Folds, folder: Path, jobs: int = 1, options: ProcessOptions | None = None
+    ):
         if model.solver.test_interval < 1:
             raise ConfigError("the solver has no tests: set test_iter and test_interval")
         if not model.solver.max_iter:
             raise ConfigError("the solver has no max_iter")
         self.model, self.folds, self.folder = model.prepared(folds.seed), folds, folder
-        self.pool = Pool(jobs, on_all_gpus(options or Options(), model.solver))
+        self.pool = Pool(jobs, on_all_gpus(options or ProcessOptions(), model.solver))
 
     def run(self, advance: Callable[[int], object] = lambda done: None) -> Result:
         """Train all folds; their scores. Raises KeyboardInterrupt where it was interrupted: all is kept."""

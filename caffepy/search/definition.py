@@ -12,7 +12,7 @@ from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SearchedParameter, SearchParameter
 
 
-class Definition(NamedTuple):
+class SearchDefinition(NamedTuple):
     """The message, and the file that it comes from, if any."""
 
     param: SearchParameter
@@ -30,13 +30,13 @@ class Definition(NamedTuple):
         return ConfigError(message, where=self.place(field, i), hint=hint)
 
 
-def read(path: str | PathLike[str]) -> Definition:
+def read(path: str | PathLike[str]) -> SearchDefinition:
     """The definition in a prototxt. Raises ConfigError with file and line."""
     path = fspath(path)
-    return checked(Definition(text.read(path, SearchParameter()), path))
+    return checked(SearchDefinition(text.read(path, SearchParameter()), path))
 
 
-def checked(definition: Definition) -> Definition:
+def checked(definition: SearchDefinition) -> SearchDefinition:
     """The same. Raises ConfigError for what no search can be."""
     p, error = definition.param, definition.error
     if not p.metric:
@@ -59,7 +59,7 @@ def checked(definition: Definition) -> Definition:
     return definition
 
 
-def _check(searched: SearchedParameter, definition: Definition, i: int) -> None:
+def _check(searched: SearchedParameter, definition: SearchDefinition, i: int) -> None:
     def error(message: str, hint: str = "") -> ConfigError:
         return definition.error("param", message, hint, i)
 
@@ -91,7 +91,7 @@ def _check(searched: SearchedParameter, definition: Definition, i: int) -> None:
         )
 
 
-def from_fields(fields: Mapping[str, Any]) -> Definition:
+def from_fields(fields: Mapping[str, Any]) -> SearchDefinition:
     """A definition from Python: fields by name; `param` maps paths to choices, or to fields of `SearchedParameter`."""
     given = dict(fields)
     spaces = given.pop("param", {})
@@ -107,7 +107,7 @@ def from_fields(fields: Mapping[str, Any]) -> Definition:
     text.parse("\n".join(lines), param, "the search's fields")
     for path, space in spaces.items():
         _add(param, path, space)
-    return checked(Definition(param))
+    return checked(SearchDefinition(param))
 
 
 def _add(param: SearchParameter, path: str, space: Any) -> None:

@@ -25,7 +25,7 @@ _THREADS = ("CAFFEPY_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_N
 
 
 @dataclass(frozen=True)
-class Options:
+class ProcessOptions:
     """How trainings run: options of `caffepy train`, GPUs to go round, and variables of the environment."""
 
     words: Sequence[str] = ()
@@ -33,7 +33,7 @@ class Options:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def on_all_gpus(options: Options, solver: SolverParameter) -> Options:
+def on_all_gpus(options: ProcessOptions, solver: SolverParameter) -> ProcessOptions:
     """The same, going round the GPUs of this machine where the solver asks for GPUs and no option says otherwise."""
     asked = solver.HasField("solver_mode") and solver.solver_mode == solver.GPU
     if options.gpus or "--engine" in options.words or not asked:
@@ -46,7 +46,7 @@ def on_all_gpus(options: Options, solver: SolverParameter) -> Options:
 class Process:
     """A training of the solver file; resumed from its newest snapshot, if there is one."""
 
-    def __init__(self, solver: Path, options: Options, slot: int, threads: int, owner: Any):
+    def __init__(self, solver: Path, options: ProcessOptions, slot: int, threads: int, owner: Any):
         self.solver, self.slot, self.owner = solver, slot, owner
         incoming, theirs_out = os.pipe()
         theirs_in, self._outgoing = os.pipe()
@@ -96,7 +96,7 @@ class Process:
 class Pool:
     """At most `jobs` processes."""
 
-    def __init__(self, jobs: int, options: Options):
+    def __init__(self, jobs: int, options: ProcessOptions):
         self.jobs, self.options = jobs, options
         self.running: list[Process] = []
         self._threads = max(1, available_cores() // jobs) if jobs > 1 else 0

@@ -14,7 +14,7 @@ from caffepy.files import atomic_write, read_file
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter, SearchParameter
 from caffepy.search.coordinator import DEFINITION
-from caffepy.search.definition import Definition
+from caffepy.search.definition import SearchDefinition
 from caffepy.search.model import write
 from caffepy.search.space import shown
 from caffepy.search.study import RESULT, open_study, storage_errors, url_of
@@ -35,12 +35,12 @@ def again(folder: Path) -> list[Path]:
     file = folder / DEFINITION
     if not file.is_file():
         raise ConfigError("there is no search in this folder", where=str(folder), hint="caffepy search makes one.")
-    definition = Definition(text.read(file, SearchParameter()), str(file))
+    definition = SearchDefinition(text.read(file, SearchParameter()), str(file))
     with storage_errors(url_of(definition.param, folder)):
         return report(definition, open_study(definition, folder, None), folder)
 
 
-def report(definition: Definition, study: Any, folder: Path) -> list[Path]:
+def report(definition: SearchDefinition, study: Any, folder: Path) -> list[Path]:
     """Write all; the files."""
     made = [_table(definition, study, folder / "search.csv")]
     if complete(study):
@@ -49,7 +49,7 @@ def report(definition: Definition, study: Any, folder: Path) -> list[Path]:
     return made
 
 
-def check_any(study: Any, definition: Definition) -> None:
+def check_any(study: Any, definition: SearchDefinition) -> None:
     """Raises ConfigError if no trial was trained to the end."""
     if not complete(study):
         failures = (result_of(trial).get("failure") for trial in study.get_trials(deepcopy=False))
@@ -57,7 +57,7 @@ def check_any(study: Any, definition: Definition) -> None:
         raise ConfigError(f"no trial was trained to the end: {first}", where=definition.file)
 
 
-def best_line(definition: Definition, study: Any) -> str:
+def best_line(definition: SearchDefinition, study: Any) -> str:
     """The best trial in a line."""
     best = study.best_trial
     found = ", ".join(f"{name} = {shown(value)}" for name, value in best.params.items()) or "as it stands"
@@ -75,7 +75,7 @@ def complete(study: Any) -> list[Any]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 
-def _table(definition: Definition, study: Any, path: Path) -> Path:
+def _table(definition: SearchDefinition, study: Any, path: Path) -> Path:
     paths = [searched.path for searched in definition.param.param]
     with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
@@ -133,7 +133,7 @@ def _weights(trial: Path, solver: Any) -> Path | None:
     return Path(newest.replace(".solverstate", ".caffemodel")) if newest else None
 
 
-def _pictures(definition: Definition, study: Any, folder: Path) -> list[Path]:
+def _pictures(definition: SearchDefinition, study: Any, folder: Path) -> list[Path]:
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -154,7 +154,7 @@ def _pictures(definition: Definition, study: Any, folder: Path) -> list[Path]:
     return made
 
 
-def _drawings(definition: Definition, study: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _drawings(definition: SearchDefinition, study: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The pictures that there are enough trials for."""
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization import matplotlib as plots

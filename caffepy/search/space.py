@@ -14,7 +14,7 @@ from caffepy.errors import CaffeError, ConfigError
 from caffepy.proto.caffe_pb2 import SearchedParameter, SearchRange
 from caffepy.proto.paths import Target
 from caffepy.proto.settings import OF_NET, Setting
-from caffepy.search.definition import Definition
+from caffepy.search.definition import SearchDefinition
 from caffepy.search.model import Model
 
 _WHOLE = {getattr(FieldDescriptor, f"CPPTYPE_{name}") for name in ("INT32", "INT64", "UINT32", "UINT64")}
@@ -23,7 +23,7 @@ _NUMBERS = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
 Value = str | int | float
 
 
-class Parameter(NamedTuple):
+class Dimension(NamedTuple):
     """A path, what it may be set to, and its value in the definition as it stands (None: several, or not allowed)."""
 
     spec: SearchedParameter
@@ -83,9 +83,9 @@ def shown(value: Value) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def build(definition: Definition, model: Model) -> list[Parameter]:
+def build(definition: SearchDefinition, model: Model) -> list[Dimension]:
     """The parameters of a search of this model. Raises ConfigError with file and line."""
-    out: list[Parameter] = []
+    out: list[Dimension] = []
     owner: dict[str, int] = {}
     for i, spec in enumerate(definition.param.param):
         where = definition.place("param", i)
@@ -103,7 +103,7 @@ def build(definition: Definition, model: Model) -> list[Parameter]:
     return out
 
 
-def _parameter(spec: SearchedParameter, where: str, targets: list[Target]) -> Parameter:
+def _parameter(spec: SearchedParameter, where: str, targets: list[Target]) -> Dimension:
     target = targets[0]
     kind = target.field.cpp_type
     for choice in spec.choice:
@@ -111,7 +111,7 @@ def _parameter(spec: SearchedParameter, where: str, targets: list[Target]) -> Pa
     if not spec.choice and (kind not in _WHOLE | _NUMBERS or target.is_list):
         raise ConfigError(f"{spec.path} is no number, a range needs one", hint="Give choices.")
     whole = not spec.choice and kind in _WHOLE
-    parameter = Parameter(spec, where, whole, None)
+    parameter = Dimension(spec, where, whole, None)
     if not spec.choice:
         span = parameter.span
         for end in (span.min, span.max, span.step):
@@ -121,7 +121,7 @@ def _parameter(spec: SearchedParameter, where: str, targets: list[Target]) -> Pa
     return parameter._replace(standing=_standing(parameter, targets))
 
 
-def _standing(parameter: Parameter, targets: Iterable[Target]) -> Value | None:
+def _standing(parameter: Dimension, targets: Iterable[Target]) -> Value | None:
     """The value in the definition, if it is one, and one that may be proposed."""
     found = {target.shown() for target in targets}
     if len(found) != 1:
@@ -136,7 +136,7 @@ def _standing(parameter: Parameter, targets: Iterable[Target]) -> Value | None:
     return value if abs(off - round(off)) < 1e-6 else None
 
 
-def grid(parameters: list[Parameter]) -> list[dict[str, Value]]:
+def grid(parameters: list[Dimension]) -> list[dict[str, Value]]:
     """Each combination of the parameters' values, the last parameter changing first."""
     names = [parameter.path for parameter in parameters]
     return [dict(zip(names, values)) for values in product(*(parameter.values() for parameter in parameters))]

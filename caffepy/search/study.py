@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from caffepy.errors import CaffeError, ConfigError, DataError, MissingExtraError
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import EarlyStopParameter, PrunerParameter, SearchParameter, SolverParameter
-from caffepy.search.definition import Definition
+from caffepy.search.definition import SearchDefinition
 from caffepy.search.model import Model, lines_apart
-from caffepy.search.space import Parameter, Value, grid
+from caffepy.search.space import Dimension, Value, grid
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +77,7 @@ def url_of(param: SearchParameter, folder: Path) -> str:
     return f"{_FILE}{(folder / param.storage).absolute()}"
 
 
-def open_study(definition: Definition, folder: Path, model: Model | None) -> optuna.Study:
+def open_study(definition: SearchDefinition, folder: Path, model: Model | None) -> optuna.Study:
     """The search's study, made where there is none yet. Raises ConfigError where the storage has another search's.
 
     Without a `model` it must be there.
@@ -152,7 +152,7 @@ class Proposals:
     """
 
     def __init__(
-        self, study: optuna.Study, definition: Definition, parameters: list[Parameter], solver: SolverParameter
+        self, study: optuna.Study, definition: SearchDefinition, parameters: list[Dimension], solver: SolverParameter
     ):
         self.study, self.param, self.parameters = study, definition.param, parameters
         self.study.pruner = pruner(self.param, solver)

@@ -23,9 +23,9 @@ from caffepy.serve import policy
 from caffepy.serve.api.tensorflow_serving_pb2 import BatchingParameters, ModelConfig, ModelVersionStatus
 from caffepy.serve.batching import Batcher, Limits
 from caffepy.serve.metrics import Metrics
-from caffepy.serve.model import Computing, Model, load
+from caffepy.serve.model import Computing, LoadedModel, load
 from caffepy.serve.refusal import Refused
-from caffepy.serve.stores import Found, Store, open_store
+from caffepy.serve.stores import SeenVersion, Store, open_store
 
 log = logging.getLogger("caffepy.serve")
 
@@ -49,13 +49,13 @@ class Version:
 
     model_name: str
     number: int
-    found: Found
+    found: SeenVersion
     base: str
     state: int = START
     error: str = ""
     attempts: int = 0
     retry_at: float = 0.0
-    model: Model | None = None
+    model: LoadedModel | None = None
     batcher: Batcher | None = None
     active: int = 0
     """Requests that use it."""
@@ -85,7 +85,7 @@ class Served:
     suspended: bool = False
     """Unloaded by request."""
     looked: bool = False
-    share: policy.Share = field(default_factory=policy.Share)
+    share: policy.CanaryShare = field(default_factory=policy.CanaryShare)
 
     @property
     def available(self) -> list[int]:
@@ -201,7 +201,7 @@ class Catalog:
         if found and not served.suspended:
             self._reconcile(served, found)
 
-    def _reconcile(self, served: Served, found: dict[int, Found]) -> None:
+    def _reconcile(self, served: Served, found: dict[int, SeenVersion]) -> None:
         wanted = policy.wanted(served.config, found)
         now = time.monotonic()
         if self.unload_first and any(n not in served.available for n in wanted):
@@ -398,7 +398,7 @@ class Catalog:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _loaded(store: Store, version: Version, computing: Computing) -> Model:
+def _loaded(store: Store, version: Version, computing: Computing) -> LoadedModel:
     """On a loader's thread: fetch, check, load and warm up; what changes meanwhile is not loaded."""
     before = version.found.print
     with store.fetched(version.number) as folder:

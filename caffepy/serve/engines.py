@@ -73,7 +73,7 @@ def computed(net: Net, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) 
         return {name: np.array(net.engine_blobs[name].host()) for name in outputs}
 
 
-class Session:
+class OnnxModel:
     """onnxruntime on a model in memory."""
 
     name = "onnxruntime"
@@ -116,11 +116,11 @@ def choose(net: Net, name: str | None, threads: int = 0) -> Computer:
         return ours
 
 
-def exported(net: Net, ours: Nets, threads: int) -> Session:
+def exported(net: Net, ours: Nets, threads: int) -> OnnxModel:
     """The net in onnxruntime, compared with our own pass for one item and for three."""
     from caffepy.export.onnx_file import model_of
 
-    session = Session(model_of(net).SerializeToString(), threads)
+    session = OnnxModel(model_of(net).SerializeToString(), threads)
     random = np.random.default_rng(0)
     outputs = net.outputs
     shapes = {name: net.engine_blobs[name].shape for name in net.inputs}

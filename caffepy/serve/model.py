@@ -19,7 +19,7 @@ from caffepy.proto.caffe_pb2 import TEST
 from caffepy.serve import servable
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.servable_pb2 import Tensor as Renamed
-from caffepy.serve.engines import Computer, Session, choose, engine_for
+from caffepy.serve.engines import Computer, OnnxModel, choose, engine_for
 from caffepy.serve.pictures import Pictures
 from caffepy.serve.servable import Parts
 from caffepy.serve.signature import Arrays, Signature, Tensor
@@ -39,7 +39,7 @@ class Computing:
 
 
 @dataclass
-class Model:
+class LoadedModel:
     """A loaded version. `run` may be called from several threads."""
 
     signature: Signature
@@ -62,7 +62,7 @@ class Model:
                 for t in inputs}  # fmt: skip
 
 
-def load(folder: Path, computing: Computing | None = None) -> Model:
+def load(folder: Path, computing: Computing | None = None) -> LoadedModel:
     """The model of a version's folder, its warm-up done. Raises CaffeError for what cannot be served."""
     try:
         parts = servable.find(folder)
@@ -73,7 +73,7 @@ def load(folder: Path, computing: Computing | None = None) -> Model:
     return model
 
 
-def _load_net(parts: Parts, computing: Computing) -> Model:
+def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     definition = text.read_net(parts.deploy)
     servable.check_layers(list(definition.param.layer))
     net = Net(definition, TEST, engine=engine_for(computing.gpu))
@@ -133,7 +133,7 @@ def _back(net: Net, before: Mapping[str, tuple[int, ...]]) -> bool:
     return False
 
 
-def _load_onnx(parts: Parts, computing: Computing) -> Model:
+def _load_onnx(parts: Parts, computing: Computing) -> LoadedModel:
     if computing.engine in ("numpy", "torch"):
         raise ConfigError(f"an ONNX file is computed by onnxruntime, not by {computing.engine}")
     try:
@@ -148,7 +148,7 @@ def _load_onnx(parts: Parts, computing: Computing) -> Model:
         raise SnapshotError("this is no complete ONNX file", where=str(parts.weights)) from None
     if _outside_data(model.graph):
         raise ConfigError("the ONNX file keeps values in other files, which are not read", where=str(parts.weights))
-    session = Session(data, computing.threads)
+    session = OnnxModel(data, computing.threads)
     shapes = {}
     for name, value in (session.inputs | session.outputs).items():
         if value.type != "tensor(float)":
@@ -202,7 +202,7 @@ def _renamed(
     return tuple(tensors)
 
 
-def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> Model:
+def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> LoadedModel:
     settings = parts.settings
     labels: list[str] = []
     if settings.labels_file:
@@ -215,10 +215,10 @@ def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> Mo
             except CaffeError as error:
                 if settings.HasField("transform"):
                     raise error.at("transform") from None
-    return Model(signature, computer, settings, labels, pictures)
+    return LoadedModel(signature, computer, settings, labels, pictures)
 
 
-def warm_up(model: Model, path: Path | None = None) -> None:
+def warm_up(model: LoadedModel, path: Path | None = None) -> None:
     """Passes before the first request, over the inputs of `path` (HDF5, by their names) or over zeros.
 
     Raises SnapshotError where what comes out is not finite.

@@ -25,7 +25,7 @@ METRICS = "/monitoring/prometheus/metrics"
 
 
 @dataclass
-class Options:
+class ServeOptions:
     """Flags of `caffepy serve`; see its help."""
 
     host: str = "127.0.0.1"

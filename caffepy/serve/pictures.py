@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from caffepy.data.pictures import image
-from caffepy.data.pictures.transformer import read_mean
+from caffepy.data.pictures.data_transformer import read_mean
 from caffepy.errors import CaffeError, ConfigError, ShapeError
 from caffepy.serve.api.servable_pb2 import Transform
 from caffepy.serve.refusal import Refused, invalid

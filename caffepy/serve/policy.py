@@ -20,7 +20,7 @@ def wanted(config: ModelConfig, found: Collection[int]) -> set[int]:
     return set(newest) | canary
 
 
-class Share:
+class CanaryShare:
     """Says for each request whether it is the canary's: exactly the share, spread evenly."""
 
     def __init__(self) -> None:

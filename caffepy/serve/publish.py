@@ -13,7 +13,7 @@ from caffepy.files import near_names
 from caffepy.proto import text
 from caffepy.serve import manifest
 from caffepy.serve.api.servable_pb2 import Servable
-from caffepy.serve.model import Model, load
+from caffepy.serve.model import LoadedModel, load
 from caffepy.serve.servable import DEPLOY, MANIFEST, SETTINGS
 from caffepy.serve.stores import Local, Remote, open_store
 from caffepy.temporary import temporary_folder
@@ -26,7 +26,7 @@ def publish(
     version: int | None = None,
     settings: Servable | None = None,
     extra: Mapping[str, str] | None = None,
-) -> tuple[int, Model]:
+) -> tuple[int, LoadedModel]:
     """Write BASE/VERSION/ and return its number and the model as a server would load it.
 
     `version` is by default the next. `extra` are files that `settings` names, or warmup.h5, by their names there.
@@ -86,7 +86,7 @@ def _free(store: Local | Remote, version: int | None) -> int:
     return version
 
 
-def _fill(folder: Path, files: Mapping[str, str], settings: Servable | None) -> Model:
+def _fill(folder: Path, files: Mapping[str, str], settings: Servable | None) -> LoadedModel:
     """Copy the files, load what they make, and write the manifest."""
     for name, path in files.items():
         shutil.copyfile(path, folder / name)

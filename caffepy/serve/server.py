@@ -18,7 +18,7 @@ from caffepy.serve.api.pool import Default
 from caffepy.serve.catalog import Catalog
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import Computing
-from caffepy.serve.options import Options, changed_at, models_of
+from caffepy.serve.options import ServeOptions, changed_at, models_of
 from caffepy.serve.refusal import Refused
 from caffepy.serve.service import Service
 from caffepy.serve.tokens import Tokens
@@ -32,7 +32,7 @@ REFUSING = 0.2
 class Server:
     """A catalog behind gRPC and REST; `ports` are those that were bound."""
 
-    def __init__(self, options: Options):
+    def __init__(self, options: ServeOptions):
         options.check()
         self.options = options
         self.tokens = Tokens(options.token_file) if options.token_file else None
@@ -266,7 +266,7 @@ class Server:
         return stop
 
 
-def _listener(options: Options) -> socket.socket:
+def _listener(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -301,7 +301,7 @@ def check_extra() -> None:
             raise MissingExtraError(package, "serve", "serving")
 
 
-def serve(options: Options, started: Callable[[Server], None] = lambda server: None) -> None:
+def serve(options: ServeOptions, started: Callable[[Server], None] = lambda server: None) -> None:
     """Serve in this process until it is told to stop."""
 
     async def main() -> None:

@@ -15,7 +15,7 @@ from caffepy.errors import CaffeError
 from caffepy.serve.catalog import Catalog, Version
 from caffepy.serve.engines import cores
 from caffepy.serve.metrics import Metrics
-from caffepy.serve.model import Model
+from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import Refused, as_refusal, invalid
 from caffepy.serve.signature import Arrays, Tensor
 
@@ -137,7 +137,7 @@ def _too_late(future: asyncio.Future) -> None:
         future.set_exception(Refused("DEADLINE_EXCEEDED", "the deadline passed before the model had computed"))
 
 
-def decoded(model: Model, given: Mapping[str, np.ndarray]) -> Arrays:
+def decoded(model: LoadedModel, given: Mapping[str, np.ndarray]) -> Arrays:
     """The inputs with pictures decoded and transformed as the version says."""
     out = {}
     for name, values in given.items():
@@ -152,7 +152,7 @@ def decoded(model: Model, given: Mapping[str, np.ndarray]) -> Arrays:
     return out
 
 
-def stacked(model: Model, examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+def stacked(model: LoadedModel, examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
     """One array an input, of flat features by name; of a model with one input every name will do."""
     inputs = model.signature.inputs
     out = {}
@@ -178,11 +178,11 @@ def _feature(tensor: Tensor, example: Mapping[str, np.ndarray], alone: bool) -> 
     raise invalid(f'an example has no feature "{tensor.name}"', f"It has: {', '.join(example) or 'none'}.")
 
 
-def ranked(model: Model, scores: np.ndarray) -> list[tuple[str, float]]:
+def ranked(model: LoadedModel, scores: np.ndarray) -> list[tuple[str, float]]:
     """The best classes: label, or index where there are no labels, and score."""
     best = np.argsort(-scores, kind="stable")[: model.settings.top_k or None]
     return [(label_of(model, int(i)), float(scores[i])) for i in best]
 
 
-def label_of(model: Model, i: int) -> str:
+def label_of(model: LoadedModel, i: int) -> str:
     return model.labels[i] if i < len(model.labels) else str(i)

@@ -22,7 +22,7 @@ SETTLED = 1.0
 
 
 @dataclass(frozen=True)
-class Found:
+class SeenVersion:
     """A version as it was seen."""
 
     print: tuple
@@ -34,7 +34,7 @@ class Found:
 class Store(Protocol):
     base: str
 
-    def versions(self) -> dict[int, Found]:
+    def versions(self) -> dict[int, SeenVersion]:
         """Raises DataError if the base path cannot be read."""
 
     def fetched(self, version: int) -> Any:
@@ -56,7 +56,7 @@ class Local:
     def __init__(self, base: str):
         self.base = base
 
-    def versions(self) -> dict[int, Found]:
+    def versions(self) -> dict[int, SeenVersion]:
         try:
             with os.scandir(self.base) as listed:
                 entries = [entry for entry in listed if is_version(entry.name) and entry.is_dir()]
@@ -72,14 +72,14 @@ class Local:
                 continue
         return found
 
-    def _seen(self, folder: str) -> Found:
+    def _seen(self, folder: str) -> SeenVersion:
         with os.scandir(folder) as listed:
             states = [(entry.name, entry.stat()) for entry in listed if entry.is_file()]
         states.sort(key=lambda pair: pair[0])
         seen = tuple((name, state.st_size, state.st_mtime_ns, state.st_ino) for name, state in states)
         changed = max((state.st_ctime for _, state in states), default=time.time())
         whole = any(name == MANIFEST for name, _ in states) or time.time() - changed >= SETTLED
-        return Found(seen, whole)
+        return SeenVersion(seen, whole)
 
     @contextmanager
     def fetched(self, version: int) -> Iterator[Path]:
@@ -105,7 +105,7 @@ class Remote:
             raise DataError(f"no such kind of store: {str(error).splitlines()[0]}", where=base) from None
         self._last: dict[int, tuple] = {}
 
-    def versions(self) -> dict[int, Found]:
+    def versions(self) -> dict[int, SeenVersion]:
         found = {}
         for entry in self._list(self._root):
             name = PurePosixPath(entry["name"].rstrip("/")).name
@@ -115,7 +115,7 @@ class Remote:
             seen = tuple(sorted((file, *_state(e)) for file, e in files.items()))
             if not seen:
                 continue
-            found[int(name)] = Found(seen, MANIFEST in files or self._last.get(int(name)) == seen)
+            found[int(name)] = SeenVersion(seen, MANIFEST in files or self._last.get(int(name)) == seen)
         self._last = {version: one.print for version, one in found.items()}
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.serve import signature_def
-from caffepy.serve.model import Model
+from caffepy.serve.model import LoadedModel
 from caffepy.serve.pictures import from_base64
 from caffepy.serve.refusal import invalid
 from caffepy.serve.rest import JSON, VERSION, Endpoint, Handler, Reply, Request, Rules, dumped, parsed
@@ -98,7 +98,7 @@ def _signature(body: Mapping[str, Any]) -> str:
     return name
 
 
-def from_rows(model: Model, instances: Any) -> Arrays:
+def from_rows(model: LoadedModel, instances: Any) -> Arrays:
     """Inputs of a list of items: values, or objects by the name of the input."""
     if not isinstance(instances, list) or not instances:
         raise invalid('"instances" is a list of at least one item')
@@ -113,7 +113,7 @@ def from_rows(model: Model, instances: Any) -> Arrays:
     return {inputs[0].name: values_of(inputs[0].name, instances)}
 
 
-def from_columns(model: Model, inputs: Any) -> Arrays:
+def from_columns(model: LoadedModel, inputs: Any) -> Arrays:
     """Inputs by name, each with all its items; or the only input's."""
     if isinstance(inputs, dict) and "b64" not in inputs:
         return {name: values_of(name, values) for name, values in inputs.items()}

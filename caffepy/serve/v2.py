@@ -12,7 +12,7 @@ import numpy as np
 
 from caffepy.serve.catalog import AVAILABLE, END, LOADING, STATES, Catalog, Version
 from caffepy.serve.metrics import Metrics, Statistics
-from caffepy.serve.model import Model
+from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import Refused, invalid
 from caffepy.serve.service import LARGEST, Asked, label_of
 from caffepy.serve.signature import Tensor
@@ -99,7 +99,7 @@ def packed(values: Sequence[bytes]) -> bytes:
     return b"".join(struct.pack("<I", len(value)) + value for value in values)
 
 
-def classes(model: Model, values: np.ndarray, count: int) -> np.ndarray:
+def classes(model: LoadedModel, values: np.ndarray, count: int) -> np.ndarray:
     """Triton's classification of each item: `score:index:label` of the best, (N, count) of bytes."""
     rows = values.reshape(len(values), -1)
     count = min(count, rows.shape[1])

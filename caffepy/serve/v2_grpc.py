@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from caffepy.errors import CaffeError
 from caffepy.serve import v2
 from caffepy.serve.api import inference_pb2 as kserve
-from caffepy.serve.model import Model
+from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import as_refusal, invalid
 from caffepy.serve.rpc import deadline_of
 from caffepy.serve.service import Service
@@ -176,7 +176,7 @@ def inputs_of(request: kserve.ModelInferRequest) -> Arrays:
 
 
 def write_outputs(
-    request: kserve.ModelInferRequest, response: kserve.ModelInferResponse, model: Model | None, outputs: Arrays
+    request: kserve.ModelInferRequest, response: kserve.ModelInferResponse, model: LoadedModel | None, outputs: Arrays
 ) -> None:
     """Raw bytes where the request had them, lists otherwise."""
     counts = {out.name: out.parameters["classification"].int64_param for out in request.outputs if out.parameters}

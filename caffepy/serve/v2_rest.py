@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.serve import v2
-from caffepy.serve.model import Model
+from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import invalid
 from caffepy.serve.rest import JSON, VERSION, Endpoint, Reply, Request, Rules, dumped, parsed
 from caffepy.serve.service import Service
@@ -183,7 +183,11 @@ def _encoded(name: str, data: Any) -> list[bytes]:
 
 
 def _write(
-    answer: dict[str, Any], model: Model | None, outputs: Arrays, choices: dict[str, dict[str, Any]], default: bool
+    answer: dict[str, Any],
+    model: LoadedModel | None,
+    outputs: Arrays,
+    choices: dict[str, dict[str, Any]],
+    default: bool,
 ) -> list[bytes]:
     """Describe the outputs in `answer`, and return the bytes of those that are asked for as such."""
     raw = []

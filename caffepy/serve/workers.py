@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 from caffepy.errors import ConfigError
-from caffepy.serve.options import Options
+from caffepy.serve.options import ServeOptions
 from caffepy.serve.server import Server, serve
 
 log = logging.getLogger("caffepy.serve")
@@ -21,7 +21,7 @@ PAUSE = 1.0
 """Seconds between the death of a worker and the next one's start."""
 
 
-def run(options: Options, echo: Callable[[str], None], prepare: Callable[[], object] = int) -> None:
+def run(options: ServeOptions, echo: Callable[[str], None], prepare: Callable[[], object] = int) -> None:
     """Serve until told to stop; `echo` prints the line that says where, `prepare` starts the log of a worker."""
     if options.workers <= 1:
         serve(options, lambda server: echo(where(server.options, server.ports)))
@@ -37,13 +37,13 @@ def run(options: Options, echo: Callable[[str], None], prepare: Callable[[], obj
                 listener.close()
 
 
-def where(options: Options, ports: dict[str, int]) -> str:
+def where(options: ServeOptions, ports: dict[str, int]) -> str:
     host = f"[{options.host}]" if ":" in options.host else options.host
     names = {"grpc": "gRPC", "rest": "REST"}
     return "Serving: " + ", ".join(f"{names[kind]} at {host}:{port}" for kind, port in ports.items())
 
 
-def _hold(options: Options, name: str) -> socket.socket | None:
+def _hold(options: ServeOptions, name: str) -> socket.socket | None:
     """Bind the port without listening; where any will do, choose it."""
     port = getattr(options, name)
     if port is None:
@@ -62,7 +62,7 @@ def _hold(options: Options, name: str) -> socket.socket | None:
     return listener
 
 
-def _watch(options: Options, echo: Callable[[str], None], prepare: Callable[[], object]) -> None:
+def _watch(options: ServeOptions, echo: Callable[[str], None], prepare: Callable[[], object]) -> None:
     """Start the workers, another for each that dies, and end them when told to."""
     stopping = False
 
@@ -96,14 +96,14 @@ def _watch(options: Options, echo: Callable[[str], None], prepare: Callable[[], 
 
 
 def _start(
-    context: multiprocessing.context.SpawnContext, options: Options, prepare: Callable[[], object]
+    context: multiprocessing.context.SpawnContext, options: ServeOptions, prepare: Callable[[], object]
 ) -> BaseProcess:
     worker = context.Process(target=_work, args=(options, os.getpid(), prepare), daemon=True)
     worker.start()
     return worker
 
 
-def _work(options: Options, parent: int, prepare: Callable[[], object]) -> None:
+def _work(options: ServeOptions, parent: int, prepare: Callable[[], object]) -> None:
     prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

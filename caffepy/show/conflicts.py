@@ -20,7 +20,7 @@ from caffepy.solver.training import Training
 ALL = "all shared"
 
 
-class Watch(Listener):
+class ConflictWatch(Listener):
     """Notes of every iteration the losses and, where several tasks are trained, their inner products by layer."""
 
     def __init__(self, losses: list[str], tasks: MultiTask | None, tell: Callable[[], None]):
@@ -40,7 +40,7 @@ class Watch(Listener):
 class Conflicts:
     """What a short training has shown of K tasks over T iterations."""
 
-    def __init__(self, tasks: list[str], together: Watch, alone: list[Watch]):
+    def __init__(self, tasks: list[str], together: ConflictWatch, alone: list[ConflictWatch]):
         self.tasks = tasks
         self.grams = {layer: np.stack(grams) for layer, grams in together.grams.items()}
         """By layer (T, K, K), the last entry that of all shared layers."""
@@ -135,8 +135,8 @@ def _tasks(solver: Solver) -> MultiTask:
     return solver.multi_task
 
 
-def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[], None]) -> Watch:
-    watch = Watch(tasks, solver.multi_task, tell)
+def _train(solver: Solver, tasks: list[str], iterations: int, tell: Callable[[], None]) -> ConflictWatch:
+    watch = ConflictWatch(tasks, solver.multi_task, tell)
     solver.listeners.append(watch)
     solver.step(iterations)
     return watch

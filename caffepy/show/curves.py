@@ -8,7 +8,7 @@ from os import PathLike
 from typing import NamedTuple
 
 from caffepy.errors import MissingExtraError
-from caffepy.show.history import History, series
+from caffepy.show.history import LoggedRun, series
 
 WIDTH, HEIGHT = 64, 10
 """Characters of a panel of text."""
@@ -21,7 +21,7 @@ class Curve(NamedTuple):
     y: list[float]
 
 
-def panels(runs: Sequence[History]) -> dict[str, list[Curve]]:
+def panels(runs: Sequence[LoggedRun]) -> dict[str, list[Curve]]:
     """What is drawn together, by title."""
     found: dict[str, list[Curve]] = {}
     for number, run in enumerate(runs):
@@ -32,7 +32,7 @@ def panels(runs: Sequence[History]) -> dict[str, list[Curve]]:
     return found
 
 
-def draw(runs: Sequence[History], path: str | PathLike[str]) -> None:
+def draw(runs: Sequence[LoggedRun], path: str | PathLike[str]) -> None:
     """A panel for each quantity: runs by colour, tests dashed. Needs matplotlib."""
     try:
         import matplotlib
@@ -61,7 +61,7 @@ def draw(runs: Sequence[History], path: str | PathLike[str]) -> None:
     pyplot.close(figure)
 
 
-def text(runs: Sequence[History]) -> str:
+def text(runs: Sequence[LoggedRun]) -> str:
     """The same panels in characters."""
     return "\n".join(line for title, curves in panels(runs).items() for line in _panel(title, curves))
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from caffepy.errors import CaffeError, DataError
 from caffepy.files import read_bytes
-from caffepy.hdf5 import Group
+from caffepy.hdf5 import H5Group
 from caffepy.net import weights
 from caffepy.proto import settings, text
 from caffepy.proto.blobs import proto_shape, proto_to_array
@@ -188,7 +188,7 @@ def _hdf5(path: str) -> str:
         return _table(f"{path}: HDF5 data", ("dataset", "shape", "type"), rows)
 
 
-def _hdf5_weights(path: str, layers: Group) -> str:
+def _hdf5_weights(path: str, layers: H5Group) -> str:
     found: list[Row] = []
     total = 0
     for name in layers:

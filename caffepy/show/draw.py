@@ -28,7 +28,7 @@ BLOB_COLOUR = "#E0E0E0"
 _HEIGHT, _LETTER, _BETWEEN = 34, 7, 34
 
 
-class Node(NamedTuple):
+class DrawnNode(NamedTuple):
     """A layer or a blob."""
 
     label: str
@@ -36,10 +36,10 @@ class Node(NamedTuple):
     is_layer: bool
 
 
-class Graph(NamedTuple):
+class Drawing(NamedTuple):
     """Nodes by key, and edges between keys with their labels."""
 
-    nodes: dict[str, Node]
+    nodes: dict[str, DrawnNode]
     edges: list[tuple[str, str, str]]
 
 
@@ -48,7 +48,7 @@ def graph_of(
     phase: int | None = None,
     label_edges: bool = True,
     display_lrm: bool = False,
-) -> Graph:
+) -> Drawing:
     """Layers, blobs and what leads where; of one phase, or of all layers of the definition.
 
     Edges lead to nodes that come later. Layers of different phases that make the same blob lead to one node.
@@ -60,7 +60,7 @@ def graph_of(
         chosen.CopyFrom(param)
         chosen.state.phase = phase  # type: ignore[assignment]
         layers = [layer for layer, _ in wiring.filter_layers(chosen, iter([""] * len(param.layer)))]
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, DrawnNode] = {}
     edges: list[tuple[str, str, str]] = []
     latest: dict[str, str] = {}  # blob to its node: a layer in place makes a new one
     read: set[str] = set()
@@ -69,19 +69,19 @@ def graph_of(
         for bottom in layer.bottom:
             if bottom not in latest:
                 latest[bottom] = f"blob {bottom}"
-                nodes[latest[bottom]] = Node(bottom, BLOB_COLOUR, False)
+                nodes[latest[bottom]] = DrawnNode(bottom, BLOB_COLOUR, False)
             read.add(latest[bottom])
             edges.append((latest[bottom], key, ""))
-        nodes[key] = Node(_layer_label(layer, display_lrm), _kind(layer).colour, True)
+        nodes[key] = DrawnNode(_layer_label(layer, display_lrm), _kind(layer).colour, True)
         for top in layer.top:
             if top in layer.bottom:
                 latest[top] = key  # in place: what comes next hangs on the layer
                 continue
             if top not in latest or latest[top] in read or nodes[latest[top]].is_layer:
                 latest[top] = f"blob {top}" if f"blob {top}" not in nodes else f"blob {top} {number}"
-            nodes[latest[top]] = nodes.pop(latest[top], Node(top, BLOB_COLOUR, False))
+            nodes[latest[top]] = nodes.pop(latest[top], DrawnNode(top, BLOB_COLOUR, False))
             edges.append((key, latest[top], _edge_label(layer) if label_edges else ""))
-    return Graph(nodes, edges)
+    return Drawing(nodes, edges)
 
 
 def _kind(layer: LayerParameter) -> type[Layer]:
@@ -123,7 +123,7 @@ def _edge_label(layer: LayerParameter) -> str:
     return str(getattr(_own_param(layer), "num_output", ""))
 
 
-def dot(graph: Graph, name: str = "net", rankdir: str = "LR") -> str:
+def dot(graph: Drawing, name: str = "net", rankdir: str = "LR") -> str:
     """The graph as dot text."""
     lines = [f"digraph {_quoted(name or 'net')} {{", f"  rankdir={rankdir};", '  node [style=filled fontname="Arial"];']
     for key, node in graph.nodes.items():
@@ -138,7 +138,7 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def svg(graph: Graph) -> str:
+def svg(graph: Drawing) -> str:
     """The graph as SVG, from top to bottom."""
     width = {key: 16 + _LETTER * max(map(len, node.label.split("\n"))) for key, node in graph.nodes.items()}
     layout = layered(width, [(start, end) for start, end, _ in graph.edges])
@@ -167,7 +167,7 @@ def svg(graph: Graph) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
-def _svg_node(node: Node, x: float, y: int, width: int) -> Iterator[str]:
+def _svg_node(node: DrawnNode, x: float, y: int, width: int) -> Iterator[str]:
     corner = 3 if node.is_layer else _HEIGHT // 2
     place = f'x="{x - width / 2:.0f}" y="{y}" width="{width}" height="{_HEIGHT}" rx="{corner}"'
     yield f'<rect {place} fill="{node.colour}" stroke="#333"/>'

@@ -24,7 +24,7 @@ _RATE = re.compile(r"lr = ([-+\d.eE]+)")
 _OUTPUT = re.compile(r"(Train|Test) net output #(\d+): (\S+) = (\S+)")
 
 
-class History(NamedTuple):
+class LoggedRun(NamedTuple):
     """A run as its log tells it."""
 
     name: str
@@ -34,7 +34,7 @@ class History(NamedTuple):
     """Iterations and smoothed losses."""
 
 
-def read_log(path: str | PathLike[str]) -> History:
+def read_log(path: str | PathLike[str]) -> LoggedRun:
     """Read a log of `train`. Raises DataError where no iteration is in it.
 
     Of iterations that a resumed run has repeated the last values count.
@@ -63,7 +63,7 @@ def read_log(path: str | PathLike[str]) -> History:
             rows.set(found[3], float(found[4]))
     if iteration < 0:
         raise DataError("this is no log of a training: it tells of no iteration", where=str(path))
-    return History(Path(path).stem, train.done(), test.done(), sorted(losses.items()))
+    return LoggedRun(Path(path).stem, train.done(), test.done(), sorted(losses.items()))
 
 
 def _lines(path: str | PathLike[str]) -> list[str]:
@@ -142,7 +142,7 @@ class _Rows:
         return self._rows
 
 
-def series(history: History) -> Iterator[tuple[str, str, list[float], list[float]]]:
+def series(history: LoggedRun) -> Iterator[tuple[str, str, list[float], list[float]]]:
     """What can be drawn: panel, label, iterations, values."""
     yield "loss", "loss", [i for i, _ in history.losses], [loss for _, loss in history.losses]
     for kind, rows in (("train", history.train), ("test", history.test)):

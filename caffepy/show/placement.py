@@ -17,7 +17,7 @@ _PASS_WEIGHT = 8  # long edges run straight rather than nodes stand centred
 _SWEEPS = 12
 
 
-class Layout(NamedTuple):
+class Placement(NamedTuple):
     """Where everything is; x is a centre, rows count from 0 at the top."""
 
     x: dict[Hashable, float]
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     """The keys, from start to end, that an edge passes: one in each row."""
 
 
-def layered(width: Mapping[str, float], edges: Iterable[tuple[str, str]]) -> Layout:
+def layered(width: Mapping[str, float], edges: Iterable[tuple[str, str]]) -> Placement:
     """Places for nodes of these widths; an edge's start comes before its end in `width`."""
     edges = list(dict.fromkeys(edges))
     row = _rows(width, edges)
@@ -56,7 +56,7 @@ def layered(width: Mapping[str, float], edges: Iterable[tuple[str, str]]) -> Lay
             sizes = [width[key] if isinstance(key, str) else _PASS_WIDTH for key in rows[r]]
             weights = [1 if isinstance(key, str) else _PASS_WEIGHT for key in rows[r]]
             x.update(zip(rows[r], spread([wanted[key] for key in rows[r]], sizes, weights)))
-    return Layout(x, row, routes)
+    return Placement(x, row, routes)
 
 
 def _rows(width: Mapping[str, float], edges: Iterable[tuple[str, str]]) -> dict[Hashable, int]:

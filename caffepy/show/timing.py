@@ -11,7 +11,7 @@ from caffepy.net.net import Net
 
 
 @dataclass
-class Times:
+class LayerTimes:
     """Milliseconds an iteration: of each layer, of the passes, and of waiting for data."""
 
     layers: list[tuple[str, str]]
@@ -38,7 +38,7 @@ class Times:
         return "\n".join(lines)
 
 
-def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> Times:
+def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lambda done: None) -> LayerTimes:
     """Mean times over `iterations`, after two forward and backward passes that are not counted.
 
     As in Caffe every layer runs backward, needed or not; layers without a gradient are passed over. An executor that
@@ -74,7 +74,7 @@ def time_layers(net: Net, iterations: int, advance: Callable[[int], None] = lamb
     total = clock() - start
     net.settle()
     scale = 1000 / iterations
-    return Times(
+    return LayerTimes(
         [_called(net, group) for group in groups],
         _flops(net, groups, executor.gradients),
         [t * scale for t in forward],

@@ -13,7 +13,7 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """A net of the zoo. `python -m models.definitions` counts `input`, `parameters` and `gflop` from `deploy`."""
 
     name: str
@@ -42,12 +42,12 @@ def zoo_folder() -> Path:
     return beside if (beside / INDEX).is_file() else package / "models"
 
 
-def entries() -> list[Entry]:
+def entries() -> list[ZooEntry]:
     """All nets, in the order of the index."""
-    return [Entry(**item) for item in json.loads(read_text(zoo_folder() / INDEX))]
+    return [ZooEntry(**item) for item in json.loads(read_text(zoo_folder() / INDEX))]
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> ZooEntry:
     """The net of this name, or of this folder. Raises ConfigError with the nearest name."""
     known = {key: entry for entry in entries() for key in (entry.folder, entry.name)}
     if name not in known:

@@ -12,7 +12,7 @@ from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, LayerParameter, SolverParameter
 from caffepy.temporary import temporary_folder
 from caffepy.zoo import edits, heads, own_data, schedule
-from caffepy.zoo.catalogue import Entry, zoo_folder
+from caffepy.zoo.catalogue import ZooEntry, zoo_folder
 from caffepy.zoo.edits import Block
 from caffepy.zoo.own_data import OwnData
 from caffepy.zoo.schedule import Schedule
@@ -33,7 +33,7 @@ class Wishes:
     finetune: str = ""
 
 
-def copy(entry: Entry, folder: str, wishes: Wishes) -> None:
+def copy(entry: ZooEntry, folder: str, wishes: Wishes) -> None:
     """Copy a net to the new folder `folder`. Raises ConfigError for wishes that the net cannot meet."""
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -49,7 +49,7 @@ def copy(entry: Entry, folder: str, wishes: Wishes) -> None:
         os.rename(temporary, target)
 
 
-def written(entry: Entry, folder: str, wishes: Wishes) -> dict[str, str]:
+def written(entry: ZooEntry, folder: str, wishes: Wishes) -> dict[str, str]:
     """The files of the copy, by name."""
     if not entry.classes and (wishes.classes or wishes.finetune):
         option = "--classes" if wishes.classes else "--finetune"
@@ -80,13 +80,13 @@ def written(entry: Entry, folder: str, wishes: Wishes) -> dict[str, str]:
     return files
 
 
-def _moved(content: str, entry: Entry, folder: str) -> str:
+def _moved(content: str, entry: ZooEntry, folder: str) -> str:
     """With paths, and modules of Python layers, of the new folder; an absolute one has to be on the Python path."""
     module = "" if Path(folder).is_absolute() else folder.strip("./").replace("/", ".") + "."
     return content.replace(f"models/{entry.folder}/", f"{folder}/").replace(f"models.{entry.folder}.", module)
 
 
-def _kind(net: str, entry: Entry) -> str:
+def _kind(net: str, entry: ZooEntry) -> str:
     kinds = [own_data.KINDS[b.layer.type] for b in edits.blocks(net)[1] if b.layer.type in own_data.KINDS]
     if not kinds:
         raise ConfigError(f"{entry.name} makes its own data", hint="Leave out --data.")
@@ -103,7 +103,7 @@ def _batch(layer: LayerParameter) -> int:
     return next((size for size in found if size), 0)
 
 
-def _published(net: str, entry: Entry, solver: SolverParameter) -> Schedule:
+def _published(net: str, entry: ZooEntry, solver: SolverParameter) -> Schedule:
     """What the solver was made for."""
     readers = [b.layer for b in edits.blocks(net)[1] if _batch(b.layer)]
     train = next((_batch(layer) for layer in readers if not _is_test(layer)), 1)

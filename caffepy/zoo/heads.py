@@ -12,7 +12,7 @@ from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, LayerParameter, NetParameter
 from caffepy.zoo import edits
-from caffepy.zoo.catalogue import Entry
+from caffepy.zoo.catalogue import ZooEntry
 from caffepy.zoo.edits import Block
 
 HEAD_RATES = (10, 20)
@@ -20,7 +20,7 @@ HEAD_RATES = (10, 20)
 _WANTED = "--finetune takes weights of this net."
 
 
-def with_classes(entry: Entry, definition: str, classes: int) -> str:
+def with_classes(entry: ZooEntry, definition: str, classes: int) -> str:
     """A net's definition with another number of classes. A top-k accuracy that could not be wrong goes."""
 
     def change(block: Block) -> str:
@@ -38,7 +38,7 @@ def with_classes(entry: Entry, definition: str, classes: int) -> str:
     return edits.edit(definition, change)
 
 
-def is_head(entry: Entry, layer: LayerParameter) -> bool:
+def is_head(entry: ZooEntry, layer: LayerParameter) -> bool:
     """Whether a layer has an output a class; in a detector, that of several boxes."""
     outputs = [value.num_output for _, value in layer.ListFields() if hasattr(value, "num_output")]
     if entry.heads:
@@ -46,7 +46,7 @@ def is_head(entry: Entry, layer: LayerParameter) -> bool:
     return bool(entry.classes and outputs == [entry.classes])
 
 
-def frozen(entry: Entry, nets: Mapping[str, str], folder: str, path: str) -> dict[str, str]:
+def frozen(entry: ZooEntry, nets: Mapping[str, str], folder: str, path: str) -> dict[str, str]:
     """The nets with last layers of new names, and all others held as they are in the weights of `path`.
 
     Raises SnapshotError where these are weights of another net.

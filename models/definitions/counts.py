@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict, replace
 
 from caffepy import TEST, Net
-from caffepy.zoo.catalogue import Entry, zoo_folder
+from caffepy.zoo.catalogue import ZooEntry, zoo_folder
 
 
-def counted(entry: Entry) -> Entry:
+def counted(entry: ZooEntry) -> ZooEntry:
     """The entry with the figures of its `deploy`; as it is where there is none, or where that needs data."""
     if not entry.deploy or entry.folder.startswith("recommend/"):
         return entry
@@ -30,7 +30,7 @@ def _learnt(layer) -> list:
     return [] if layer.type == "BatchNorm" else list(layer.blobs)
 
 
-def written(all_entries: list[Entry]) -> str:
+def written(all_entries: list[ZooEntry]) -> str:
     """The text of the index: a line a net, without what is unset."""
     lines = [json.dumps({key: value for key, value in asdict(entry).items() if value}) for entry in all_entries]
     return "[\n  " + ",\n  ".join(lines) + "\n]\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import fill
 
-from caffepy.zoo.catalogue import Entry
+from caffepy.zoo.catalogue import ZooEntry
 from models.definitions import text
 from models.definitions.blocks import Net
 
@@ -45,8 +45,8 @@ class Made:
     runs: str = NO_RUN
 
     @property
-    def entry(self) -> Entry:
-        return Entry(
+    def entry(self) -> ZooEntry:
+        return ZooEntry(
             self.name, self.name, self.task, **FILES, classes=self.classes, heads=self.heads, records=self.records
         )
 
@@ -60,7 +60,7 @@ class Made:
             f'snapshot_prefix: "{folder}/{self.name}"\n',
         }
 
-    def readme(self, counted: Entry) -> str:
+    def readme(self, counted: ZooEntry) -> str:
         """The page on it; `counted` has its figures."""
         sums = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in self.files().items()}
         published = f"\nPublished: {self.published}\n" if self.published else ""

@@ -250,7 +250,7 @@ class Mean(Kind):
         return (GOLDEN / "db" / "mean_gray_lmdb.binaryproto").read_bytes()
 
     def read(self, path: Path) -> object:
-        from caffepy.data.pictures.transformer import read_mean
+        from caffepy.data.pictures.data_transformer import read_mean
 
         return read_mean(str(path))
 

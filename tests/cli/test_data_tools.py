@@ -19,7 +19,7 @@ from caffepy.cli import cli, main, normalize
 from caffepy.cli.terminal import start_logging
 from caffepy.data.inspect import look
 from caffepy.data.pictures import image
-from caffepy.data.pictures.transformer import read_mean
+from caffepy.data.pictures.data_transformer import read_mean
 from caffepy.data.sources.databases import guess_backend, open_database
 from caffepy.errors import ConfigError, DataError
 from caffepy.proto.caffe_pb2 import BlobProto, Datum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy import passes
-from caffepy.export.onnx_file import Options, model_of
+from caffepy.export.onnx_file import ExportOptions, model_of
 from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, NetParameter
@@ -21,7 +21,7 @@ def build(definition: str) -> Net:
     return net
 
 
-def computed(net: Net, inputs: dict[str, np.ndarray], options: Options | None = None) -> dict[str, np.ndarray]:
+def computed(net: Net, inputs: dict[str, np.ndarray], options: ExportOptions | None = None) -> dict[str, np.ndarray]:
     """What onnxruntime computes with the net's model, by output."""
     import onnxruntime
 

@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from caffepy.export.convert import exportable
-from caffepy.export.onnx_file import Options
+from caffepy.export.onnx_file import ExportOptions
 from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, NetParameter
@@ -43,7 +43,7 @@ def test_case(path, opset):
     net = Net(param, TEST)
     for i, values in case.get("blobs", {}).items():
         net.layer_dict[attrs["layer"]].blobs[int(i)].fill(values)
-    found = computed(net, case["inputs"], Options(opset=opset))
+    found = computed(net, case["inputs"], ExportOptions(opset=opset))
     for name, values in case["outputs"].items():
         assert_within(found[name], values, 2 * float(attrs["tolerance"]))
 
@@ -86,7 +86,7 @@ def test_layer(name, opset, behind_convolution):
         inputs = {"x": noise(2, 4, 7, 6)}
     else:
         inputs = {"x": noise(3, 4, 7, 6)}
-    found = computed(net, inputs, Options(opset=opset))
+    found = computed(net, inputs, ExportOptions(opset=opset))
     assert_close(found["y"], ours(net, inputs)["y"], 2e-5)
 
 
@@ -184,7 +184,7 @@ def test_faster_rcnn(dynamic):
         for blob in layer.blobs:
             blob.fill(random.normal(0, 0.05, blob.shape))
     inputs = {"data": noise(1, 3, 64, 80), "info": np.float32([[64, 80, 1]])}
-    found, expected = computed(net, inputs, Options(dynamic_batch=dynamic)), ours(net, inputs)
+    found, expected = computed(net, inputs, ExportOptions(dynamic_batch=dynamic)), ours(net, inputs)
     assert expected["prob"].shape == (40, 5)
     for name in net.outputs:
         assert_close(found[name], expected[name], 2e-5)
@@ -194,4 +194,4 @@ def test_boxes_are_no_half_numbers():
     from caffepy.errors import ConfigError
 
     with pytest.raises(ConfigError, match='layer "found" computes indices or boxes, which float16 cannot hold'):
-        computed(build(SSD), {}, Options(half=True))
+        computed(build(SSD), {}, ExportOptions(half=True))

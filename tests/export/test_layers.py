@@ -11,7 +11,7 @@ runtime = pytest.importorskip("onnxruntime")
 
 import caffepy
 from caffepy.export.convert import exportable
-from caffepy.export.onnx_file import Options, model_of
+from caffepy.export.onnx_file import ExportOptions, model_of
 from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.proto.text import parse
 from tests.layers.test_golden import FOLDER, cases, read
@@ -36,7 +36,7 @@ def test_case(layer_type, name, dynamic):
         net.blobs[f"in{i}"].data[...] = values
     reason = refused(net, layer_type, dynamic)
     try:
-        model = model_of(net, Options(dynamic_batch=dynamic))
+        model = model_of(net, ExportOptions(dynamic_batch=dynamic))
     except caffepy.errors.ConfigError as error:
         assert reason, error
         return

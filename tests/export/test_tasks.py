@@ -11,7 +11,7 @@ runtime = pytest.importorskip("onnxruntime")
 import caffepy
 from caffepy import rng
 from caffepy.errors import ConfigError
-from caffepy.export.onnx_file import Options, model_of
+from caffepy.export.onnx_file import ExportOptions, model_of
 from caffepy.proto.caffe_pb2 import NetParameter
 from caffepy.proto.text import parse
 from tests.support import assert_close
@@ -110,7 +110,7 @@ def build(name: str):
 @pytest.mark.parametrize("name", CASES)
 def test_layer(name, dynamic):
     net, arrays = build(name)
-    model = model_of(net, Options(dynamic_batch=dynamic))
+    model = model_of(net, ExportOptions(dynamic_batch=dynamic))
     session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for items in (5, 2) if dynamic else (5,):
         feed = {f"in{i}": values[:items] if len(values) == 5 else values for i, values in enumerate(arrays)}
@@ -126,4 +126,4 @@ def test_layer(name, dynamic):
 def test_hashes_need_an_operator_of_opset_18():
     net, _ = build("hash_ids")
     with pytest.raises(ConfigError, match=r"HashIds needs ONNX's operator set 18"):
-        model_of(net, Options(opset=17))
+        model_of(net, ExportOptions(opset=17))

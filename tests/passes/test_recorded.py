@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 from caffepy import rng
 from caffepy.cli import main
 from caffepy.engine import gpu_count
+from caffepy.engine.torch.cuda_graph import record
 from caffepy.engine.torch.engine import TorchEngine
-from caffepy.engine.torch.graph import record
 from caffepy.errors import ConfigError
 from caffepy.passes.recorded import WARM_UP, Recorded
 from caffepy.pycaffe.net import Net

@@ -143,7 +143,7 @@ def test_nothing_is_lost_and_nothing_run_twice(sampler, crash_at, monkeypatch):
 
 
 STEPS = [(coordinator.Proposals, name) for name in ("begin", "again", "goes_on", "end")] + [
-    (space.Parameter, "suggest")
+    (space.Dimension, "suggest")
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from caffepy.errors import CaffeError
 from caffepy.search import space
-from caffepy.search.definition import Definition, from_fields, read
+from caffepy.search.definition import SearchDefinition, from_fields, read
 from caffepy.search.model import Model
 from tests.search import small
 
@@ -18,7 +18,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def parameters(*lines: str, sampler: str = "TPE") -> list[space.Parameter]:
+def parameters(*lines: str, sampler: str = "TPE") -> list[space.Dimension]:
     text = f'solver: "solver.prototxt" metric: "loss" trials: 3 sampler: {sampler}\n' + "\n".join(lines)
     with open("s.prototxt", "w") as file:
         file.write(text)
@@ -145,7 +145,7 @@ def test_from_python():
             "param": {"type": ["SGD", "Adam"], "base_lr": {"log": {"min": 0.1, "max": 1, "steps": 4}}},
         }
     )  # fmt: skip
-    assert isinstance(found, Definition) and found.name == "search"
+    assert isinstance(found, SearchDefinition) and found.name == "search"
     assert [list(p.choice) for p in found.param.param] == [["SGD", "Adam"], []]
     assert found.param.pruner.type == 1 and found.param.sampler == 1
     for fields, message in (

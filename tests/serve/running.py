@@ -15,7 +15,7 @@ from caffepy.net.net import Net
 from caffepy.proto.caffe_pb2 import TEST
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.tensorflow_serving_pb2 import ModelConfig
-from caffepy.serve.options import Options
+from caffepy.serve.options import ServeOptions
 from caffepy.serve.publish import publish
 from caffepy.serve.server import Server
 
@@ -35,7 +35,7 @@ layer { name: "score" type: "InnerProduct" bottom: "data" top: "score"
 class Running:
     """A server on a thread's event loop; `ask` runs a coroutine there."""
 
-    def __init__(self, options: Options):
+    def __init__(self, options: ServeOptions):
         self.options = options
         self._ready: Future = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
@@ -98,7 +98,7 @@ def served(base: Path | str, name: str = "small", **options) -> Running:
         "drain_seconds": 5,
         "retry_seconds": 0.2,
     }
-    return Running(Options(**(given | options)))
+    return Running(ServeOptions(**(given | options)))
 
 
 def make_net(folder: Path, definition: str = SMALL, seed: int = 0) -> tuple[Path, Path]:

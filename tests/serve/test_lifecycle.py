@@ -17,7 +17,7 @@ from caffepy.serve.api.tensorflow_serving_pb2 import ModelConfig, ModelServerCon
 from caffepy.serve.catalog import AVAILABLE, END
 from caffepy.serve.client import Client
 from caffepy.serve.options import read_text
-from caffepy.serve.policy import Share, wanted
+from caffepy.serve.policy import CanaryShare, wanted
 from caffepy.serve.refusal import Refused
 from tests.serve.running import both, make_net, publish_net, served
 
@@ -82,7 +82,7 @@ def test_policies(policy, found, expected):
 
 
 def test_a_canarys_share_is_exact():
-    share = Share()
+    share = CanaryShare()
     drawn = [share.next(10) for _ in range(100)]
     assert drawn.count(True) == 10
     assert all(drawn[i : i + 10].count(True) == 1 for i in range(0, 100, 10))

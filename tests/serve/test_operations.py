@@ -15,7 +15,7 @@ import pytest
 from caffepy.data.pictures import image
 from caffepy.errors import ConfigError
 from caffepy.serve.client import Client
-from caffepy.serve.options import METRICS, Options, canary_of
+from caffepy.serve.options import METRICS, ServeOptions, canary_of
 from tests.serve.running import served
 from tests.serve.test_tfs import ask
 
@@ -191,7 +191,7 @@ def test_queue_full_is_429(small, tmp_path):
 
 def test_monitoring_file(tmp_path):
     path = tmp_path / "monitoring"
-    options = Options(monitoring_file=str(path))
+    options = ServeOptions(monitoring_file=str(path))
     path.write_text("prometheus_config { enable: false }")
     assert options.metrics_paths() == []
     path.write_text('prometheus_config { enable: true path: "/numbers" }')

@@ -41,11 +41,11 @@ def no_graphviz(monkeypatch):
     monkeypatch.setenv("PATH", "")
 
 
-def names(graph: draw.Graph) -> dict[str, str]:
+def names(graph: draw.Drawing) -> dict[str, str]:
     return {key: node.label.split(" (")[0] for key, node in graph.nodes.items()}
 
 
-def edges(graph: draw.Graph) -> list[str]:
+def edges(graph: draw.Drawing) -> list[str]:
     name = names(graph)
     return [f"{name[start]} -> {name[end]}" + (f": {label}" if label else "") for start, end, label in graph.edges]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffepy.data.pictures import image
 from caffepy.data.sources.datum import from_image
-from caffepy.data.sources.lists import Entry
+from caffepy.data.sources.lists import ListEntry
 from caffepy.errors import DataError
 from caffepy.proto.caffe_pb2 import Datum
 
@@ -38,7 +38,7 @@ class ImagesetConverter:
         self.check_size = check_size
         self._shape: tuple[int, ...] | None = None
 
-    def __call__(self, entry: Entry, number: int) -> tuple[bytes, bytes]:
+    def __call__(self, entry: ListEntry, number: int) -> tuple[bytes, bytes]:
         """Key `%08d_name` and Datum of line `number`. Raises DataError naming the file."""
         path = self.root + entry.name
         raw = image.read_file(path)

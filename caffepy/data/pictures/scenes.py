@@ -9,8 +9,8 @@ import numpy as np
 from caffepy.data.pictures import distortion, expansion, resizing, sampling
 from caffepy.data.pictures.annotations import Annotations, mirrored, seen_in
 from caffepy.data.pictures.boxes import UNIT, Array
+from caffepy.data.pictures.data_transformer import Choice
 from caffepy.data.pictures.shaping import check_bytes
-from caffepy.data.pictures.transformer import Choice
 from caffepy.errors import ConfigError
 from caffepy.proto.caffe_pb2 import BatchSampler, TransformationParameter
 

@@ -13,7 +13,7 @@ import numpy as np
 from caffepy import limits
 from caffepy.errors import DataError
 from caffepy.files import near_names, read_text
-from caffepy.hdf5 import Group, open_hdf5
+from caffepy.hdf5 import H5Group, open_hdf5
 
 _WHOLE = "Copy or make the file again; do not write to it during training."
 
@@ -70,7 +70,7 @@ class Hdf5Rows:
         return self._loaded[1]
 
     @contextmanager
-    def _open(self, path: str) -> Iterator[Group]:
+    def _open(self, path: str) -> Iterator[H5Group]:
         if not Path(path).is_file():
             raise DataError(f"the list names {path}, which does not exist", where=self.list_file, hint=near_names(path))
         try:
@@ -96,7 +96,7 @@ class Hdf5Rows:
             )
         return next(iter(lengths.values()))
 
-    def _shape(self, h5: Group, name: str, path: str) -> tuple[int, ...]:
+    def _shape(self, h5: H5Group, name: str, path: str) -> tuple[int, ...]:
         if name not in h5:
             raise DataError(
                 f'there is no dataset "{name}"',

@@ -30,7 +30,7 @@ _COPY = "Copy or make the database again."
 _MAKE = "Make one with `caffepy convert-imageset --backend leveldb` and its like."
 
 
-class Place(NamedTuple):
+class ValuePlace(NamedTuple):
     """Where a value lies: in a block of a file, from `start` on."""
 
     file: int
@@ -70,7 +70,7 @@ class LevelDbReader:
     def __getitem__(self, i: int) -> tuple[bytes, bytes]:
         """Key and value of record `i`."""
         value = self._values[i]
-        if isinstance(value, Place):
+        if isinstance(value, ValuePlace):
             try:
                 block = self._block(*value[:3])
             except (ValueError, EOFError) as error:
@@ -80,13 +80,13 @@ class LevelDbReader:
             value = bytes(block[value.start : value.start + value.length])
         return self._keys[i], value
 
-    def _scan(self) -> dict[bytes, tuple[int, bytes | Place | None]]:
+    def _scan(self) -> dict[bytes, tuple[int, bytes | ValuePlace | None]]:
         """Sequence number and value (None: deleted) of every key."""
         tables, logs = self._live_files()
         self._files, self._names = [OpenFile(path) for path in tables], [path.name for path in tables]
-        found: dict[bytes, tuple[int, bytes | Place | None]] = {}
+        found: dict[bytes, tuple[int, bytes | ValuePlace | None]] = {}
 
-        def add(key: bytes, sequence: int, value: bytes | Place | None) -> None:
+        def add(key: bytes, sequence: int, value: bytes | ValuePlace | None) -> None:
             known = found.get(key)
             if known is None or known[0] <= sequence:
                 found[key] = sequence, value
@@ -159,7 +159,7 @@ class LevelDbReader:
             f"the table {number:06d}.ldb is missing", where=self.path, hint="Copy the folder as a whole."
         ) from None
 
-    def _table(self, number: int, path: Path) -> Iterator[tuple[bytes, Place]]:
+    def _table(self, number: int, path: Path) -> Iterator[tuple[bytes, ValuePlace]]:
         """Internal keys of a table, and where their values lie."""
         file = self._files[number]
         footer = file.read(max(file.size - 48, 0), min(file.size, 48))
@@ -174,7 +174,7 @@ class LevelDbReader:
             offset, at = varint(index, start)
             size, at = varint(index, at)
             for key, value_start, value_length in _entries(self._read_block(number, offset, size, check=True)):
-                yield key, Place(number, offset, size, value_start, value_length)
+                yield key, ValuePlace(number, offset, size, value_start, value_length)
 
     def _read_block(self, file: int, offset: int, size: int, check: bool = False) -> bytes:
         name = self._names[file]

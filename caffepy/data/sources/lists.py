@@ -18,7 +18,7 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _LINE = "Each line is a path, a blank and an integer label."
 
 
-class Entry(NamedTuple):
+class ListEntry(NamedTuple):
     """A line of a list."""
 
     name: str
@@ -66,7 +66,7 @@ def _lines(source: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
-def read_list(path: str | PathLike[str]) -> list[Entry]:
+def read_list(path: str | PathLike[str]) -> list[ListEntry]:
     """The entries of a list. Split at the last blank, so names may have some; empty lines are passed over.
 
     A label is an integer; what follows its digits is ignored, as Caffe does. Raises DataError with the line number.
@@ -82,7 +82,7 @@ def read_list(path: str | PathLike[str]) -> list[Entry]:
                 where=f"{source}:{number}",
                 hint=_LINE,
             )
-        entries.append(Entry(name, _whole(label, int(found[0]), f"{source}:{number}"), number))
+        entries.append(ListEntry(name, _whole(label, int(found[0]), f"{source}:{number}"), number))
     if not entries:
         raise DataError("the list of images is empty", where=source, hint=_LINE)
     return entries

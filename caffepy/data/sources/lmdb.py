@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from caffepy.data.sources.lmdb_pages import SEVERAL_VALUES, SMALLEST_RECORD, Meta, Pages, Records, read_meta
+from caffepy.data.sources.lmdb_pages import SEVERAL_VALUES, SMALLEST_RECORD, Meta, Pages, TreeRecords, read_meta
 from caffepy.data.sources.opened import ChangedError, OpenFile
 from caffepy.errors import DataError
 from caffepy.files import near_names
@@ -45,7 +45,7 @@ class LmdbReader:
         """A lock and a walk of this process's own: a fork may have copied them in the middle of something."""
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._records = Records(self._pages, self._meta.main)
+        self._records = TreeRecords(self._pages, self._meta.main)
 
     def __len__(self) -> int:
         return self._length

@@ -172,7 +172,7 @@ class Pages:
         return found
 
 
-class Records:
+class TreeRecords:
     """Record i of a tree, in key order.
 
     Going forward reads one leaf after the other; a jump ahead passes over those in between, and of each it is

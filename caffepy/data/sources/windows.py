@@ -13,7 +13,7 @@ from caffepy.errors import DataError
 from caffepy.files import near_names, read_text
 
 
-class Window(NamedTuple):
+class ImageWindow(NamedTuple):
     """A box (both ends inclusive) in picture number `image` of the file."""
 
     image: int
@@ -29,7 +29,7 @@ class WindowFile(NamedTuple):
     """The paths of the pictures, all boxes, and the lines of the paths."""
 
     images: list[str]
-    windows: list[Window]
+    windows: list[ImageWindow]
     lines: list[int]
 
 
@@ -61,7 +61,7 @@ def read_windows(path: str | PathLike[str]) -> WindowFile:
             words = lines.needed("a window")
             try:
                 label, overlap, *box = words
-                window = Window(len(file.images) - 1, int(label), float(overlap), *map(int, box))
+                window = ImageWindow(len(file.images) - 1, int(label), float(overlap), *map(int, box))
             except (ValueError, TypeError):
                 raise lines.wrong('"label overlap x1 y1 x2 y2"', words) from None
             if not lies_in(window, height, width):
@@ -72,11 +72,11 @@ def read_windows(path: str | PathLike[str]) -> WindowFile:
     return file
 
 
-def lies_in(window: Window, height: int, width: int) -> bool:
+def lies_in(window: ImageWindow, height: int, width: int) -> bool:
     return 0 <= window.x1 <= window.x2 < width and 0 <= window.y1 <= window.y2 < height
 
 
-def outside(window: Window, file: WindowFile, height: int, width: int, where: str) -> DataError:
+def outside(window: ImageWindow, file: WindowFile, height: int, width: int, where: str) -> DataError:
     """The error that a window does not lie in its picture."""
     return DataError(
         f"the window {tuple(window[3:])} does not lie in {file.images[window.image]}, {height}x{width}",
@@ -125,7 +125,7 @@ class Cut(NamedTuple):
     left: int
 
 
-def cut(image: np.ndarray, window: Window, crop: int, pad: int, square: bool, mirror: bool) -> Cut:
+def cut(image: np.ndarray, window: ImageWindow, crop: int, pad: int, square: bool, mirror: bool) -> Cut:
     """Resize a window of a picture (C, H, W) to `crop` squared, `pad` pixels of which on each side are surroundings.
 
     Surroundings beyond the picture are missing: the result is then smaller, and belongs at an offset. Single

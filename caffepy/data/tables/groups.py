@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class Groups:
+class RowGroups:
     """The rows of each id of `keys` (N,), in the order of the table; ids without rows are no groups."""
 
     def __init__(self, keys: np.ndarray):

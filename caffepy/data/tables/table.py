@@ -19,7 +19,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError, DataError, did_you_mean
 from caffepy.files import near_names
-from caffepy.hdf5 import Dataset, Group, open_hdf5
+from caffepy.hdf5 import Dataset, H5Group, open_hdf5
 
 VOCABULARIES, FEATURES = "vocabularies", "features"
 PAD = -1
@@ -128,11 +128,11 @@ def _read(path: str, changed: int, size: int) -> Table:
     return table
 
 
-def _group(file: Group | None, name: str) -> Group | None:
+def _group(file: H5Group | None, name: str) -> H5Group | None:
     return file.group(name) if file is not None and file.is_group(name) else None
 
 
-def _columns(group: Group | None) -> dict[str, Column]:
+def _columns(group: H5Group | None) -> dict[str, Column]:
     if group is None:
         return {}
     return {name: _column(group.dataset(name)) for name in group if not group.is_group(name)}

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from caffepy.engine.numpy.lowering import Scratch, add_to_rows, bordered, dense, sum_of_rows
 from caffepy.engine.numpy.phases import along_rows, grad_of_phase
-from caffepy.engine.numpy.shapes import TILE_BYTES, Shapes, Tile, cut
+from caffepy.engine.numpy.shapes import TILE_BYTES, ImageTile, Shapes, cut
 from caffepy.engine.numpy.tail import NONE, Tail
 from caffepy.engine.threads import ThreadPool
 
@@ -99,7 +99,7 @@ class Depthwise:
 
         threads.run(task, len(self.chunks))
 
-    def _spread(self, dy, tile: Tile, scratch: Scratch):
+    def _spread(self, dy, tile: ImageTile, scratch: Scratch):
         """A tile of dy, with a gradient of zero for the columns in between."""
         if self.step == 1:
             return dy
@@ -108,7 +108,7 @@ class Depthwise:
         spread[:, :, :: self.step] = dy
         return spread
 
-    def _windows(self, x, tile: Tile, scratch: Scratch):
+    def _windows(self, x, tile: ImageTile, scratch: Scratch):
         """For each tap the rows of x that a tile sees, (n, kh, kw, rows, columns * C), a view of x with its border."""
         window, rows = self.shapes.window, tile.shape[1]
         start = tile.rows.start * window.stride[0] - window.pad[0]

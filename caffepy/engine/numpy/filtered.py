@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from caffepy.engine.numpy.lowering import Scratch, add_columns, add_to_rows, bordered, columns, sum_of_rows
-from caffepy.engine.numpy.shapes import Shapes, Tile, cut
+from caffepy.engine.numpy.shapes import ImageTile, Shapes, cut
 from caffepy.engine.numpy.tail import NONE, Tail
-from caffepy.engine.numpy.winograd import POINTS, Plan
+from caffepy.engine.numpy.winograd import POINTS, WinogradPlan
 from caffepy.engine.threads import ThreadPool
 
 # Bytes of columns that are multiplied in one call.
@@ -21,7 +21,7 @@ COLUMN_BYTES = 2 << 20
 class Filtered:
     """The three products of a convolution, for arrays of these shapes. A tile's rows are groups of m output rows."""
 
-    def __init__(self, shapes: Shapes, plan: Plan):
+    def __init__(self, shapes: Shapes, plan: WinogradPlan):
         self.shapes, self.groups, self.plan = shapes, shapes.groups(), plan
         row = shapes.group * shapes.channels * plan.stride * prod(shapes.size[1:])
         row += shapes.group * shapes.outputs * prod(shapes.out[1:])
@@ -30,7 +30,7 @@ class Filtered:
         # Of the gradient of the input, which takes whole images: groups of rows overlap.
         images = max(1, self.tiles[0].images.stop) if self.tiles else 1
         self.chunks = [
-            Tile(slice(i, min(shapes.items, i + images)), slice(0, plan.groups_of_rows))
+            ImageTile(slice(i, min(shapes.items, i + images)), slice(0, plan.groups_of_rows))
             for i in range(0, shapes.items, images)
         ]
 
@@ -113,7 +113,7 @@ class Filtered:
         threads.run(task, len(self.chunks))
 
 
-def _taps(w, plan: Plan) -> np.ndarray:
+def _taps(w, plan: WinogradPlan) -> np.ndarray:
     """The weights as (O, taps, depth), filled up with zeros to whole taps."""
     missing = plan.taps * plan.stride - w.shape[1]
     if missing:
@@ -121,7 +121,7 @@ def _taps(w, plan: Plan) -> np.ndarray:
     return np.ascontiguousarray(w).reshape(w.shape[0], plan.taps, -1)
 
 
-def _transformed(x, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
+def _transformed(x, tile: ImageTile, plan: WinogradPlan, scratch: Scratch) -> np.ndarray:
     """B^T x: (n, groups of rows, [stride,] *rest, C)."""
     images, groups = tile.shape
     start = tile.rows.start * plan.m * plan.stride - plan.pad
@@ -136,7 +136,7 @@ def _transformed(x, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
     return out.reshape(plan.n, images * groups, *interleaved, *source.shape[2:])
 
 
-def _lowered(source, plan: Plan, scratch: Scratch) -> Iterator[tuple[slice, np.ndarray]]:
+def _lowered(source, plan: WinogradPlan, scratch: Scratch) -> Iterator[tuple[slice, np.ndarray]]:
     """The columns (positions, depth) of each of the n transformed images, as many at a time as stay in cache."""
     n, rows, *size, channels = source.shape
     positions, depth = rows * prod(plan.rest_out), prod(plan.rest.kernel) * channels
@@ -157,7 +157,7 @@ def _products(gradient, lowered, scratch: Scratch) -> np.ndarray:
     return np.matmul(gradient.swapaxes(1, 2), lowered, out=scratch("product", (n, outputs, depth)))
 
 
-def _recover(products, tile: Tile, plan: Plan, target, scratch: Scratch) -> None:
+def _recover(products, tile: ImageTile, plan: WinogradPlan, target, scratch: Scratch) -> None:
     """target = A^T products; of the last group of rows some may be missing."""
     images, groups = tile.shape
     length = products[0].size // (images * groups)
@@ -170,7 +170,7 @@ def _recover(products, tile: Tile, plan: Plan, target, scratch: Scratch) -> None
         target[...] = out.reshape(images, groups * plan.m, *target.shape[2:])[:, : target.shape[1]]
 
 
-def _spread(dy, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
+def _spread(dy, tile: ImageTile, plan: WinogradPlan, scratch: Scratch) -> np.ndarray:
     """A dy: (n, positions, O); rows that an incomplete group lacks count as zero."""
     images, groups = tile.shape
     pad = (0,) * (dy.ndim - 3)
@@ -181,7 +181,9 @@ def _spread(dy, tile: Tile, plan: Plan, scratch: Scratch) -> np.ndarray:
     return out.reshape(plan.n, -1, dy.shape[-1])
 
 
-def _gathered(lowered, tile: Tile, plan: Plan, size: tuple[int, ...], blocks: int, scratch: Scratch) -> np.ndarray:
+def _gathered(
+    lowered, tile: ImageTile, plan: WinogradPlan, size: tuple[int, ...], blocks: int, scratch: Scratch
+) -> np.ndarray:
     """B of col2im of the columns (n, positions, depth), each row of shape `size`: (images, blocks, elements)."""
     images, groups = tile.shape
     transformed = scratch("transformed", (plan.n * images * groups, *size))

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from caffepy.engine.numpy.lowering import add_columns, add_to_rows, bordered, columns, sum_of_rows
-from caffepy.engine.numpy.shapes import Shapes, Tile, cut
+from caffepy.engine.numpy.shapes import ImageTile, Shapes, cut
 from caffepy.engine.numpy.tail import NONE, Tail
 from caffepy.engine.threads import ThreadPool
 from caffepy.engine.window import Ints
@@ -103,7 +103,7 @@ class Plain:
 
         threads.run(task, len(self.chunks))
 
-    def _seen(self, x, tile: Tile, scratch) -> tuple[np.ndarray, Ints]:
+    def _seen(self, x, tile: ImageTile, scratch) -> tuple[np.ndarray, Ints]:
         """What the tile's outputs see of x, with its border, and the spatial shape of those outputs."""
         s, window = self.shapes, self.shapes.window
         if not s.out:

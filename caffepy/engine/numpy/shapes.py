@@ -52,7 +52,7 @@ class Shapes(NamedTuple):
     def weight_bytes(self) -> int:
         return 4 * self.group * self.outputs * self.depth
 
-    def tiles(self, rows: int, row_bytes: int) -> list[Tile]:
+    def tiles(self, rows: int, row_bytes: int) -> list[ImageTile]:
         """The images, each of so many rows that take so many bytes, in tiles."""
         return tiles(self.items, rows, row_bytes, self.weight_bytes, self.shares)
 
@@ -62,7 +62,7 @@ class Shapes(NamedTuple):
         return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(self.group)]
 
 
-class Tile(NamedTuple):
+class ImageTile(NamedTuple):
     """Some images, whole, or some rows (of the first spatial axis) of one image."""
 
     images: slice
@@ -73,7 +73,7 @@ class Tile(NamedTuple):
         return self.images.stop - self.images.start, self.rows.stop - self.rows.start
 
 
-def tiles(n: int, rows: int, row_bytes: int, weight_bytes: int, shares: int) -> list[Tile]:
+def tiles(n: int, rows: int, row_bytes: int, weight_bytes: int, shares: int) -> list[ImageTile]:
     """Cut `n` images of `rows` rows, each of so many bytes, into tiles: as many for each share, if it goes and pays."""
     tile_bytes = max(TILE_BYTES, min(TIMES_WEIGHTS * weight_bytes, LARGEST_TILE))
     per_image = max(1, rows * row_bytes)
@@ -85,10 +85,10 @@ def tiles(n: int, rows: int, row_bytes: int, weight_bytes: int, shares: int) -> 
     if bands == 1:
         rounds = -(-n * per_image // (tile_bytes * shares))
         images = max(1, -(-n // (rounds * shares))) if n else 1
-        return [Tile(slice(i, min(n, i + images)), slice(0, rows)) for i in range(0, n, images)]
+        return [ImageTile(slice(i, min(n, i + images)), slice(0, rows)) for i in range(0, n, images)]
     step = -(-rows // bands)
     step = -(-rows // -(-rows // step))  # even out the last band
-    return [Tile(slice(i, i + 1), slice(r, min(rows, r + step))) for i in range(n) for r in range(0, rows, step)]
+    return [ImageTile(slice(i, i + 1), slice(r, min(rows, r + step))) for i in range(n) for r in range(0, rows, step)]
 
 
 def cut(n: int, parts: int) -> list[slice]:

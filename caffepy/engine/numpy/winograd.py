@@ -60,7 +60,7 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
     return coefficients
 
 
-class Plan(NamedTuple):
+class WinogradPlan(NamedTuple):
     """How a convolution is filtered: `m` outputs at a time, `taps` of `stride` rows each."""
 
     m: int
@@ -78,7 +78,7 @@ class Plan(NamedTuple):
         return self.m + self.taps - 1
 
 
-def plan(window: Window, out: Ints, channels: int) -> Plan | None:
+def plan(window: Window, out: Ints, channels: int) -> WinogradPlan | None:
     """The filtering that saves most, or None if a plain convolution is better. `channels` are those of a group."""
     if not out or window.dilation[0] != 1 or window.kernel[0] == 1 or 0 in out:
         return None
@@ -94,4 +94,4 @@ def plan(window: Window, out: Ints, channels: int) -> Plan | None:
     if stride > 1:
         rest = Window((stride, *rest.kernel), (1, *rest.stride), (0, *rest.pad), (1, *rest.dilation))
     rest_out = (1, *out[1:]) if stride > 1 else out[1:]
-    return Plan(m, taps, stride, window.pad[0], -(-out[0] // m), rest, rest_out, filtering(m, taps))
+    return WinogradPlan(m, taps, stride, window.pad[0], -(-out[0] // m), rest, rest_out, filtering(m, taps))

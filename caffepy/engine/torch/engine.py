@@ -17,7 +17,7 @@ from caffepy.engine.after import NOTHING, After
 from caffepy.engine.base import Engine
 from caffepy.engine.held import Held, Undo
 from caffepy.engine.threads import available_cores
-from caffepy.engine.torch import conv, graph, lrn, pool
+from caffepy.engine.torch import conv, cuda_graph, lrn, pool
 from caffepy.engine.torch.conv import ConvPlan
 from caffepy.engine.torch.pool import PoolPlan
 from caffepy.engine.window import Ints, Window
@@ -59,7 +59,7 @@ class TorchEngine(Engine):
             torch.cuda.synchronize(self.device)
 
     def record(self, fn: Callable[[], Any]) -> Callable[[], Any]:
-        return graph.record(self, fn) if self.on_gpu else super().record(fn)
+        return cuda_graph.record(self, fn) if self.on_gpu else super().record(fn)
 
     @contextmanager
     def seeded_once(self) -> Iterator[None]:

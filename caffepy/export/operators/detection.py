@@ -8,7 +8,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import FLOAT, INT64, Graph
+from caffepy.export.onnx_graph import FLOAT, INT64, OnnxGraph
 from caffepy.proto.caffe_pb2 import PriorBoxParameter
 
 NEVER, NO_LIMIT = -3e38, -1e38
@@ -17,13 +17,13 @@ ALL = np.iinfo(np.int64).max
 
 
 @converts("PriorBox")
-def prior_box(g: Graph, at: At) -> list[str]:
+def prior_box(g: OnnxGraph, at: At) -> list[str]:
     """Only the shapes count, which are known."""
     return [g.constant(at.layer.engine.to_host(at.layer.priors))]
 
 
 @converts("DetectionOutput", counted_axis=2)
-def detection_output(g: Graph, at: At) -> list[str]:
+def detection_output(g: OnnxGraph, at: At) -> list[str]:
     p, layer = at.layer.param.detection_output_param, at.layer
     if p.nms_param.eta < 1:
         raise ConfigError("nms_param.eta below 1 cannot be exported", hint="Leave it out, or set eta: 1.")
@@ -42,7 +42,7 @@ def detection_output(g: Graph, at: At) -> list[str]:
     return [g.reshape(_or_nothing(g, rows, scores), (1, 1, -1, 7))]
 
 
-def _decoded(g: Graph, at: At, offsets: str) -> str:
+def _decoded(g: OnnxGraph, at: At, offsets: str) -> str:
     """Boxes (N, P, L, 4) from offsets of that shape."""
     p = at.layer.param.detection_output_param
     parts = g.ops("Split", g.reshape(at.x[2], (2, at.layer.priors, 1, 4)), g.ints(1, 1), count=2, axis=0)
@@ -57,12 +57,12 @@ def _decoded(g: Graph, at: At, offsets: str) -> str:
     return from_centres(g, scaled, priors)
 
 
-def halves(g: Graph, boxes: str) -> list[str]:
+def halves(g: OnnxGraph, boxes: str) -> list[str]:
     """x1, y1 and x2, y2 of boxes (..., 4)."""
     return g.ops("Split", boxes, g.ints(2, 2), count=2, axis=-1)
 
 
-def from_centres(g: Graph, offsets: str, priors: str) -> str:
+def from_centres(g: OnnxGraph, offsets: str, priors: str) -> str:
     """centre + offset * size, and exp(offset) * size, as corners."""
     first, last = halves(g, priors)
     size, half = g.op("Sub", last, first), g.constant(0.5)
@@ -73,14 +73,14 @@ def from_centres(g: Graph, offsets: str, priors: str) -> str:
     return g.op("Concat", g.op("Sub", centre, reach), g.op("Add", centre, reach), axis=-1)
 
 
-def best_alone(g: Graph, scores: str, count: int) -> str:
+def best_alone(g: OnnxGraph, scores: str, count: int) -> str:
     """Scores (..., P), those that are not among the `count` largest of their row NEVER; of equal ones the first."""
     values, index = g.ops("TopK", scores, g.ints(count), count=2, axis=-1)
     never = g.op("Expand", g.constant(NEVER), g.op("Shape", scores))
     return g.op("ScatterElements", never, index, values, axis=-1)
 
 
-def suppressed(g: Graph, boxes: str, scores: str, limit: int, overlap: float, least: float | None) -> str:
+def suppressed(g: OnnxGraph, boxes: str, scores: str, limit: int, overlap: float, least: float | None) -> str:
     """(K, 3) numbers of row, class and box that remain of boxes (B, P, 4), scores (B, C, P): best first.
 
     Boxes whose edges are exchanged overlap nothing, as in Caffe: for ONNX's operator they are points.
@@ -94,12 +94,12 @@ def suppressed(g: Graph, boxes: str, scores: str, limit: int, overlap: float, le
     )
 
 
-def column(g: Graph, rows: str, *numbers: int) -> str:
+def column(g: OnnxGraph, rows: str, *numbers: int) -> str:
     """Columns of (K, n): (K) for one, else (K, count)."""
     return g.op("Gather", rows, g.constant(numbers[0] if len(numbers) == 1 else numbers, np.int64), axis=1)
 
 
-def _chosen_of_classes(g: Graph, at: At, boxes: str, scores: str) -> tuple[str, str, str]:
+def _chosen_of_classes(g: OnnxGraph, at: At, boxes: str, scores: str) -> tuple[str, str, str]:
     """Numbers of image, class and box (K): images and classes ascending, scores descending."""
     p, classes = at.layer.param.detection_output_param, len(at.layer.classes)
     top_k = p.nms_param.top_k if p.nms_param.HasField("top_k") else -1
@@ -116,7 +116,7 @@ def _chosen_of_classes(g: Graph, at: At, boxes: str, scores: str) -> tuple[str, 
     return g.op("Div", row, number), g.op("Mod", row, number), column(g, found, 2)
 
 
-def _rows(g: Graph, at: At, boxes: str, scores: str, image: str, label: str, box: str) -> str:
+def _rows(g: OnnxGraph, at: At, boxes: str, scores: str, image: str, label: str, box: str) -> str:
     """(K, 7): image, label, score, xmin, ymin, xmax, ymax."""
     p = at.layer.param.detection_output_param
     own = g.op("GatherND", boxes, indices(g, image, box, *([] if p.share_location else [label])))
@@ -127,12 +127,12 @@ def _rows(g: Graph, at: At, boxes: str, scores: str, image: str, label: str, box
     return g.op("Concat", *columns, g.reshape(own, (-1, 4)), axis=1)
 
 
-def indices(g: Graph, *numbers: str) -> str:
+def indices(g: OnnxGraph, *numbers: str) -> str:
     """(K) each as (K, count)."""
     return g.op("Concat", *(g.reshape(values, (-1, 1)) for values in numbers), axis=1)
 
 
-def _best_of_images(g: Graph, rows: str, scores: str, keep: int) -> str:
+def _best_of_images(g: OnnxGraph, rows: str, scores: str, keep: int) -> str:
     """Of each image the rows with the `keep` largest scores, in their order."""
     order = _sorted(g, column(g, rows, 2), largest=1)[1]
     image = g.op("Cast", g.op("Gather", column(g, rows, 0), order, axis=0), to=INT64)
@@ -143,17 +143,17 @@ def _best_of_images(g: Graph, rows: str, scores: str, keep: int) -> str:
     return g.op("Gather", rows, _sorted(g, kept, largest=0)[0], axis=0)
 
 
-def _sorted(g: Graph, values: str, largest: int) -> list[str]:
+def _sorted(g: OnnxGraph, values: str, largest: int) -> list[str]:
     """Values (K) in order, and where they were."""
     return g.ops("TopK", values, g.op("Shape", values), count=2, axis=0, largest=largest)
 
 
-def _items(g: Graph, x: str) -> str:
+def _items(g: OnnxGraph, x: str) -> str:
     """The length of the first axis, (1)."""
     return g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(1), g.ints(0))
 
 
-def _or_nothing(g: Graph, rows: str, scores: str) -> str:
+def _or_nothing(g: OnnxGraph, rows: str, scores: str) -> str:
     """The rows, or where there are none a row for each image: its number and six times -1."""
     items, none = _items(g, scores), g.op("Equal", _items(g, rows), g.ints(0))
     stop = g.op("Squeeze", items, g.ints(0))
@@ -164,7 +164,7 @@ def _or_nothing(g: Graph, rows: str, scores: str) -> str:
 
 
 @converts("Proposal", counted_axis=0)
-def proposal(g: Graph, at: At) -> list[str]:
+def proposal(g: OnnxGraph, at: At) -> list[str]:
     p, layer = at.layer.param.proposal_param, at.layer
     items, count = at.bottom[0][0], len(layer.boxes)
     scores = g.op("Slice", at.x[0], g.ints(len(layer.anchors)), g.ints(ALL), g.ints(1))
@@ -189,7 +189,7 @@ def proposal(g: Graph, at: At) -> list[str]:
     return tops[: len(at.top)]
 
 
-def _info(g: Graph, at: At) -> Sequence[str]:
+def _info(g: OnnxGraph, at: At) -> Sequence[str]:
     """Height, width and scale of each picture, (N, 1, 1)."""
     items, *rest = at.bottom[2]
     info = g.reshape(at.x[2], (items, 1, int(np.prod([dim or 1 for dim in rest]))))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import Graph
+from caffepy.export.onnx_graph import OnnxGraph
 from caffepy.export.operators.pooling import pool
 from caffepy.layers.bn import SEGNET_EPS
 
 
 @converts("BatchNorm")
-def batch_norm(g: Graph, at: At) -> list[str]:
+def batch_norm(g: OnnxGraph, at: At) -> list[str]:
     found = at.layer.affine()
     if found is None:
         return _of_batch(g, at, at.layer.param.batch_norm_param.eps)[:1]
@@ -19,7 +19,7 @@ def batch_norm(g: Graph, at: At) -> list[str]:
 
 
 @converts("BN")
-def bn(g: Graph, at: At) -> list[str]:
+def bn(g: OnnxGraph, at: At) -> list[str]:
     """SegNet's form may give its statistics as further tops."""
     found = at.layer.affine()
     if found is not None:
@@ -30,7 +30,7 @@ def bn(g: Graph, at: At) -> list[str]:
     return [y, *(g.reshape(x, (1, at.layer.channels, 1, 1)) for x in statistics[: len(at.top) - 1])]
 
 
-def _of_batch(g: Graph, at: At, eps: float) -> list[str]:
+def _of_batch(g: OnnxGraph, at: At, eps: float) -> list[str]:
     """x normalized with the moments of the batch itself, and these: mean and variance."""
     axes = [axis for axis in range(at.rank) if axis != 1]
     mean = g.reduce("ReduceMean", at.x[0], axes)
@@ -39,13 +39,13 @@ def _of_batch(g: Graph, at: At, eps: float) -> list[str]:
     return [g.op("Div", centred, g.op("Sqrt", g.op("Add", variance, g.constant(eps)))), mean, variance]
 
 
-def _times_plus(g: Graph, at: At, factor: np.ndarray, offset: np.ndarray, x: str = "") -> str:
+def _times_plus(g: OnnxGraph, at: At, factor: np.ndarray, offset: np.ndarray, x: str = "") -> str:
     shape = (1, -1, *[1] * (at.rank - 2))
     return g.op("Add", g.op("Mul", x or at.x[0], g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
 
 
 @converts("Scale")
-def scale(g: Graph, at: At) -> list[str]:
+def scale(g: OnnxGraph, at: At) -> list[str]:
     layer = at.layer
     if len(at.x) > 1:
         factor = g.reshape(at.x[1], _spread(at, at.bottom[1]))
@@ -57,7 +57,7 @@ def scale(g: Graph, at: At) -> list[str]:
 
 
 @converts("Bias")
-def bias(g: Graph, at: At) -> list[str]:
+def bias(g: OnnxGraph, at: At) -> list[str]:
     if len(at.x) > 1:
         return [g.op("Add", at.x[0], g.reshape(at.x[1], _spread(at, at.bottom[1])))]
     return [g.op("Add", at.x[0], g.constant(at.weights[0].reshape(at.layer.broadcast)))]
@@ -70,7 +70,7 @@ def _spread(at: At, covered) -> list[int | None]:
 
 
 @converts("LRN")
-def lrn(g: Graph, at: At) -> list[str]:
+def lrn(g: OnnxGraph, at: At) -> list[str]:
     p = at.layer.param.lrn_param
     if at.layer.across:
         return [g.op("LRN", at.x[0], alpha=p.alpha, beta=p.beta, bias=p.k, size=p.local_size)]
@@ -80,7 +80,7 @@ def lrn(g: Graph, at: At) -> list[str]:
 
 
 @converts("MVN")
-def mvn(g: Graph, at: At) -> list[str]:
+def mvn(g: OnnxGraph, at: At) -> list[str]:
     p, axes = at.layer.param.mvn_param, list(at.layer.axes)
     x = at.x[0] if at.rank == 4 else g.reshape(at.x[0], at.top[0])
     centred = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
@@ -91,7 +91,7 @@ def mvn(g: Graph, at: At) -> list[str]:
 
 
 @converts("LayerNorm")
-def layer_norm(g: Graph, at: At) -> list[str]:
+def layer_norm(g: OnnxGraph, at: At) -> list[str]:
     layer, axes = at.layer, list(range(at.layer.axis, at.rank))
     if g.opset >= 17 and layer.axis:
         scale, *shift = at.weights or [np.ones([dim or 1 for dim in at.bottom[0][layer.axis :]])]
@@ -106,12 +106,12 @@ def layer_norm(g: Graph, at: At) -> list[str]:
 
 
 @converts("Normalize")
-def normalize(g: Graph, at: At) -> list[str]:
+def normalize(g: OnnxGraph, at: At) -> list[str]:
     squares = g.reduce("ReduceSum", g.op("Mul", at.x[0], at.x[0]), list(at.layer.axes))
     norm = g.op("Sqrt", g.op("Add", squares, g.constant(at.layer.param.norm_param.eps)))
     return [g.op("Mul", at.x[0], g.op("Div", g.constant(at.weights[0].reshape(1, -1, 1, 1)), norm))]
 
 
 @converts("Softmax")
-def softmax(g: Graph, at: At) -> list[str]:
+def softmax(g: OnnxGraph, at: At) -> list[str]:
     return [g.op("Softmax", at.x[0], axis=at.layer.axis)]

@@ -8,11 +8,11 @@ import numpy as np
 
 from caffepy.errors import ConfigError
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import FLOAT, Graph
+from caffepy.export.onnx_graph import FLOAT, OnnxGraph
 
 
 @converts("Pooling")
-def pooling(g: Graph, at: At) -> list[str]:
+def pooling(g: OnnxGraph, at: At) -> list[str]:
     layer, p = at.layer, at.layer.param.pooling_param
     if p.pool == p.STOCHASTIC:
         raise ConfigError("STOCHASTIC pooling cannot be exported", hint="Use AVE, which it resembles in TEST.")
@@ -32,7 +32,7 @@ def ends(window, size: Sequence[int], out: Sequence[int]) -> list[int]:
     return [max(0, (o - 1) * stride + kernel - n - pad) for o, stride, kernel, n, pad in sides]
 
 
-def pool(g: Graph, x: str, average: bool, window, bottom, top) -> str:
+def pool(g: OnnxGraph, x: str, average: bool, window, bottom, top) -> str:
     """Windows over (N, C, H, W): the largest value, or the sum over the area cut at in + pad."""
     end = ends(window, bottom[2:], top[2:])
     options = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
@@ -44,7 +44,7 @@ def pool(g: Graph, x: str, average: bool, window, bottom, top) -> str:
     return g.op("AveragePool", x, pads=[0, 0, *beyond], count_include_pad=0, **options)
 
 
-def max_pool_with_mask(g: Graph, at: At) -> list[str]:
+def max_pool_with_mask(g: OnnxGraph, at: At) -> list[str]:
     """Values and their index within H * W, which ONNX counts over the whole array."""
     window = at.layer.window
     size, out = [[dim or 0 for dim in dims[2:]] for dims in (at.bottom[0], at.top[0])]  # only N can be unknown
@@ -56,7 +56,7 @@ def max_pool_with_mask(g: Graph, at: At) -> list[str]:
 
 
 @converts("SPP")
-def spp(g: Graph, at: At) -> list[str]:
+def spp(g: OnnxGraph, at: At) -> list[str]:
     layer, pieces = at.layer, []
     average = layer.param.spp_param.pool == layer.param.spp_param.AVE
     for inner, pooled in layer.levels:

@@ -8,20 +8,20 @@ import numpy as np
 
 from caffepy.errors import ConfigError
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import Graph
+from caffepy.export.onnx_graph import OnnxGraph
 
 
 @converts("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
-def convolution(g: Graph, at: At) -> list[str]:
+def convolution(g: OnnxGraph, at: At) -> list[str]:
     return _convolution(g, at, "Conv")
 
 
 @converts("Deconvolution")
-def deconvolution(g: Graph, at: At) -> list[str]:
+def deconvolution(g: OnnxGraph, at: At) -> list[str]:
     return _convolution(g, at, "ConvTranspose")
 
 
-def _convolution(g: Graph, at: At, kind: str) -> list[str]:
+def _convolution(g: OnnxGraph, at: At, kind: str) -> list[str]:
     layer, window = at.layer, at.layer.window
     if not window.kernel:
         return _without_kernel(g, at)
@@ -36,17 +36,17 @@ def _convolution(g: Graph, at: At, kind: str) -> list[str]:
     return [_unfolded(g, at, g.op(kind, _folded(g, at, x), *weights, **attributes)) for x in at.x]
 
 
-def _folded(g: Graph, at: At, x: str) -> str:
+def _folded(g: OnnxGraph, at: At, x: str) -> str:
     """x with all axes before the channels made one."""
     axis = at.layer.axis
     return x if axis == 1 else g.reshape(x, (None, *at.bottom[0][axis:]))
 
 
-def _unfolded(g: Graph, at: At, y: str) -> str:
+def _unfolded(g: OnnxGraph, at: At, y: str) -> str:
     return y if at.layer.axis == 1 else g.reshape(y, at.top[0])
 
 
-def _without_kernel(g: Graph, at: At) -> list[str]:
+def _without_kernel(g: OnnxGraph, at: At) -> list[str]:
     """x (N, C) alone: a product with the weights of all groups."""
     layer = at.layer
     parts = np.split(at.weights[0], layer.param.convolution_param.group)
@@ -61,7 +61,7 @@ def _without_kernel(g: Graph, at: At) -> list[str]:
 
 
 @converts("InnerProduct")
-def inner_product(g: Graph, at: At) -> list[str]:
+def inner_product(g: OnnxGraph, at: At) -> list[str]:
     layer = at.layer
     weights = at.weights[0] if not layer.param.inner_product_param.transpose else at.weights[0].T
     names = [g.constant(weights, name=f"{layer.name}.0")]
@@ -73,7 +73,7 @@ def inner_product(g: Graph, at: At) -> list[str]:
 
 
 @converts("Im2col")
-def im2col(g: Graph, at: At) -> list[str]:
+def im2col(g: OnnxGraph, at: At) -> list[str]:
     layer = at.layer
     window = layer.window
     positions = prod(window.kernel)

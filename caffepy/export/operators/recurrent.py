@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import Graph
+from caffepy.export.onnx_graph import OnnxGraph
 
 
 @converts("LSTM", fixed_batch=True)
-def lstm(g: Graph, at: At) -> list[str]:
+def lstm(g: OnnxGraph, at: At) -> list[str]:
     return _unrolled(g, at, "LSTM", _lstm_order)
 
 
 @converts("RNN", fixed_batch=True)
-def rnn(g: Graph, at: At) -> list[str]:
+def rnn(g: OnnxGraph, at: At) -> list[str]:
     h, *states = _unrolled(g, at, "RNN", lambda weights: weights)
     layer, (steps, items) = at.layer, at.bottom[0][:2]
     rows = g.reshape(h, (_count(steps) * _count(items), layer.size))
@@ -24,7 +24,7 @@ def rnn(g: Graph, at: At) -> list[str]:
 
 
 @converts("LSTMUnit")
-def lstm_unit(g: Graph, at: At) -> list[str]:
+def lstm_unit(g: OnnxGraph, at: At) -> list[str]:
     """c = f m c_prev + i g, h = o tanh(c)."""
     gates = g.ops("Split", at.x[1], count=4, axis=2, num_outputs=4 if g.opset >= 18 else None)
     i, f, o = (g.op("Sigmoid", gate) for gate in gates[:3])
@@ -45,7 +45,7 @@ def _count(dim: int | None) -> int:
     return dim
 
 
-def _unrolled(g: Graph, at: At, kind: str, order) -> list[str]:
+def _unrolled(g: OnnxGraph, at: At, kind: str, order) -> list[str]:
     """h of all steps (T, N, D), and where the layer exposes them the states after the last."""
     layer = at.layer
     steps, items = at.bottom[0][:2]

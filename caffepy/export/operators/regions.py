@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import FLOAT, INT64, Graph
+from caffepy.export.onnx_graph import FLOAT, INT64, OnnxGraph
 from caffepy.export.operators.detection import column
 
 DOUBLE = 11
@@ -13,18 +13,18 @@ DOUBLE = 11
 
 
 @converts("ROIPooling")
-def roi_pooling(g: Graph, at: At) -> list[str]:
+def roi_pooling(g: OnnxGraph, at: At) -> list[str]:
     p = at.layer.param.roi_pooling_param
     shape = [p.pooled_h, p.pooled_w]
     return [g.op("MaxRoiPool", at.x[0], _regions(g, at), pooled_shape=shape, spatial_scale=p.spatial_scale)]
 
 
-def _regions(g: Graph, at: At) -> str:
+def _regions(g: OnnxGraph, at: At) -> str:
     return at.x[1] if len(at.bottom[1]) == 2 else g.reshape(at.x[1], (None, 5))
 
 
 @converts("ROIAlign")
-def roi_align(g: Graph, at: At) -> list[str]:
+def roi_align(g: OnnxGraph, at: At) -> list[str]:
     p, regions = at.layer.param.roi_align_param, _regions(g, at)
     images = g.op("Cast", column(g, regions, 0), to=INT64)
     how = {"output_height": p.pooled_h, "output_width": p.pooled_w, "spatial_scale": p.spatial_scale}
@@ -35,7 +35,7 @@ def roi_align(g: Graph, at: At) -> list[str]:
 
 
 @converts("PSROIPooling")
-def psroi_pooling(g: Graph, at: At) -> list[str]:
+def psroi_pooling(g: OnnxGraph, at: At) -> list[str]:
     """Sums over bins from sums from the map's corner, in float64: see layers/psroi_pooling.py."""
     p, (_, channels, height, width) = at.layer.param.psroi_pooling_param, at.bottom[0]
     assert channels is not None and height is not None and width is not None  # N alone can be unknown
@@ -62,7 +62,7 @@ def psroi_pooling(g: Graph, at: At) -> list[str]:
     return [g.op("Where", full, g.op("Cast", mean, to=FLOAT), g.constant(0))]
 
 
-def _round_away(g: Graph, x: str) -> str:
+def _round_away(g: OnnxGraph, x: str) -> str:
     """The nearest whole number, halves away from zero; ONNX's Round takes them to even ones."""
     size, sign = g.op("Abs", x), g.op("Sign", x)
     whole = g.op("Floor", size)
@@ -70,7 +70,7 @@ def _round_away(g: Graph, x: str) -> str:
     return g.op("Mul", sign, g.op("Add", whole, up))
 
 
-def _spans(g: Graph, corners: str, axis: int, bins: int, size: int) -> list[str]:
+def _spans(g: OnnxGraph, corners: str, axis: int, bins: int, size: int) -> list[str]:
     """First and one behind the last cell (R, bins) of each bin along x (0) or y (1)."""
     start, end = (g.reshape(column(g, corners, i), (-1, 1)) for i in (axis, axis + 2))
     side = g.op("Max", g.op("Sub", end, start), g.constant(0.1))
@@ -83,7 +83,7 @@ def _spans(g: Graph, corners: str, axis: int, bins: int, size: int) -> list[str]
     return edges
 
 
-def _sums_from_corner(g: Graph, x: str) -> str:
+def _sums_from_corner(g: OnnxGraph, x: str) -> str:
     """The sums over all rows above and columns left of each corner, planes of (H + 1) (W + 1), as one axis."""
     for axis in (2, 3):
         x = g.op("CumSum", g.op("Cast", x, to=DOUBLE) if axis == 2 else x, g.constant(axis, np.int64))

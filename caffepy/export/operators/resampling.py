@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import INT64, Graph
+from caffepy.export.onnx_graph import INT64, OnnxGraph
 from caffepy.proto.caffe_pb2 import UnpoolingParameter
 
 
 @converts("Interp")
-def interp(g: Graph, at: At) -> list[str]:
+def interp(g: OnnxGraph, at: At) -> list[str]:
     p, x = at.layer.param.interp_param, at.x[0]
     size = [n + p.pad_beg + p.pad_end for n in at.bottom[0][2:] if n is not None]
     if p.pad_beg or p.pad_end:
@@ -22,7 +22,7 @@ def interp(g: Graph, at: At) -> list[str]:
     return [g.op("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="align_corners")]
 
 
-def _shape(g: Graph, x: str, dims: Sequence[int | None]) -> str:
+def _shape(g: OnnxGraph, x: str, dims: Sequence[int | None]) -> str:
     """The shape as a value; N, where it is unknown, is that of x."""
     if None not in dims:
         return g.ints(*(dim or 0 for dim in dims))
@@ -31,7 +31,7 @@ def _shape(g: Graph, x: str, dims: Sequence[int | None]) -> str:
 
 
 @converts("Upsample")
-def upsample(g: Graph, at: At) -> list[str]:
+def upsample(g: OnnxGraph, at: At) -> list[str]:
     if len(at.x) == 2:
         return [_by_mask(g, at)]
     scales = g.constant([1, 1, *at.layer.scale])
@@ -39,7 +39,7 @@ def upsample(g: Graph, at: At) -> list[str]:
     return [g.op("Resize", at.x[0], "", scales, **how)]
 
 
-def _by_mask(g: Graph, at: At) -> str:
+def _by_mask(g: OnnxGraph, at: At) -> str:
     """Each value at the position within its plane that the mask gives, zeros elsewhere."""
     n, c, h, w = at.top[0]
     assert h is not None and w is not None  # N alone can be unknown
@@ -54,7 +54,7 @@ def _area(dims: Sequence[int | None]) -> int:
 
 
 @converts("Unpooling", "UnPooling")
-def unpooling(g: Graph, at: At) -> list[str]:
+def unpooling(g: OnnxGraph, at: At) -> list[str]:
     """Windows side by side are a transposed convolution of each channel with ones, or with the first cell's one."""
     if len(at.x) == 2:
         return [_by_mask(g, at)]

@@ -6,26 +6,26 @@ from itertools import pairwise
 
 from caffepy.errors import ConfigError
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import FLOAT, INT64, Graph
+from caffepy.export.onnx_graph import FLOAT, INT64, OnnxGraph
 
 
 @converts("Input")
-def inputs(g: Graph, at: At) -> list[str]:
+def inputs(g: OnnxGraph, at: At) -> list[str]:
     return list(at.node.top_names)
 
 
 @converts("Parameter")
-def parameter(g: Graph, at: At) -> list[str]:
+def parameter(g: OnnxGraph, at: At) -> list[str]:
     return [g.constant(at.weights[0])]
 
 
 @converts("Concat")
-def concat(g: Graph, at: At) -> list[str]:
+def concat(g: OnnxGraph, at: At) -> list[str]:
     return [at.x[0] if len(at.x) == 1 else g.op("Concat", *at.x, axis=at.layer.axis)]
 
 
 @converts("Slice")
-def slices(g: Graph, at: At) -> list[str]:
+def slices(g: OnnxGraph, at: At) -> list[str]:
     if len(at.top) == 1:
         return [at.x[0]]
     sizes = [stop - start for start, stop in pairwise(at.layer.bounds)]
@@ -33,17 +33,17 @@ def slices(g: Graph, at: At) -> list[str]:
 
 
 @converts("Flatten", "Reshape")
-def reshape(g: Graph, at: At) -> list[str]:
+def reshape(g: OnnxGraph, at: At) -> list[str]:
     return [g.reshape(at.x[0], at.top[0])]
 
 
 @converts("Permute")
-def permute(g: Graph, at: At) -> list[str]:
+def permute(g: OnnxGraph, at: At) -> list[str]:
     return [g.op("Transpose", at.x[0], perm=list(at.layer.order))]
 
 
 @converts("ShuffleChannel")
-def shuffle_channel(g: Graph, at: At) -> list[str]:
+def shuffle_channel(g: OnnxGraph, at: At) -> list[str]:
     (items, channels, *size), group = at.bottom[0], at.layer.group
     assert channels is not None  # N alone can be unknown
     grouped = g.reshape(at.x[0], (items, group, channels // group, *size))
@@ -51,7 +51,7 @@ def shuffle_channel(g: Graph, at: At) -> list[str]:
 
 
 @converts("Reorg")
-def reorg(g: Graph, at: At) -> list[str]:
+def reorg(g: OnnxGraph, at: At) -> list[str]:
     layer, s = at.layer, at.layer.stride
     n, (c, h, w) = at.bottom[0][0], layer.read[1:]
     x = g.reshape(at.x[0], (n, c, h, w))
@@ -63,7 +63,7 @@ def reorg(g: Graph, at: At) -> list[str]:
 
 
 @converts("Tile")
-def tile(g: Graph, at: At) -> list[str]:
+def tile(g: OnnxGraph, at: At) -> list[str]:
     repeats = [1] * at.rank
     p = at.layer.param.tile_param
     repeats[p.axis % at.rank] = p.tiles
@@ -71,7 +71,7 @@ def tile(g: Graph, at: At) -> list[str]:
 
 
 @converts("Crop")
-def crop(g: Graph, at: At) -> list[str]:
+def crop(g: OnnxGraph, at: At) -> list[str]:
     cut = [(i, at.layer.window[i]) for i in range(at.rank) if at.top[0][i] != at.bottom[0][i]]
     if not cut:
         return [g.op("Identity", at.x[0])]
@@ -80,18 +80,18 @@ def crop(g: Graph, at: At) -> list[str]:
 
 
 @converts("BatchReindex")
-def batch_reindex(g: Graph, at: At) -> list[str]:
+def batch_reindex(g: OnnxGraph, at: At) -> list[str]:
     return [g.op("Gather", at.x[0], g.op("Cast", at.x[1], to=INT64), axis=0)]
 
 
 @converts("Filter")
-def filtered(g: Graph, at: At) -> list[str]:
+def filtered(g: OnnxGraph, at: At) -> list[str]:
     chosen = g.op("Cast", g.reshape(at.x[-1], (-1,)), to=9)
     return [g.op("Compress", x, chosen, axis=0) for x in at.x[:-1]]
 
 
 @converts("Reduction")
-def reduction(g: Graph, at: At) -> list[str]:
+def reduction(g: OnnxGraph, at: At) -> list[str]:
     p, layer = at.layer.param.reduction_param, at.layer
     x = {p.ASUM: lambda: g.op("Abs", at.x[0]), p.SUMSQ: lambda: g.op("Mul", at.x[0], at.x[0])}.get(
         p.operation, lambda: at.x[0]
@@ -102,7 +102,7 @@ def reduction(g: Graph, at: At) -> list[str]:
 
 
 @converts("ArgMax")
-def argmax(g: Graph, at: At) -> list[str]:
+def argmax(g: OnnxGraph, at: At) -> list[str]:
     """TopK takes the first of equal values, Caffe the last: so over the axis turned round."""
     p, axis = at.layer.param.argmax_param, at.layer.axis
     x = at.x[0] if axis is not None else g.op("Flatten", at.x[0], axis=1)

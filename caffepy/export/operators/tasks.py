@@ -8,7 +8,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError
 from caffepy.export.convert import At, converts
-from caffepy.export.graph import BOOL, FLOAT, INT64, Graph
+from caffepy.export.onnx_graph import BOOL, FLOAT, INT64, OnnxGraph
 from caffepy.layers.binary_cross_entropy import LEAST
 from caffepy.layers.hash_ids import FIRST, MASK, SECOND, mixed
 from caffepy.proto.caffe_pb2 import Combine, ExpertsParameter, LossParameter
@@ -17,7 +17,7 @@ from caffepy.proto.caffe_pb2 import Combine, ExpertsParameter, LossParameter
 
 
 @converts("Embed")
-def embed(g: Graph, at: At) -> list[str]:
+def embed(g: OnnxGraph, at: At) -> list[str]:
     p, table = at.layer.param.embed_param, g.constant(at.weights[0])
     if not p.combine:
         return [_biased(g, at, g.op("Gather", table, g.op("Cast", at.x[0], to=INT64), axis=0))]
@@ -32,24 +32,24 @@ def embed(g: Graph, at: At) -> list[str]:
     return [_biased(g, at, y)]
 
 
-def _biased(g: Graph, at: At, y: str) -> str:
+def _biased(g: OnnxGraph, at: At, y: str) -> str:
     return y if len(at.weights) == 1 else g.op("Add", y, g.constant(at.weights[1]))
 
 
-def _truth(g: Graph, mask: str) -> str:
+def _truth(g: OnnxGraph, mask: str) -> str:
     """1 for what is not 0."""
     return g.op("Cast", g.op("Cast", mask, to=BOOL), to=FLOAT)
 
 
 @converts("Bucketize")
-def bucketize(g: Graph, at: At) -> list[str]:
+def bucketize(g: OnnxGraph, at: At) -> list[str]:
     boundaries = g.constant(list(at.layer.param.bucketize_param.boundary))
     reached = g.op("GreaterOrEqual", g.op("Unsqueeze", at.x[0], g.ints(at.rank)), boundaries)
     return [g.reduce("ReduceSum", g.op("Cast", reached, to=FLOAT), [at.rank], keep=False)]
 
 
 @converts("HashIds")
-def hash_ids(g: Graph, at: At) -> list[str]:
+def hash_ids(g: OnnxGraph, at: At) -> list[str]:
     if g.opset < 18:
         raise ConfigError("HashIds needs ONNX's operator set 18, for BitwiseXor", hint="Export with --opset 18.")
     p = at.layer.param.hash_ids_param
@@ -61,29 +61,29 @@ def hash_ids(g: Graph, at: At) -> list[str]:
     return [g.op("Cast", _modulo(g, found, p.num_buckets), to=FLOAT)]
 
 
-def _mixed(g: Graph, h: str) -> str:
+def _mixed(g: OnnxGraph, h: str) -> str:
     """`layers.hash_ids.mixed` on int64 values of 32 bits."""
     for shift, factor in ((16, FIRST), (13, SECOND)):
         h = _times(g, _folded(g, h, shift), factor)
     return _folded(g, h, 16)
 
 
-def _folded(g: Graph, h: str, shift: int) -> str:
+def _folded(g: OnnxGraph, h: str, shift: int) -> str:
     return g.op("BitwiseXor", h, g.op("Div", h, _int(g, 1 << shift)))
 
 
-def _times(g: Graph, h: str, factor: int) -> str:
+def _times(g: OnnxGraph, h: str, factor: int) -> str:
     """The lower 32 bits of h * factor, in halves, whose products int64 holds."""
     high = _modulo(g, g.op("Mul", h, _int(g, factor >> 16)), 1 << 16)
     low = g.op("Mul", h, _int(g, factor & 0xFFFF))
     return _modulo(g, g.op("Add", low, g.op("Mul", high, _int(g, 1 << 16))), MASK + 1)
 
 
-def _modulo(g: Graph, x: str, number: int) -> str:
+def _modulo(g: OnnxGraph, x: str, number: int) -> str:
     return g.op("Mod", x, _int(g, number))
 
 
-def _int(g: Graph, value: int) -> str:
+def _int(g: OnnxGraph, value: int) -> str:
     return g.constant(value, np.int64)
 
 
@@ -91,7 +91,7 @@ def _int(g: Graph, value: int) -> str:
 
 
 @converts("FactorizationMachine")
-def factorization_machine(g: Graph, at: At) -> list[str]:
+def factorization_machine(g: OnnxGraph, at: At) -> list[str]:
     total = g.reduce("ReduceSum", at.x[0], [1], keep=False)
     of_sum = g.reduce("ReduceSum", g.op("Mul", total, total), [1])
     squares = g.reduce("ReduceSum", g.op("Mul", at.x[0], at.x[0]), [2], keep=False)
@@ -100,7 +100,7 @@ def factorization_machine(g: Graph, at: At) -> list[str]:
 
 
 @converts("Cross")
-def cross(g: Graph, at: At) -> list[str]:
+def cross(g: OnnxGraph, at: At) -> list[str]:
     x0, x = _rows(g, at.x[0], at.rank), _rows(g, at.x[-1], at.rank)
     inner = x
     for weights in reversed(at.weights[1 : at.layer.factors]):
@@ -112,7 +112,7 @@ def cross(g: Graph, at: At) -> list[str]:
 
 
 @converts("Dice")
-def dice(g: Graph, at: At) -> list[str]:
+def dice(g: OnnxGraph, at: At) -> list[str]:
     a, mean, variance = (values.reshape(at.layer.broadcast) for values in at.weights)
     inverse = 1 / np.sqrt(variance + at.layer.param.dice_param.eps)
     p = g.op("Sigmoid", g.op("Mul", g.op("Sub", at.x[0], g.constant(mean)), g.constant(inverse)))
@@ -120,7 +120,7 @@ def dice(g: Graph, at: At) -> list[str]:
     return [g.op("Mul", at.x[0], factor)]
 
 
-def _rows(g: Graph, x: str, rank: int) -> str:
+def _rows(g: OnnxGraph, x: str, rank: int) -> str:
     """x (N, ...) as (N, K)."""
     return x if rank == 2 else g.op("Flatten", x, axis=1)
 
@@ -131,7 +131,7 @@ _ACTIVATIONS = {ExpertsParameter.RELU: "Relu", ExpertsParameter.SIGMOID: "Sigmoi
 
 
 @converts("Experts")
-def experts(g: Graph, at: At) -> list[str]:
+def experts(g: OnnxGraph, at: At) -> list[str]:
     layer = at.layer
     activation = _ACTIVATIONS.get(layer.param.experts_param.activation)
     y = at.x[0] if layer.one_each else _rows(g, at.x[0], at.rank)
@@ -145,21 +145,21 @@ def experts(g: Graph, at: At) -> list[str]:
     return [y]
 
 
-def _all(g: Graph, x: str, w: np.ndarray) -> str:
+def _all(g: OnnxGraph, x: str, w: np.ndarray) -> str:
     """x (N, K) by all experts, w (E, O, K): (N, E, O)."""
     experts, outputs, inputs = w.shape
     product = g.op("Gemm", x, g.constant(w.reshape(experts * outputs, inputs)), transB=1)
     return g.reshape(product, (None, experts, outputs))
 
 
-def _each(g: Graph, x: str, w: np.ndarray) -> str:
+def _each(g: OnnxGraph, x: str, w: np.ndarray) -> str:
     """x (N, E, K), an input for each expert: (N, E, O)."""
     turned = g.op("Transpose", x, perm=[1, 0, 2])
     return g.op("Transpose", g.op("MatMul", turned, g.constant(w.transpose(0, 2, 1))), perm=[1, 0, 2])
 
 
 @converts("Gate")
-def gate(g: Graph, at: At) -> list[str]:
+def gate(g: OnnxGraph, at: At) -> list[str]:
     parameters = [g.constant(values) for values in at.weights]
     shares = g.op("Softmax", g.op("Gemm", _rows(g, at.x[0], at.rank), *parameters, transB=1), axis=1)
     banks = at.x[1] if len(at.x) == 2 else g.op("Concat", *at.x[1:], axis=1)
@@ -167,7 +167,7 @@ def gate(g: Graph, at: At) -> list[str]:
 
 
 @converts("SNR")
-def snr(g: Graph, at: At) -> list[str]:
+def snr(g: OnnxGraph, at: At) -> list[str]:
     layer = at.layer
     z, is_open = (np.asarray(layer.engine.to_host(values)) for values in layer.connections())
     if layer.transforms:
@@ -184,7 +184,7 @@ def snr(g: Graph, at: At) -> list[str]:
 
 
 @converts("BinaryCrossEntropy")
-def binary_cross_entropy(g: Graph, at: At) -> list[str]:
+def binary_cross_entropy(g: OnnxGraph, at: At) -> list[str]:
     x, target, *others = (g.op("Flatten", value, axis=0) for value in at.x)
     half, one = g.constant(0.5), g.constant(1)
     mask = g.op("Cast", others[0], to=BOOL) if others else ""
@@ -202,11 +202,11 @@ def binary_cross_entropy(g: Graph, at: At) -> list[str]:
     return [g.reshape(g.op("Div", total, _normalizer(g, at, factors)), ())]
 
 
-def _log(g: Graph, factor: str, x: str) -> str:
+def _log(g: OnnxGraph, factor: str, x: str) -> str:
     return g.op("Mul", factor, g.op("Log", x))
 
 
-def _normalizer(g: Graph, at: At, mask: list[str]) -> str:
+def _normalizer(g: OnnxGraph, at: At, mask: list[str]) -> str:
     mode, items = at.layer.mode, at.bottom[0][1:]
     if mode == LossParameter.VALID and mask:
         count = g.reduce("ReduceSum", mask[0], [0, 1], keep=False)

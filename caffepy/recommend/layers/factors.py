@@ -10,7 +10,7 @@ from caffepy.errors import ConfigError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
 from caffepy.recommend.factors import Factors, cosines
-from caffepy.recommend.implicit import ImplicitFactors
+from caffepy.recommend.implicit import SvdPlusPlus
 from caffepy.recommend.layers.model import RatingModel, Values
 from caffepy.recommend.times import Clock, Times
 
@@ -63,7 +63,7 @@ class RatingFactors(RatingModel):
 
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         model = self._model(values)
-        if isinstance(model, ImplicitFactors):
+        if isinstance(model, SvdPlusPlus):
             return model.predict(self.history, user, item, *more[:1] or (None,))
         return model.predict(self.param.factors_param, self.history, user, item)
 
@@ -82,8 +82,8 @@ class RatingFactors(RatingModel):
         """The cosines of q."""
         return cosines(values[3], item) * (self.history.item_counts > 0)
 
-    def _model(self, values: Values) -> Factors | ImplicitFactors:
+    def _model(self, values: Values) -> Factors | SvdPlusPlus:
         explicit = Factors(*values[:4])
         if not self.param.factors_param.implicit:
             return explicit
-        return ImplicitFactors(explicit, values[4], Times(self.clock, *values[5:]) if values[5:] else None)
+        return SvdPlusPlus(explicit, values[4], Times(self.clock, *values[5:]) if values[5:] else None)

@@ -6,7 +6,7 @@ import numpy as np
 
 from caffepy.net.layer import register
 from caffepy.recommend.factors import cosines, product
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 from caffepy.recommend.layers.model import RatingModel, Values
 
 _TILE = 1 << 22
@@ -36,7 +36,7 @@ class ImplicitFactors(RatingModel):
         self._solve(self.history, values[0], values[1])
         self._solve(self.history.transposed, values[1], values[0])
 
-    def _solve(self, h: History, p: np.ndarray, q: np.ndarray) -> None:
+    def _solve(self, h: UserHistory, p: np.ndarray, q: np.ndarray) -> None:
         """Set all of p to the best for q."""
         param, k = self.param.factors_param, q.shape[1]
         common = q.T @ q + np.float32(param.reg) * np.eye(k, dtype=np.float32)

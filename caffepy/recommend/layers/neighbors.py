@@ -12,7 +12,7 @@ from caffepy.errors import ConfigError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import register
 from caffepy.recommend import baselines
-from caffepy.recommend.history import History
+from caffepy.recommend.history import UserHistory
 from caffepy.recommend.layers.model import RatingModel, Values
 from caffepy.recommend.similarity import nearest
 
@@ -34,7 +34,7 @@ class Neighbors(RatingModel):
         super().setup(bottom, top)
 
     @cached_property
-    def seen(self) -> History:
+    def seen(self) -> UserHistory:
         """The history whose `item` is what has neighbours."""
         p = self.param.neighbors_param
         return self.history if p.by == p.ITEM else self.history.transposed

@@ -14,14 +14,14 @@ FIELDS = ("source", "mean_file", "label_map_file", "name_size_file", "root_folde
 """Fields that name them, in whatever message."""
 
 
-class Named(NamedTuple):
+class FieldPath(NamedTuple):
     """A file or folder, and the field that names it."""
 
     field: str
     path: str
 
 
-def missing(param: LayerParameter) -> list[Named]:
+def missing(param: LayerParameter) -> list[FieldPath]:
     """Those that are not here. A reader of somebody's own alone knows what its source names."""
     if param.data_param.reader:
         return []
@@ -36,10 +36,10 @@ def without(param: LayerParameter, fields: Sequence[str]) -> LayerParameter:
     return out
 
 
-def _named(message: Message) -> Iterator[Named]:
+def _named(message: Message) -> Iterator[FieldPath]:
     for field, value in message.ListFields():
         if field.name in FIELDS and isinstance(value, str) and value:
-            yield Named(field.name, value)
+            yield FieldPath(field.name, value)
         elif isinstance(value, Message):
             yield from _named(value)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caffepy import TEST, TRAIN, rng
-from caffepy.data.pictures.transformer import Choice, Transformer, read_mean
+from caffepy.data.pictures.data_transformer import Choice, DataTransformer, read_mean
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.proto.caffe_pb2 import BlobProto, TransformationParameter
 from caffepy.proto.text import parse
@@ -15,8 +15,8 @@ SHAPE = (3, 6, 5)
 MEAN = np.random.default_rng(0).integers(0, 9, SHAPE).astype("f4")
 
 
-def build(text: str, phase: int = TRAIN) -> Transformer:
-    return Transformer(parse(text, TransformationParameter()), phase)
+def build(text: str, phase: int = TRAIN) -> DataTransformer:
+    return DataTransformer(parse(text, TransformationParameter()), phase)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Operator:
     name: str = ""
 
 
-class Graph:
+class OnnxGraph:
     """Operators in the order in which they run, and constants, all under names of their own."""
 
     def __init__(self, opset: int):

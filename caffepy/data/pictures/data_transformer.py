@@ -33,7 +33,7 @@ class Choice(NamedTuple):
         return np.array(box, np.float32)
 
 
-class Transformer:
+class DataTransformer:
     """value = (pixel - mean) * scale of a crop, mirrored or not.
 
     TEST crops the centre, TRAIN at random; mirroring (where asked for) is random in both phases. `mean_value` serves
