@@ -48,6 +48,8 @@ class BatchLayer(Layer):
     num_records = 0
     length = 0
     """Of these, how many it reads."""
+    size = 1
+    """Of how many processes each reads a share."""
     filled = 1.0
     """How full the last batch was, in items: the last one of records that are held out may be smaller."""
     tells_shapes: ClassVar[bool] = True
@@ -300,6 +302,7 @@ class PictureLayer(BatchLayer):
     size_hint = ""
 
     def shard(self, rank: int, size: int) -> None:
+        self.size = size
         self.order = self.order._replace(rank=rank, size=size)
         self.prefetcher.restart(self.prefetcher.state)
 

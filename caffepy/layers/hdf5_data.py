@@ -31,7 +31,7 @@ class HDF5Data(BatchLayer):
 
     num_top = (1, None)
     foldable = True
-    rank, size = 0, 1
+    rank = 0
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param.hdf5_data_param

@@ -200,6 +200,7 @@ class TableData(BatchLayer):
     # Several processes, resuming
 
     def shard(self, rank: int, size: int) -> None:
+        self.size = size
         self.order = self.order._replace(rank=rank, size=size)
         self.prefetcher.restart(self.prefetcher.state)
 

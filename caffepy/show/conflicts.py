@@ -14,7 +14,7 @@ from caffepy.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffepy.show.brief import brief
 from caffepy.show.pictures import pyplot
 from caffepy.solver import Listener, Solver
-from caffepy.solver.objectives.multi_task import MultiTask
+from caffepy.solver.objectives.multi_task import MultiTask, cosines
 from caffepy.solver.training import Training
 
 ALL = "all shared"
@@ -55,9 +55,7 @@ class Conflicts:
 
     def cosines(self, layer: str, i: int, j: int) -> np.ndarray:
         """(T,), 0 where a gradient is zero."""
-        norms = self.norms(layer)
-        product = norms[:, i] * norms[:, j]
-        return np.where(product > 0, self.grams[layer][:, i, j] / np.where(product > 0, product, 1), 0)
+        return cosines(self.grams[layer])[:, i, j]
 
     def final(self, losses: np.ndarray) -> np.ndarray:
         """The mean over the second half of the iterations (..., T, K)."""

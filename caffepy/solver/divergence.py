@@ -1,9 +1,9 @@
-"""A loss that is no number: which iteration, which layer, and what to do."""
+"""A loss that is no number: which iteration, which layer or task, and what to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,12 +17,25 @@ def check(solver: Training, losses: Iterable[float]) -> None:
     """Raises NotFiniteError where one of the losses is NaN or infinite; the net holds what made the last of them."""
     for loss in losses:
         if not math.isfinite(loss):
-            kept = f"the last snapshot is {solver.last_snapshot}" if solver.last_snapshot else "no snapshot was made"
-            rate = policies.learning_rate(solver.param, solver.iter, solver.current_step)
-            raise NotFiniteError(
-                f"iteration {solver.iter}: loss = {loss}; {_first_layer(solver.net)}; lr = {rate:.6g}; {kept}",
-                hint="Lower base_lr, add warmup_iter or clip_gradients, or look for bad values in the data.",
-            )
+            raise _error(solver, f"loss = {loss}; {_first_layer(solver.net)}")
+
+
+def check_tasks(solver: Training, names: Sequence[str], losses: np.ndarray, squares: np.ndarray) -> None:
+    """Raises NotFiniteError where the loss (K,) of a task, or the squared norm (K,) of its gradient, is no number."""
+    for name, loss, square in zip(names, losses, squares):
+        if not math.isfinite(loss):
+            raise _error(solver, f"{name} = {loss}")
+        if not math.isfinite(square):
+            raise _error(solver, f"{name} = {loss:.6g}, but its gradient for the shared parameters is not finite")
+
+
+def _error(solver: Training, what: str) -> NotFiniteError:
+    kept = f"the last snapshot is {solver.last_snapshot}" if solver.last_snapshot else "no snapshot was made"
+    rate = policies.learning_rate(solver.param, solver.iter, solver.current_step)
+    return NotFiniteError(
+        f"iteration {solver.iter}: {what}; lr = {rate:.6g}; {kept}",
+        hint="Lower base_lr, add warmup_iter or clip_gradients, or look for bad values in the data.",
+    )
 
 
 def _first_layer(net: Net) -> str:

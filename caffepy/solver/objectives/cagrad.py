@@ -25,7 +25,8 @@ def conflict_averse(gram: np.ndarray, c: float) -> np.ndarray:
     radius = c * np.sqrt(max(mean @ gram @ mean, 0))
     w = _worst_case(gram, gram @ mean, radius)
     length = np.sqrt(max(w @ gram @ w, 0))
-    return mean + (radius / length * w if length > 1e-12 else 0)
+    cancelled = length <= 1e-12 * (w @ np.sqrt(np.diag(gram)))
+    return mean if cancelled else mean + radius / length * w
 
 
 def _worst_case(gram: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
@@ -44,18 +45,13 @@ def _worst_case(gram: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return simplex.minimum(len(gram), int(np.argmin(value)), gradient, affine)
 
 
-def _solved(gram: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """G^-1 1 and G^-1 b; a little more on the diagonal where gradients depend on each other."""
-    return tuple(np.linalg.solve(gram + 1e-13 * np.eye(len(gram)), np.stack([np.ones_like(b), b], axis=1)).T)
-
-
 def _affine_minimum(gram: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     """The minimum among w with the sum 1; infinite where there is none.
 
     Where it is, b + radius G w / s = mu 1, s = sqrt(w' G w): w = s / radius (mu p - q) with p = G^-1 1, q = G^-1 b.
     That s^2 = w' G w makes mu the larger root of mu^2 1'p - 2 mu 1'q + b'q = radius^2, and the sum 1 gives s.
     """
-    p, q = _solved(gram, b)
+    p, q = simplex.solved(gram, np.ones_like(b)), simplex.solved(gram, b)
     root = q.sum() ** 2 - p.sum() * (b @ q - radius**2)
     if root <= 0:
         return np.full(len(b), np.inf)
@@ -65,7 +61,8 @@ def _affine_minimum(gram: np.ndarray, b: np.ndarray, radius: float) -> np.ndarra
 
 def _steepest(gram: np.ndarray, b: np.ndarray, support: np.ndarray) -> np.ndarray:
     """The direction (K,) with the sum 0 in which b . w falls fastest for its length sqrt(v' G v)."""
-    p, q = _solved(gram[np.ix_(support, support)], b[support])
+    part, b = gram[np.ix_(support, support)], b[support]
+    p, q = simplex.solved(part, np.ones_like(b)), simplex.solved(part, b)
     direction = np.zeros(len(gram))
     direction[support] = q.sum() / p.sum() * p - q
     return direction / max(np.abs(direction).max(), 1e-300)

@@ -10,15 +10,10 @@ from caffepy.solver.objectives.base import Objective, Seen, objective
 
 def min_norm(gram: np.ndarray) -> np.ndarray:
     """The weights w (K,) of the simplex with the least w' G w, exactly: `gram` G (K, K)."""
-    scale = max(np.trace(gram), np.finfo(float).tiny)
-    gram = gram / scale
 
     def affine(support: np.ndarray, w: np.ndarray) -> np.ndarray:
-        # G w = mu 1 on the support; a little more on the diagonal where gradients depend on each other.
-        part = gram[np.ix_(support, support)] + 1e-14 * np.eye(len(support))
-        found = np.linalg.solve(part, np.ones(len(support)))
         point = np.zeros(len(gram))
-        point[support] = found / found.sum()
+        point[support] = simplex.affine_min_norm(gram[np.ix_(support, support)])
         return point
 
     return simplex.minimum(len(gram), int(np.argmin(np.diag(gram))), lambda w: gram @ w, affine)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from caffepy import passes, rng
 from caffepy.errors import FieldError, did_you_mean
+from caffepy.layers.batches import BatchLayer
 from caffepy.net.blob import Array
 from caffepy.net.build import LearnableParam
 from caffepy.net.net import Net
 from caffepy.net.rows import Rows
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
-from caffepy.solver import policies
+from caffepy.solver import divergence, policies
 from caffepy.solver.events import Listener
 from caffepy.solver.objectives import shared
 from caffepy.solver.objectives.base import Seen, Tasks, find, name_of
@@ -52,8 +54,9 @@ class MultiTask(Listener):
             )
         self._weigh_losses()
         self.gradients_of_tasks = TaskGradients(net, self.numbers, len(self.names) + bool(self.others))
-        if not self.p.dwa.period:
-            self.p.dwa.period = epoch(net) if self.p.method == MultiTaskParameter.DWA else 1
+        self.iter_size = solver.iter_size
+        self._by_epochs = self.p.method == MultiTaskParameter.DWA and not self.p.dwa.period
+        self._count_epoch()
         seed = solver.random_seed if solver.random_seed >= 0 else rng.draw()
         tasks = Tasks(self.names, [_maker(net, name).regression for name in self.names])
         self.objective = find(self.p)(self.p, tasks, solver, np.random.default_rng(seed))
@@ -72,11 +75,21 @@ class MultiTask(Listener):
         names = [task.loss for task in self.p.task] or known
         for i, name in enumerate(names):
             field = f"multi_task.task[{i}].loss" if i else "multi_task.task.loss"
+            if name not in known and name in self.net.blob_loss_weights and _maker(self.net, name).param.loss_weight:
+                hint = "Give it another one, or leave the task out."
+                raise FieldError(f'multi_task: the loss "{name}" has loss_weight: 0 in the net', field, hint=hint)
             if name not in known:
                 hint = did_you_mean(name, known) or f"Its losses are: {', '.join(known) or 'none'}."
                 raise FieldError(f'multi_task: the net has no loss "{name}"', field, hint=hint)
             if name in names[:i]:
                 raise FieldError(f'multi_task: the loss "{name}" is named twice', field, hint="Name each loss once.")
+        for i, task in enumerate(self.p.task):
+            if not 0 < task.weight < np.inf:
+                raise FieldError(
+                    f'multi_task: the weight of "{task.loss}" must be positive, got {task.weight:g}',
+                    f"multi_task.task[{i}].weight" if i else "multi_task.task.weight",
+                    hint="A loss of the net that is not to be trained has loss_weight: 0 there, and is no task.",
+                )
         if len(names) < 2:
             raise FieldError(
                 f"multi_task needs two losses or more, {_listed(names) if names else 'none'} is there",
@@ -107,7 +120,14 @@ class MultiTask(Listener):
         common = [layer for layer, numbers in self.layers.items() if all(set(numbers) <= r for r in reached)]
         return [*self.layers, *common][-1]
 
+    def _count_epoch(self) -> None:
+        if self._by_epochs:
+            self.p.dwa.period = epoch(self.net, self.iter_size)
+
     # What the solver calls
+
+    def start(self, solver: Training) -> None:
+        self._count_epoch()  # again: several processes have shared the records since
 
     def backward(self) -> None:
         """Go back from each task, behind a forward pass, and add what it gives to what is there."""
@@ -133,6 +153,7 @@ class MultiTask(Listener):
     def gradients(self, solver: Training) -> None:
         """Put the weighted sum of the tasks' gradients in the place of the shared parameters' gradient."""
         self.seen = self._look(solver)
+        divergence.check_tasks(solver, self.names, self.seen.losses, np.diag(self.seen.gram))
         self.weights = self.objective.weights(self.seen)
         others = [1.0] * bool(self.others)
         self.gradients_of_tasks.put(np.append(self.weights, others))
@@ -181,8 +202,8 @@ class MultiTask(Listener):
         norms = np.sqrt(np.diag(self.seen.gram))
         for name, loss, weight, norm in zip(self.names, self.seen.losses, self.weights, norms):
             yield f"{method}: {name} = {loss:.6g}, weight = {weight:.6g}, gradient norm = {norm:.6g}"
-        for (i, j), cosine in cosines(self.seen.gram).items():
-            yield f"{method}: cosine of {self.names[i]} and {self.names[j]} = {cosine:.6g}"
+        for first, second, cosine in self._pairs(self.seen.gram):
+            yield f"{method}: cosine of {first} and {second} = {cosine:.6g}"
 
     def curves(self) -> Iterator[tuple[str, float]]:
         """The same as names and numbers."""
@@ -191,8 +212,14 @@ class MultiTask(Listener):
         norms = np.sqrt(np.diag(self.seen.gram))
         for name, loss, weight, norm in zip(self.names, self.seen.losses, self.weights, norms):
             yield from ((f"losses/{name}", loss), (f"weights/{name}", weight), (f"gradient_norms/{name}", norm))
-        for (i, j), cosine in cosines(self.seen.gram).items():
-            yield f"cosines/{self.names[i]}_{self.names[j]}", cosine
+        for first, second, cosine in self._pairs(self.seen.gram):
+            yield f"cosines/{first}_{second}", cosine
+
+    def _pairs(self, gram: np.ndarray) -> Iterator[tuple[str, str, float]]:
+        """Each two tasks and the cosine of their gradients."""
+        found = cosines(gram)
+        for i, j in combinations(range(len(self.names)), 2):
+            yield self.names[i], self.names[j], float(found[i, j])
 
     def state(self) -> dict[str, Any]:
         return self.objective.state()
@@ -201,22 +228,21 @@ class MultiTask(Listener):
         self.objective.set_state(state)
 
 
-def cosines(gram: np.ndarray) -> dict[tuple[int, int], float]:
-    """The cosine of each pair of gradients; 0 where one is zero."""
-    norms = np.sqrt(np.diag(gram))
-    return {
-        (i, j): float(gram[i, j] / (norms[i] * norms[j])) if norms[i] and norms[j] else 0.0
-        for i in range(len(gram))
-        for j in range(i + 1, len(gram))
-    }
+def cosines(gram: np.ndarray) -> np.ndarray:
+    """The cosine of each two gradients (..., K, K) from their inner products; 0 where one is zero."""
+    norms = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
+    product = norms[..., :, None] * norms[..., None, :]
+    return np.divide(gram, product, out=np.zeros_like(gram), where=product > 0)
 
 
-def epoch(net: Net) -> int:
-    """The iterations of an epoch of the net's data. Raises FieldError where no layer knows."""
+def epoch(net: Net, iter_size: int) -> int:
+    """The iterations, of all processes together, of an epoch of the net's data.
+
+    Raises FieldError where no layer knows.
+    """
     for layer in net.layers:
-        order, batch = getattr(layer, "order", None), getattr(layer, "batch_size", 0)
-        if order is not None and batch:
-            return max(1, -(-order.length // (batch * order.size)))
+        if isinstance(layer, BatchLayer) and layer.length:
+            return -(-layer.length // (layer.batch_size * iter_size * layer.size))
     raise FieldError(
         "DWA takes the mean losses of epochs, but no layer of the net knows how many records there are",
         "multi_task.dwa",

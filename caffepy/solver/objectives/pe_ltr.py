@@ -17,12 +17,8 @@ def two_steps(gram: np.ndarray, least: np.ndarray) -> np.ndarray:
     First w^ = (M'M)^-1 M' [-G G' c; 1 - e'c], M = [G G' e; e' 0], whose weights may be negative; then the nearest
     point of the simplex of what c leaves, plus c.
     """
-    k = len(gram)
-    scale = max(np.trace(gram) / k, np.finfo(float).tiny)  # which weights do not depend on
-    gram = gram / scale
-    m = np.block([[gram, np.ones((k, 1))], [np.ones((1, k)), np.zeros((1, 1))]])
-    z = np.append(-gram @ least, 1 - least.sum())
-    relaxed = np.linalg.lstsq(m, z, rcond=1e-12)[0][:k]
+    # M w^ = [-G G' c; 1 - e'c] has a solution: what c lacks to the shortest mean, negative weights allowed.
+    relaxed = simplex.affine_min_norm(gram) - least
     return simplex.projection(relaxed, 1 - least.sum()) + least
 
 

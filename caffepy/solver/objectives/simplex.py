@@ -26,7 +26,9 @@ def minimum(count: int, start: int, gradient: Callable[[Vector], Vector], affine
         if g[best] >= g @ w - 1e-12 * (np.abs(g).max() + 1e-300):
             break
         support = np.union1d(np.flatnonzero(w), best)
-        w = _descend(w, support, affine)
+        before, w = w, _descend(w, support, affine)
+        if np.array_equal(w, before):  # what is left is rounding
+            break
     return w
 
 
@@ -46,6 +48,28 @@ def _descend(w: Vector, support: np.ndarray, affine: Affine) -> Vector:
         support = np.flatnonzero(w)
         if len(support) == 1:
             return w / w.sum()
+
+
+def affine_min_norm(gram: np.ndarray) -> Vector:
+    """The weights (K,), negative ones allowed, with the sum 1 and the least w' G w; `gram` G (K, K).
+
+    w = u / 1'u, G u = 1.
+    """
+    zero = np.diag(gram) == 0
+    u = zero if zero.any() else solved(gram, np.ones(len(gram)))
+    return u / u.sum()
+
+
+def solved(gram: np.ndarray, b: Vector) -> Vector:
+    """G^-1 b, G the inner products of vectors whose lengths may be far apart.
+
+    They are scaled to length 1. Where they depend on each other an eigenvalue is 0, and is taken for what rounding
+    leaves of one.
+    """
+    norms = np.sqrt(np.diag(gram))
+    norms = np.where(norms > 0, norms, norms.max() or 1.0)
+    values, axes = np.linalg.eigh(gram / np.outer(norms, norms))
+    return axes @ (axes.T @ (b / norms) / np.maximum(values, len(gram) * np.finfo(float).eps)) / norms
 
 
 def projection(x: Vector, total: float) -> Vector:

@@ -7,7 +7,7 @@ import pytest
 
 from caffepy import passes, rng
 from caffepy.engine import get_engine
-from caffepy.errors import ConfigError
+from caffepy.errors import ConfigError, NotFiniteError
 from caffepy.net.executor import Observer
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
@@ -214,6 +214,20 @@ REFUSED = [
         ":1:47",
         'the net has no loss "h"\n  Its losses are: ctr_loss, cvr',
     ),
+    (
+        'task { loss: "ctr_loss" } task { loss: "cvr_loss" }',
+        NET.replace("loss_weight: 2", "loss_weight: 0"),
+        ":1:47",
+        'the loss "cvr_loss" has loss_weight: 0 in the net\n  Give it another one, or leave the task out.',
+    ),
+    (
+        'task { loss: "ctr_loss" weight: 2 } task { loss: "cvr_loss" weight: 0 }',
+        NET,
+        ":1:74",
+        'the weight of "cvr_loss" must be positive, got 0',
+    ),
+    ('task { loss: "ctr_loss" weight: -1 }', NET, ":1:38", 'the weight of "ctr_loss" must be positive, got -1'),
+    ('task { loss: "ctr_loss" weight: nan }', NET, ":1:38", 'the weight of "ctr_loss" must be positive, got nan'),
     ('task { loss: "ctr_loss" } task { loss: "ctr_loss" }', NET, ":1:47", 'the loss "ctr_loss" is named twice'),
     ('task { loss: "ctr_loss" }', NET, ":1:1", 'needs two losses or more, "ctr_loss" is there'),
     (
@@ -279,5 +293,21 @@ def test_rows_meet_where_tasks_touch_the_same():
 
 
 def test_cosines():
-    assert cosines(np.array([[4.0, -1], [-1, 1]])) == {(0, 1): -0.5}
-    assert cosines(np.array([[4.0, 0], [0, 0]])) == {(0, 1): 0}
+    grams = np.array([[[4.0, -1], [-1, 1]], [[4.0, 0], [0, 0]]])
+    np.testing.assert_array_equal(cosines(grams), [[[1, -0.5], [-0.5, 1]], [[1, 0], [0, 0]]])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_that_is_no_number_is_told_with_its_task(method):
+    solver = build(f"method: {method} dwa {{ period: 3 }}")
+    solver.step(2)
+    solver.announce("batch")
+    solver.passes.forward()
+    solver.multi_task.backward()
+    solver.multi_task.gradients_of_tasks.matrix[1, 2] = np.nan
+    with pytest.raises(NotFiniteError) as caught:
+        solver.announce("gradients")
+    assert "iteration 2: cvr_loss = " in str(caught.value)
+    assert "but its gradient for the shared parameters is not finite; lr = 0.05; no snapshot was made" in str(
+        caught.value
+    )
