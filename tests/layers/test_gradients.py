@@ -29,6 +29,15 @@ STATE = ("state", (1, 2, 3))
 # type: [(fields, lists of bottoms, number of tops: 1 without, 0 as many as bottoms, -1 one fewer, None none)]
 CASES = {
     "AbsVal": [("", SPACED)],
+    "Attention": [
+        ("attention_param { num_heads: 2 }", [[(4, 2, 12)], [(3, 2, 4), (5, 2, 4), (5, 2, 6)]]),
+        ("attention_param { num_heads: 2 causal: true scale: 0.7 }", [[(4, 2, 12)], [(3, 2, 4), (5, 2, 4), (5, 2, 6)]]),
+        ("attention_param { causal: true axis: 1 }", [[(2, 4, 6), ("index 5", (2,))]]),
+        (
+            "attention_param { axis: 1 dropout_ratio: 0.4 num_heads: 3 }",
+            [[(2, 3, 6), (2, 4, 6), (2, 4, 3), ("index 2", (2, 4))]],
+        ),
+    ],
     "Axpy": [
         ("", [[(2, 3), IMAGE, IMAGE], [(2, 3, 1, 1), IMAGE, IMAGE], [(4, 3), MATRIX, MATRIX]]),
     ],
@@ -243,6 +252,13 @@ CASES = {
         ("pooling_param { kernel_size: 3 stride: 2 pad: 1 }", [[("spaced", (1, 50, 4, 3))]]),
         ("pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", [[IMAGE]]),
         ("pooling_param { pool: AVE global_pooling: true }", [[IMAGE]]),
+    ],
+    "PositionalEmbedding": [
+        ("positional_embedding_param { max_length: 5 }", [[(4, 2, 3)]]),
+        ("positional_embedding_param { max_length: 4 axis: 1 }", [[(2, 4, 3)]]),
+        ("positional_embedding_param { mode: SINUSOIDAL }", [[(4, 2, 3)]]),
+        ("positional_embedding_param { mode: ROTARY num_heads: 2 }", [[(4, 2, 8)], [(3, 2, 8), (3, 2, 4)]], 0),
+        ("positional_embedding_param { mode: ROTARY interleaved: true axis: 1 }", [[(2, 4, 6)]]),
     ],
     "Power": [
         ("power_param { power: 2 scale: 0.5 shift: 1 }", ANY),
