@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
+from caffepy.data import class_names
 from caffepy.errors import CaffeError, DataError, ShapeError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer
@@ -65,6 +66,11 @@ def position(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         number, i = divmod(number, n)
         index.insert(0, i)
     return tuple(index)
+
+
+def names(file: str, classes: int) -> list[str]:
+    """Those of the classes in a `labels_file`; without one their numbers."""
+    return class_names.read(file, classes) if file else [str(i) for i in range(classes)]
 
 
 def ignored_label(loss_param) -> int | None:

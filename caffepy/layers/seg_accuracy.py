@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffepy.errors import ConfigError, DataError, ShapeError
+from caffepy.layers.confusion import count_pairs, ratio
 from caffepy.layers.labels import position
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
@@ -77,10 +78,7 @@ class SegAccuracy(Layer):
         self._refuse_others(bottom[1], label, counted)
         x = bottom[0].data
         predicted = xp.argmax(x, axis=1) if x.shape[1] > 1 else xp.astype(x[:, 0] > 0.5, xp.int64)
-        pairs = xp.clip(label, 0, self.classes - 1) * self.classes + predicted.reshape((-1,))
-        counts = self.engine.zeros(self.classes**2).reshape((-1, 1))
-        self.engine.scatter_add(counts, pairs, xp.astype(counted, xp.float32).reshape((-1, 1)))
-        counts = xp.astype(counts.reshape(self.counts.shape), xp.float64)
+        counts = count_pairs(self, label, predicted.reshape((-1,)), counted, self.classes)
         # In place: a recorded pass goes on counting in the same memory.
         self.batch[...] = counts
         self.counts[...] = counts if p.reset else self.counts + counts
@@ -104,11 +102,11 @@ class SegAccuracy(Layer):
         """Three numbers a top, from a confusion matrix."""
         xp, right = self.xp, self.xp.linalg.diagonal(counts)
         labelled, predicted = (xp.sum(counts, axis=axis) for axis in (1, 0))
-        recall, precision = _ratio(xp, right, labelled), _ratio(xp, right, predicted)
+        recall, precision = ratio(xp, right, labelled), ratio(xp, right, predicted)
         union = labelled + predicted - right
-        jaccard = _ratio(xp, right, union)
-        accuracy = _ratio(xp, xp.sum(right), xp.sum(labelled))
-        mean_recall = _ratio(xp, xp.sum(recall), xp.sum(xp.astype(labelled > 0, xp.float64)))
+        jaccard = ratio(xp, right, union)
+        accuracy = ratio(xp, xp.sum(right), xp.sum(labelled))
+        mean_recall = ratio(xp, xp.sum(recall), xp.sum(xp.astype(labelled > 0, xp.float64)))
         mean_jaccard = xp.mean(jaccard + (union == 0))
         values = [(accuracy, mean_recall, mean_jaccard)]
         values += [(precision[k], recall[k], jaccard[k]) for k in self.param.seg_accuracy_param.output_label]
@@ -123,8 +121,3 @@ class SegAccuracy(Layer):
     def set_state(self, state: dict[str, Any]) -> None:
         if "counts" in state:
             self.counts[...] = self.xp.asarray(state["counts"])
-
-
-def _ratio(xp, part, whole):
-    """part / whole, 0 where whole is 0."""
-    return xp.where(whole == 0, 0.0 * whole, part / xp.clip(whole, 1, None))

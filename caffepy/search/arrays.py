@@ -30,6 +30,7 @@ from caffepy.search.space import build, shown
 from caffepy.search.study import RESULT, Proposals, open_study
 from caffepy.solver.solver import Solver
 from caffepy.solver.testing import Scores
+from caffepy.solver.watch import names_output
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def search(net: Any, x: Any, y: Any, fit: Mapping[str, Any], fields: Mapping[str
         raise ConfigError("there is no validation", hint='Give fit={"validation_split": 0.2}, or folds=5.')
     parameters = build(definition, model)
     outputs = [*inference_net(_solver(model).net).outputs, "loss"]
-    if p.metric.partition("/")[0] not in outputs:
+    if not names_output(p.metric, outputs):
         hint = did_you_mean(p.metric, outputs) or f"There are: {', '.join(outputs)}."
         raise ConfigError(f'no output is called "{p.metric}"', hint=hint)
     study = open_study(definition, Path(), model)

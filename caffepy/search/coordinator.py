@@ -25,6 +25,7 @@ from caffepy.search.processes import Message, Pool, Process, ProcessOptions, on_
 from caffepy.search.space import build, shown
 from caffepy.search.study import OWNER, RESULT, Proposals, open_study, storage_errors, url_of
 from caffepy.solver.solver import Solver
+from caffepy.solver.watch import names_output
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Search:
             solver = Solver(p, file=self.param.solver)
         outputs = [name for net in solver.test_nets for name in net.outputs]
         metric = self.param.metric
-        if metric.partition("/")[0] not in outputs:
+        if not names_output(metric, outputs):
             known = f"Test outputs: {', '.join(outputs)}."
             raise definition.error(
                 "metric", f'no test net has the output "{metric}"', did_you_mean(metric, outputs) or known

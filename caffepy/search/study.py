@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from caffepy.errors import CaffeError, ConfigError, DataError, MissingExtraError
 from caffepy.proto import text
-from caffepy.proto.caffe_pb2 import EarlyStopParameter, PrunerParameter, SearchParameter, SolverParameter
+from caffepy.proto.caffe_pb2 import PrunerParameter, SearchParameter, SolverParameter
 from caffepy.search.definition import SearchDefinition
 from caffepy.search.model import Model, lines_apart
 from caffepy.search.space import Dimension, Value, grid
+from caffepy.solver import watch
 
 if TYPE_CHECKING:
     import optuna
@@ -29,13 +30,6 @@ _MAY_CHANGE = ("trials", "seconds", "jobs", "storage", "name")
 
 _RUNG = "completed_rung"
 _FILE = "sqlite:///"
-
-
-def lower_is_better(metric: str, mode: int) -> bool:
-    """As early_stop: AUTO takes what is called like a loss for better lower."""
-    if mode == EarlyStopParameter.AUTO:
-        return "loss" in metric.lower()
-    return mode == EarlyStopParameter.LOWER
 
 
 def load_optuna() -> Any:
@@ -84,7 +78,7 @@ def open_study(definition: SearchDefinition, folder: Path, model: Model | None) 
     """
     optuna = load_optuna()
     p, url = definition.param, url_of(definition.param, folder)
-    direction = "minimize" if lower_is_better(p.metric, p.mode) else "maximize"
+    direction = "minimize" if watch.lower_is_better(p.metric, p.mode) else "maximize"
     if not p.storage:
         return optuna.create_study(direction=direction)  # in memory
     with storage_errors(url):

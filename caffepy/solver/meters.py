@@ -6,14 +6,16 @@ mean over the batches, which is what Caffe prints.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from caffepy.errors import ShapeError
+from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Array, Blob
-from caffepy.net.layer import Layer
+from caffepy.net.layer import Layer, layer_class
+from caffepy.plugins import Registry
 
 Value = float | np.ndarray | Mapping[str, float]
 """One number, an array of them, or numbers with names."""
@@ -57,17 +59,40 @@ class Meter:
         raise NotImplementedError
 
 
-_registry: dict[str, type[Meter]] = {}
+_registry: Registry[type[Meter]] = Registry("meter of layer type", "meters")
 
 
-def meter(layer_type: str) -> Callable[[type[Meter]], type[Meter]]:
-    """Class decorator: outputs of layers of this type get this meter."""
+def meter(layer_type: str, *, replace: bool = False) -> Callable[[type[Meter]], type[Meter]]:
+    """Class decorator: outputs of layers of this type get this meter, with `replace` instead of another's."""
 
     def decorate(cls: type[Meter]) -> type[Meter]:
-        _registry[layer_type] = cls
+        if not (isinstance(cls, type) and issubclass(cls, Meter)):
+            raise ConfigError(
+                f'the meter of layer type "{layer_type}" is no caffepy.solver.meters.Meter: '
+                f"{getattr(cls, '__qualname__', cls)}",
+                hint="Derive it from that.",
+            )
+        _registry.register(layer_type, cls, replace=replace)
         return cls
 
     return decorate
+
+
+def check() -> None:
+    """Raise ConfigError, at file and line, for a meter of a layer type that there is not."""
+    _registry.complete()
+    for layer_type, cls in _registry.items():
+        try:
+            layer_class(layer_type)
+        except ConfigError as error:
+            raise error.at(f"{_place(cls)}: meter {cls.__qualname__}") from None
+
+
+def _place(cls: type) -> str:
+    try:
+        return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):  # written at a prompt
+        return cls.__module__
 
 
 def meter_for(layer: Layer, top: int) -> Meter:

@@ -11,6 +11,7 @@ from caffepy import passes
 from caffepy.layers.batches import BatchLayer
 from caffepy.net.blob import Array
 from caffepy.net.net import Net
+from caffepy.solver import meters
 from caffepy.solver.meters import Mean, Meter, Value, meter_for, numbers
 
 Scores = dict[str, float]
@@ -53,6 +54,7 @@ class Meters:
     """
 
     def __init__(self, net: Net, single: bool = False):
+        meters.check()
         self.net, self.single = net, single
         self._meters: dict[str, tuple[Meter, int, int]] = {}  # with the indices of layer and top
         self._loss: Array = 0.0
@@ -107,10 +109,10 @@ def test(net: Net, batches: Iterable[float], single: bool = False) -> Results:
     `batches` says for each batch how often a mean counts it. Where it is a generator, what it does before it yields
     comes before the batch's forward pass, for example to fill the inputs, and what it does then behind it.
     """
-    executor, meters = passes.of(net), Meters(net, single)
+    executor, found = passes.of(net), Meters(net, single)
     for weight in batches:
         with net.lock:
             loss = executor.forward()
-            meters.add(loss, weight * _filled(net))
+            found.add(loss, weight * _filled(net))
     net.settle()
-    return meters.results()
+    return found.results()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
 from math import isnan, nan
 from typing import Any
 
@@ -15,35 +17,47 @@ from caffepy.solver.training import Training
 log = logging.getLogger(__name__)
 
 
-class Watch(Listener):
-    """Remembers the best value of a test output and how many tests have passed since.
+def lower_is_better(metric: str, mode: int) -> bool:
+    """AUTO: what its name says is lost, as `loss`, `rmse` or `test_error` do, is better lower, all else higher."""
+    if mode != EarlyStopParameter.AUTO:
+        return mode == EarlyStopParameter.LOWER
+    name = metric.lower()
+    parts, whole = re.split("[^a-z]+", name), ("error", "rmse", "mse", "mae", "time")
+    return "loss" in name or "perplexity" in name or any(part in whole for part in parts)
 
-    Mode AUTO: an output with "loss" in its name is better lower, any other higher.
-    """
+
+def names_output(metric: str, outputs: Sequence[str]) -> bool:
+    """Whether `metric` is an output, or `output/name`, a number of one whose numbers have names."""
+    return metric in outputs or metric.startswith(tuple(f"{name}/" for name in outputs))
+
+
+class Watch(Listener):
+    """Remembers the best value of a test output and how many tests have passed since."""
 
     def __init__(self, param: EarlyStopParameter):
         self.param = param
         self.best: float | None = None
         self.stale = 0
-        lower = param.mode == EarlyStopParameter.LOWER
-        if param.mode == EarlyStopParameter.AUTO:
-            lower = "loss" in param.metric.lower()
-        self.sign = -1 if lower else 1
+        self.sign = -1 if lower_is_better(param.metric, param.mode) else 1
 
     def check(self, outputs: list[str]) -> None:
-        """Raise ConfigError if no test net has the output."""
-        if self.param.metric not in outputs:
-            known = f"Test outputs: {', '.join(outputs)}." if outputs else "There is no test net: set test_iter."
-            raise ConfigError(
-                f'no test output is called "{self.param.metric}"',
-                hint=did_you_mean(self.param.metric, outputs) or known,
-            )
+        """Raise ConfigError if no test net has the output, or for `output/name` that one."""
+        if not names_output(self.param.metric, outputs):
+            self._refuse(outputs)
+
+    def _refuse(self, outputs: list[str]) -> None:
+        known = f"Test outputs: {', '.join(outputs)}." if outputs else "There is no test net: set test_iter."
+        raise ConfigError(
+            f'no test output is called "{self.param.metric}"', hint=did_you_mean(self.param.metric, outputs) or known
+        )
 
     def improved(self, scores: Scores) -> bool:
         """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`.
 
         NaN is never better, nor is a test that does not have the metric.
         """
+        if "/" in self.param.metric and self.param.metric not in scores:
+            self._refuse(list(scores))  # only now is known which names there are
         value = scores.get(self.param.metric, nan)
         if not isnan(value) and (self.best is None or (value - self.best) * self.sign > self.param.min_delta):
             self.best, self.stale = value, 0

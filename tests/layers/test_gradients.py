@@ -362,11 +362,11 @@ CASES = {
 # Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's
 # backward.
 WITHOUT_GRADIENT = {
-    "AUC", "Accuracy", "ArgMax", "Bucketize", "Data", "DenseImageData", "DummyData", "GAUC", "HDF5Data", "HDF5Output",
-    "HashIds", "ImageData", "ImageSegData", "Input", "LogLoss", "MemoryData", "Python", "SegAccuracy", "TableData",
-    "Threshold", "WindowData",
-    "AutoRec", "Baseline", "Blend", "Factors", "ImplicitFactors", "MAE", "Neighbors", "NonNegativeFactors", "RMSE",
-    "Ranking", "RatingRBM", "SlopeOne",
+    "AUC", "Accuracy", "ArgMax", "AutoRec", "AveragePrecision", "Baseline", "Blend", "Bucketize", "ConfusionMatrix",
+    "Data", "DenseImageData", "DummyData", "Factors", "GAUC", "HDF5Data", "HDF5Output", "HashIds", "ImageData",
+    "ImageSegData", "ImplicitFactors", "Input", "LogLoss", "MAE", "MeanIoU", "MemoryData", "Neighbors",
+    "NonNegativeFactors", "Perplexity", "PrecisionRecall", "Python", "RMSE", "Ranking", "RatingRBM", "SegAccuracy",
+    "SlopeOne", "TableData", "Threshold", "Time", "WindowData",
 }  # fmt: skip
 
 CASES |= detection.CASES

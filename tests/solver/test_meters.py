@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.errors import ShapeError
+from caffepy.errors import ConfigError, ShapeError
 from caffepy.passes import Whole, of
+from caffepy.plugins import Registry
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, NetParameter, SolverParameter
 from caffepy.pycaffe.net import Net
@@ -39,7 +41,7 @@ def fill(net: Net, x) -> None:
 @pytest.fixture
 def registry(monkeypatch):
     """What a test registers is gone behind it."""
-    monkeypatch.setattr(meters, "_registry", dict(meters._registry))
+    monkeypatch.setattr(meters, "_registry", Registry("meter of layer type", "meters"))
 
 
 class RootMeanSquare(Meter):
@@ -183,6 +185,30 @@ def test_a_meter_sees_what_the_layer_has_read(registry, single):
 
     found = testing.test(net, batches(), single=single)
     assert found.scores() == {"loss": pytest.approx(math.sqrt(12.5)), "x2/least": 6, "x2/most": 8}
+
+
+def test_a_meter_of_no_layer_type_is_refused_with_its_place(registry):
+    line = inspect.getsourcelines(Extremes)[1]
+    meter("EuclidianLoss")(Extremes)
+    with pytest.raises(ConfigError) as caught:
+        testing.test(build(), [1])
+    assert str(caught.value) == (
+        f'{__file__}:{line}: meter Extremes: unknown layer type "EuclidianLoss"\n  Did you mean "EuclideanLoss"?'
+    )
+
+
+def test_two_meters_of_one_type_are_refused_unless_one_replaces_the_other(registry):
+    meter("Power")(RootMeanSquare)
+    meter("Power")(RootMeanSquare)  # written anew in a notebook
+    with pytest.raises(ConfigError) as caught:
+        meter("Power")(Extremes)
+    assert str(caught.value) == (
+        f'the meter of layer type "Power" of {__name__}.Extremes is that of {__name__}.RootMeanSquare already\n'
+        "  Choose another name, or register it with replace=True."
+    )
+    assert meter("Power", replace=True)(Extremes) is Extremes
+    with pytest.raises(ConfigError, match=r"is no caffepy.solver.meters.Meter: dict"):
+        meter("Power")(dict)
 
 
 def test_meters_merge(registry):
