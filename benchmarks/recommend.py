@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -80,6 +79,7 @@ Figures = dict[str, float]
 
 def ours(model: str, folder: str, factors: int) -> Figures:
     """In this process: train what the zoo's solver says, predict the test."""
+    from caffepy.limits import peak_memory
     from caffepy.net.net import Net
     from caffepy.proto import text
     from caffepy.proto.caffe_pb2 import TEST
@@ -99,7 +99,7 @@ def ours(model: str, folder: str, factors: int) -> Figures:
     solver = Solver(param)
     begin = time.process_time()
     solver.solve()
-    trained, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    trained, memory = time.process_time(), peak_memory() / 2**20
     net = Net(nets[1], TEST)
     net.share_trained_layers_with(solver.net)
     scorer = Scorer(net)

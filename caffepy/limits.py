@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,6 +101,19 @@ def readable(size: int) -> str:
     power = min(max(size.bit_length() - 1, 0) // 10, 4)
     number = size / 1024**power
     return f"{number:.3g} {_NAMES[power]}" if number < 1000 else f"{number:.0f} {_NAMES[power]}"
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far, without what it was started from."""
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        if found:
+            return 1024 * int(found[1])
+    import resource
+
+    # Elsewhere the system's own count, which on Linux would begin with the memory of the process that started this one.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 @cache

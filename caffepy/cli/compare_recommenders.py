@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from caffepy import permissions
 from caffepy.cli import options
 from caffepy.zoo.catalogue import zoo_folder
 
@@ -15,7 +16,7 @@ MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
 @click.argument("folder")
 @click.option("--folds", default=0, help="Cross-validate: fold1, fold2, ... in FOLDER, or so many made of its ratings.")
 @click.option("--models", default=MODELS, show_default=True, help='Which, separated by ",".')
-@click.option("--seed", default=0, show_default=True, help="Of folds that are made.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds that are made.")
 @click.option("--zoo", default=ZOO, help="The folder of the models.")
 @click.option("--plot", default="", help="Also draw them to this file: seconds to train, RMSE.")
 @options.max_memory
@@ -25,15 +26,21 @@ def command(folder, folds, models, seed, zoo, plot):
     import tempfile
 
     from caffepy.cli import terminal
-    from caffepy.recommend import comparison
+    from caffepy.recommend import comparison, trial
     from caffepy.show import pictures, recommenders
 
     pictures.check(plot)
+    names = [name for name in models.split(",") if name]
+    trial.check_models(zoo, names)
+    given = click.get_current_context().meta.get("max_memory")
+    limits = [
+        *(["--max-memory", given] if given else []),
+        *(["--no-python-layers"] * (not permissions.python_layers())),
+    ]
     with tempfile.TemporaryDirectory() as place:
         folders = comparison.folders_of(folder, folds, seed, place)
-        names = [name for name in models.split(",") if name]
         found = comparison.compare(
-            zoo, names, folders, lambda model, i: terminal.echo(f"{model}, {i + 1} of {len(folders)}", err=True)
+            zoo, names, folders, lambda model, i: terminal.echo(f"{model}, {i + 1} of {len(folders)}", err=True), limits
         )
     rows = comparison.rows_of(found)
     widths = [max(map(len, column)) for column in zip(*rows)]

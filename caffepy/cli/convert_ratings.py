@@ -13,7 +13,7 @@ from caffepy.cli import options
 @click.option("--output", required=True, help="The folder for train.h5 and test.h5.")
 @click.option("--split", default="", help="Without TEST: random:0.2, leave-last:1 (of each user) or time:0.2.")
 @click.option("--folds", default=0, help="Without TEST: so many pairs of files, in the folders fold1, fold2, ...")
-@click.option("--seed", default=0, show_default=True, help="Of random splits.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random splits.")
 @click.option("--columns", default="", help="What columns are called: user=u,item=i,rating=r,timestamp=t.")
 @click.option("--scale", default="", help="The lowest and the highest rating that is right: 1:5.")
 @click.option("--skip-bad", is_flag=True, help="Leave out bad lines and count them, instead of stopping at the first.")

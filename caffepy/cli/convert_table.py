@@ -23,7 +23,13 @@ log = logging.getLogger("caffepy.convert_table")
     "--output", default=".", show_default=True, help="The folder for train.h5 and, split, val.h5 and test.h5."
 )
 @click.option("--split", default="", help="Shares of the rows for train, val and test, 60,20,20, or train and test.")
-@click.option("--seed", default=0, show_default=True, help="Of the permutation before the rows are split.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the permutation before the rows are split.",
+)
 @click.option("--delimiter", default=",", show_default=True, help="What stands between two columns.")
 @options.max_memory
 def command(file, columns, output, split, seed, delimiter):

@@ -49,9 +49,7 @@ class Cases:
     def batch(self, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which units these cases have (B, I), and the units' states (B, I, R)."""
         h = self.history
-        lengths = h.user_counts[cases]
-        rows = np.concatenate([np.arange(h.starts[c], h.starts[c + 1]) for c in cases])
-        at = np.repeat(np.arange(len(cases)), lengths)
+        at, rows = h.rows_of(cases)
         there = np.zeros((len(cases), h.num_items), np.float32)
         states = np.zeros((len(cases), h.num_items, self.states), np.float32)
         there[at, h.item[rows]] = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caffepy.data.tables import folder as table_folder
 from caffepy.data.tables.table import Column, Table, open_table
 from caffepy.data.tables.writer import write_table
 from caffepy.errors import DataError
@@ -22,7 +23,7 @@ COLUMNS = {
 def folders_of(folder: str, count: int, seed: int, place: str) -> list[str]:
     """The pairs of tables to compare on: `folder`'s own fold1, fold2, ..., else its one pair, else `count` folds of
     all its ratings, made in `place`."""
-    own = sorted(str(path.parent) for path in Path(folder).glob("fold*/train.h5"))
+    own = [str(path) for path in table_folder.folds_of(folder) if (path / "train.h5").is_file()]
     if own:
         return own[:count] if count else own
     if not count:
@@ -52,14 +53,20 @@ def _fold(tables: Sequence[Table], chosen: np.ndarray, folder: Path) -> str:
     return str(folder)
 
 
-def compare(zoo: str, models: Sequence[str], folders: Sequence[str], tell: Callable[[str, int], None]) -> dict:
-    """The figures of each model, the means over the folders; memory is the most."""
+def compare(
+    zoo: str,
+    models: Sequence[str],
+    folders: Sequence[str],
+    tell: Callable[[str, int], None],
+    options: Sequence[str] = (),
+) -> dict:
+    """The figures of each model, the means over the folders; memory is the most. `options` are those of a trial."""
     found = {}
     for model in models:
         runs = []
         for i, folder in enumerate(folders):
             tell(model, i)
-            runs.append(trial.run(zoo, model, folder))
+            runs.append(trial.run(zoo, model, folder, options))
         found[model] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
         found[model]["memory"] = max(run["memory"] for run in runs)
     return found

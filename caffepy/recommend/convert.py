@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffepy.data.tables.folder import left_over, remove
 from caffepy.data.tables.table import Column
 from caffepy.data.tables.writer import encode, write_table
 from caffepy.errors import ConfigError, DataError
@@ -19,6 +20,7 @@ from caffepy.recommend.split import folds, split
 log = logging.getLogger("caffepy.convert_ratings")
 
 DAY = 86400
+COLUMNS = ("user", "item", "rating", "timestamp", "day")
 
 
 class Options(NamedTuple):
@@ -37,21 +39,26 @@ class Options(NamedTuple):
 def convert(train: str, test: str, output: str, options: Options) -> None:
     """Write train.h5 and, where there is a test, test.h5 to the folder `output`; with folds to fold1, fold2, ... in it.
 
-    Everything is read and checked before anything is written.
+    Everything is read and checked before anything is written. What an earlier conversion has left there goes.
     """
     if bool(test) + bool(options.split) + bool(options.folds) > 1:
         raise ConfigError("a TEST file, --split and --folds exclude each other")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {options.seed}")
     given = _read(train, options)
     tested = _read(test, options) if test else None
     both = (given, tested) if tested else (given,)
     vocabularies, columns = _encoded(both)
     features = _features(vocabularies, options)
     tables = [{name: column[i] for name, column in columns.items()} for i in range(len(both))]
-    for folder, parts in list(_parts(tables, given, output, options)):
+    folders = list(_parts(tables, given, output, options))
+    earlier = left_over(output, [Path(folder, name) for folder, parts in folders for name in parts])
+    for folder, parts in folders:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, table in parts.items():
             write_table(Path(folder, name), table, vocabularies, features)
         _report(folder, parts)
+    remove(earlier)
 
 
 def _read(path: str, options: Options) -> Ratings:
@@ -82,11 +89,22 @@ def _encoded(files: tuple[Ratings, ...]) -> tuple[dict[str, list[str]], dict[str
 
 def _features(vocabularies: dict[str, list[str]], options: Options) -> dict[str, Features]:
     """Of items and users; what words their columns have joins the vocabularies."""
+    read = {
+        kind: read_features(path, vocabularies[kind], kind)
+        for kind, path in (("item", options.items), ("user", options.users))
+        if path
+    }
     found: dict[str, Features] = {}
-    for kind, path in (("item", options.items), ("user", options.users)):
-        if path:
-            more, found[kind] = read_features(path, vocabularies[kind], kind)
-            vocabularies.update(more)
+    for kind, (words, features) in read.items():
+        others = {name for other, (_, theirs) in read.items() if other != kind for name in theirs}
+        names = {name: f"{kind}_{name}" if name in {*others, *COLUMNS} else name for name in features}
+        for name, new in names.items():
+            if name != new:
+                log.warning('"%s" of %ss is called "%s", for it is not the only column of this name', name, kind, new)
+        vocabularies.update({names[name]: listed for name, listed in words.items()})
+        found[kind] = {
+            names[name]: Column(c.values, c.size, names.get(c.vocabulary, "")) for name, c in features.items()
+        }
     return found
 
 

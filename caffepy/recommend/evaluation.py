@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffepy.data.tables.table import open_table
+from caffepy.data.tables.table import Table, open_table
 from caffepy.errors import DataError
 from caffepy.recommend.metrics import Rankings
 from caffepy.recommend.scorer import Scorer
@@ -12,11 +12,24 @@ from caffepy.recommend.scorer import Scorer
 _USERS = 64
 
 
-def ranking_metrics(scorer: Scorer, test: str, k: int, relevant: float, exclude_seen: bool = True) -> dict[str, float]:
-    """Precision, recall, NDCG and the like at k of the table `test`, whose ratings from `relevant` on are hits."""
+def _open(test: str, scorer: Scorer) -> Table:
+    """Raises DataError for a test without ratings, or of users and items that have other numbers than the model's."""
     table = open_table(test)
     if not len(table):
         raise DataError("the test has no ratings", where=test)
+    for name in ("user", "item"):
+        if table.vocabulary(name) != scorer.table.vocabulary(name):
+            raise DataError(
+                f"its {name}s are numbered otherwise than those of {scorer.table.path}",
+                where=test,
+                hint="Both must come from one convert-ratings.",
+            )
+    return table
+
+
+def ranking_metrics(scorer: Scorer, test: str, k: int, relevant: float, exclude_seen: bool = True) -> dict[str, float]:
+    """Precision, recall, NDCG and the like at k of the table `test`, whose ratings from `relevant` on are hits."""
+    table = _open(test, scorer)
     hits = table["rating"] >= relevant if "rating" in table.columns else np.ones(len(table), bool)
     user, item, h = table["user"][hits], table["item"][hits], scorer.history
     users, rankings = np.unique(user), Rankings(k)
@@ -35,9 +48,7 @@ def ranking_metrics(scorer: Scorer, test: str, k: int, relevant: float, exclude_
 
 def rating_errors(scorer: Scorer, test: str) -> dict[str, float]:
     """RMSE and MAE of the ratings of the table `test`."""
-    table = open_table(test)
-    if not len(table):
-        raise DataError("the test has no ratings", where=test)
+    table = _open(test, scorer)
     day = table["day"] if "day" in scorer.data.names else None
     error = scorer.scores(table["user"], table["item"], day) - table["rating"]
     return {"rmse": float(np.sqrt(np.mean(error.astype(float) ** 2))), "mae": float(np.abs(error).mean())}

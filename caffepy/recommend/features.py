@@ -31,7 +31,9 @@ def read_features(path: str, words: Sequence[str], kind: str) -> tuple[dict[str,
     are lists, numbers are numbers, all else are ids of a vocabulary. Who is not in the file has zeros.
     """
     records = read_records(path)
-    rows = [fields for _, fields in records.rows]
+    rows = [fields for _, fields in records.rows()]
+    if not rows:
+        raise DataError("the file names columns and has no rows", where=path)
     names = records.names or _layout(path, len(rows[0]), kind)
     names = ["id", *names[1:]]
     by_id = {fields[0].strip(): fields for fields in rows}

@@ -46,6 +46,13 @@ class UserHistory:
             )
         return self._day
 
+    def rows_of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of some users, one after the other, and which of `users` each is of."""
+        counts = self.user_counts[users]
+        at = np.repeat(np.arange(len(users)), counts)
+        before = np.cumsum(counts) - counts
+        return at, np.arange(len(at)) + (self.starts[users] - before)[at]
+
     @cached_property
     def by_item(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows sorted by item, and where in them each item begins."""

@@ -19,6 +19,8 @@ NAMES = {
 }
 """What columns are called, without capitals and signs."""
 _SKIP = "--skip-bad leaves such lines out and counts them."
+_LATEST = 10**11
+"""Seconds: the year 5138. What is beyond are no seconds."""
 
 
 class Ratings(NamedTuple):
@@ -53,15 +55,16 @@ def read_ratings(
 ) -> Reading:
     """The ratings of a file; clicks, whose file has no rating, are ratings of 1.
 
-    Without names in its first line the columns are user, item, rating, timestamp; `columns` says what they are called.
+    Without names in its first line the columns are user, item, rating, timestamp, as many as that line has; `columns`
+    says what they are called.
     Raises DataError with the line of a bad one, and for a file without any rating.
     """
     records = read_records(path)
     places = _places(records, columns or {})
     kept, bad = [], 0
-    for number, fields in records.rows:
+    for number, line in records.lines:
         try:
-            kept.append(_entry(fields, places, scale))
+            kept.append(_entry(records.fields(line), places, scale))
         except ValueError as error:
             if not skip_bad:
                 raise DataError(str(error), where=f"{path}:{number}", hint=_SKIP) from None
@@ -88,10 +91,18 @@ def _entry(
     rating = _number(fields, places, "rating", 1.0)
     if scale and not scale[0] <= rating <= scale[1]:
         raise ValueError(f"the rating {rating:g} is outside the scale {scale[0]:g} .. {scale[1]:g}")
-    time = int(_number(fields, places, "timestamp", 0.0))
-    if abs(time) >= 1 << 63:
-        raise ValueError(f"the timestamp {fields[places['timestamp']]} is no time")
-    return user, item, rating, time
+    time = _number(fields, places, "timestamp", 0.0)
+    if abs(time) >= _LATEST:
+        raise ValueError(f"the timestamp {fields[places['timestamp']]} is no time in seconds{_finer(time)}")
+    return user, item, rating, int(time)
+
+
+def _finer(time: float) -> str:
+    """What finer unit it would be a time of this century in."""
+    for unit, factor in (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)):
+        if 0 < time / factor < 4.2e9:
+            return f"; it may be {unit}: divide by {factor:.0f}"
+    return ""
 
 
 def _number(fields: list[str], places: Mapping[str, int], name: str, default: float) -> float:
@@ -114,7 +125,7 @@ def _places(records: Records, columns: Mapping[str, str]) -> dict[str, int]:
     if not records.names:
         if columns:
             raise DataError("the file does not name its columns", where=records.path, hint="Leave out --columns.")
-        return {name: i for i, name in enumerate(NAMES)}
+        return {name: i for i, name in enumerate(NAMES) if i < max(2, records.width)}
     places = {}
     for name, known in NAMES.items():
         wanted = (plain(columns[name]),) if name in columns else known

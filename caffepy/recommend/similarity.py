@@ -8,10 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy.proto.caffe_pb2 import NeighborsParameter
+from caffepy.recommend.dense import blocks, raters
 from caffepy.recommend.history import UserHistory
 
 TILE = 128
 """Items compared with all others at once; those of about the same popularity share their users."""
+
+
+_CONSTANT = 1e-5
+"""Variance, as a share of the mean square, below which ratings are all the same but for rounding."""
 
 
 class Common(NamedTuple):
@@ -21,20 +26,27 @@ class Common(NamedTuple):
     xy: np.ndarray
     xx: np.ndarray
     yy: np.ndarray
-    x: np.ndarray | None = None
-    y: np.ndarray | None = None
+    x: np.ndarray = np.zeros(())
+    """This and the next are for PEARSON alone."""
+    y: np.ndarray = np.zeros(())
 
 
 def similarity(p: NeighborsParameter, c: Common) -> np.ndarray:
-    """0 where there is none."""
+    """0 where there is none, as of ratings that are all the same: they have no correlation."""
     if p.similarity == p.COSINE:
         return _ratio(c.xy, c.xx * c.yy)
     if p.similarity == p.MSD:
         return np.where(c.n > 0, 1 / (1 + (c.xx + c.yy - 2 * c.xy) / np.maximum(c.n, 1)), 0)
     if p.similarity == p.PEARSON:
-        assert c.x is not None and c.y is not None
-        return _ratio(c.n * c.xy - c.x * c.y, (c.n * c.xx - c.x * c.x) * (c.n * c.yy - c.y * c.y))
+        return _ratio(c.n * c.xy - c.x * c.y, _variance(c.n, c.x, c.xx) * _variance(c.n, c.y, c.yy))
     return _ratio(c.xy, c.xx * c.yy) * ((c.n - 1) / np.maximum(c.n - 1 + np.float32(p.shrinkage), 1e-9))
+
+
+def _variance(n: np.ndarray, x: np.ndarray, xx: np.ndarray) -> np.ndarray:
+    """n squared times it."""
+    squares = n * xx
+    found = squares - x * x
+    return np.where(found > _CONSTANT * squares, found, np.float32(0))
 
 
 def _ratio(above: np.ndarray, squared: np.ndarray) -> np.ndarray:
@@ -56,17 +68,12 @@ def nearest(
     mixing = np.random.default_rng(0).permutation(len(items))
     number = np.full(history.num_items, -1)
     number[items] = np.arange(len(items))
-    rows = number[history.item] >= 0
-    shape = history.num_users, len(items)
-    at = history.user[rows], number[history.item[rows]]
-    given, ratings = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    given[at], ratings[at] = 1, values[rows]
     for a in range(0, len(items), TILE):
-        tile = slice(a, min(a + TILE, len(items)))
-        users = np.flatnonzero(given[:, tile].any(axis=1))
-        alike = similarity(p, _common(p, given[users], ratings[users], tile))
-        alike[_common_count_below(p, given[users], tile)] = 0
-        alike[np.arange(tile.stop - a), np.arange(a, tile.stop)] = 0  # itself
+        tile = np.arange(a, min(a + TILE, len(items)))
+        sums = _common(p, history, values, items[tile], tile, number)
+        alike = similarity(p, sums)
+        alike[sums.n < p.min_support] = 0
+        alike[tile - a, tile] = 0  # itself
         best, found = np.zeros((len(alike), most), np.int64), np.zeros((len(alike), most), np.float32)
         for row, to, weights in zip(alike, best, found):
             chosen = _largest(row, most, mixing)
@@ -94,23 +101,31 @@ def _compared(p: NeighborsParameter, history: UserHistory) -> np.ndarray:
     return order[history.item_counts[order] >= least]
 
 
-def _common(p: NeighborsParameter, given: np.ndarray, ratings: np.ndarray, tile: slice | np.ndarray) -> Common:
-    squares = ratings * ratings
-    g, r, s = given[:, tile].T, ratings[:, tile].T, squares[:, tile].T
-    sums = Common(g @ given, r @ ratings, s @ given, g @ squares)
-    return sums._replace(x=r @ given, y=g @ ratings) if p.similarity == p.PEARSON else sums
-
-
-def _common_count_below(p: NeighborsParameter, given: np.ndarray, tile: slice) -> np.ndarray | slice:
-    """Where two items have fewer than `min_support` ratings in common."""
-    return given[:, tile].T @ given < p.min_support if p.min_support > 1 else slice(0)
+def _common(
+    p: NeighborsParameter,
+    history: UserHistory,
+    values: np.ndarray,
+    items: np.ndarray,
+    columns: np.ndarray,
+    number: np.ndarray | None = None,
+) -> Common:
+    """Of these items (n,), which stand in `columns`, and all: (n, I), where `number` says which are compared."""
+    if p.similarity == p.PEARSON:  # the same of other origins, and small sums are more exact
+        values = values - np.float32(np.round(2 * history.mean) / 2)
+    total: Common | None = None
+    for given, ratings in blocks(history, raters(history, items), values, number):
+        squares = ratings * ratings
+        g, r, s = (matrix[:, columns].T for matrix in (given, ratings, squares))
+        sums = Common(g @ given, r @ ratings, s @ given, g @ squares)
+        if p.similarity == p.PEARSON:
+            sums = sums._replace(x=r @ given, y=g @ ratings)
+        total = sums if total is None else Common(*(a + b for a, b in zip(total, sums)))
+    if total is None:
+        width = history.num_items if number is None else int(number.max(initial=-1)) + 1
+        total = Common(*np.zeros((6, len(items), width), np.float32))
+    return total
 
 
 def pair_similarity(p: NeighborsParameter, history: UserHistory, values: np.ndarray, items: np.ndarray) -> np.ndarray:
     """How similar all items are to these (n,): (n, I)."""
-    shape = history.num_users, history.num_items
-    given, ratings = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    at = history.user, history.item
-    given[at], ratings[at] = 1, values
-    users = np.flatnonzero(given[:, items].any(axis=1))
-    return similarity(p, _common(p, given[users], ratings[users], items))
+    return similarity(p, _common(p, history, values, items, items))

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from caffepy.errors import ConfigError, DataError
+from caffepy import limits, permissions
+from caffepy.errors import CaffeError, ConfigError, DataError, did_you_mean
 
 Figures = dict[str, float]
 """rmse and mae (where the model predicts ratings), ndcg@10, train and predict in seconds, memory in bytes."""
 
 
-def run(zoo: str, model: str, folder: str) -> Figures:
+def check_models(zoo: str, models: Iterable[str]) -> None:
+    """Raises ConfigError for a model that is not in the zoo."""
+    known = sorted(path.parent.name for path in Path(zoo).glob("*/solver.prototxt"))
+    for model in models:
+        if model not in known:
+            hint = did_you_mean(model, known) or (f"Known: {', '.join(known)}." if known else "Set --zoo.")
+            raise ConfigError(f'there is no model "{model}" in {zoo}', hint=hint)
+
+
+def run(zoo: str, model: str, folder: str, options: Sequence[str] = ()) -> Figures:
     """Train and test in another process, so that its memory is that of this model alone."""
     solver = Path(zoo, model, "solver.prototxt")
-    if not solver.is_file():
-        known = ", ".join(sorted(path.parent.name for path in Path(zoo).glob("*/solver.prototxt")))
-        raise ConfigError(f'there is no model "{model}" in {zoo}', hint=f"Known: {known}." if known else "Set --zoo.")
-    command = [sys.executable, "-m", "caffepy.recommend.trial", str(solver.absolute())]
+    command = [sys.executable, "-m", "caffepy.recommend.trial", str(solver.absolute()), *options]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if ended.returncode:
         raise DataError(f'the model "{model}" failed: {ended.stderr.strip()}', where=folder)
@@ -55,9 +63,24 @@ def measure(solver_file: str) -> Figures:
         "ndcg@10": ranked["ndcg@10"],
         "train": trained - begin,
         "predict": predicted - trained,
-        "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "memory": float(limits.peak_memory()),
     }
 
 
+def main() -> None:
+    """Print the figures, or the error of a model that cannot be trained."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("solver")
+    parser.add_argument("--max-memory")
+    parser.add_argument("--no-python-layers", action="store_true")
+    given = parser.parse_args()
+    try:
+        limits.set_max_memory(given.max_memory)
+        permissions.allow_python_layers(False if given.no_python_layers else None)
+        print(json.dumps(measure(given.solver)))
+    except CaffeError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -96,9 +97,9 @@ def test_what_is_learned_comes_from_the_training_rows(folder):
 
 def test_a_gzipped_file_and_columns_from_a_file(folder):
     (folder / "bare.csv.gz").write_bytes(gzip.compress((folder / "bare.csv").read_bytes()))
-    (folder / "columns").write_text("# comment\nage:skip\ncolour\n\nwage:number  # euros\nanswer:label:no\n")
+    (folder / "columns").write_text("# comment\nage:skip\ncolour\n\nwage:dense  # euros\nanswer:label:no\n")
     table = convert("bare.csv.gz", "--columns", "columns", "--output", ".")
-    assert sorted(table.columns) == ["answer", "categories", "colour", "wage"]
+    assert sorted(table.columns) == ["answer", "categories", "colour", "dense", "wage"]
 
 
 @pytest.mark.parametrize("split, sizes", [("", [10]), ("8,2", [8, 2]), ("60,20,20", [6, 2, 2])])
@@ -118,11 +119,19 @@ REFUSED = [
     ("named.csv", "age,age:dense", 'names "age" twice'),
     ("named.csv", "dense=age", '"dense" is what the table calls columns that are joined'),
     ("named.csv", "age:skip", "--columns names no column"),
+    ("named.csv", "age,color,wage,answer", 'named.csv:1: the header has no column "color"\n  Did you mean "colour"?'),
+    ("words.csv", "coulour,anser", 'words.csv:1: the header has no column "coulour"\n  Did you mean "colour"?'),
+    ("bare.csv", "age,colour,wage:number,answer", 'bare.csv:2: "?" in column "wage" is no finite number'),
+    ("named.csv", "a/b=age", 'a table has no column called "a/b"'),
+    ("named.csv", "vocabularies=age", 'a table has no column called "vocabularies"'),
+    ("open.csv", "age:number,colour", "open.csv:3: a quote in the row does not end where its field does"),
 ]
 
 
 @pytest.mark.parametrize("file, columns, message", REFUSED)
 def test_what_cannot_be_converted(file, columns, message, folder, capsys):
+    (folder / "words.csv").write_text("colour,answer\nblue,yes\nred,no\n")
+    (folder / "open.csv").write_text('age,colour\n1,blue\n2,"red\n3,blue\n4,red\n')
     with pytest.raises(SystemExit):
         main(["convert-table", file, "--columns", columns])
     assert message in capsys.readouterr().err
@@ -138,3 +147,35 @@ def test_shares_that_leave_nothing_to_train_on(folder, capsys):
     with pytest.raises(SystemExit):
         main(["convert-table", "named.csv", "--columns", "colour", "--split", "1,99"])
     assert '--split "1,99" leaves none of ' in capsys.readouterr().err
+
+
+def test_lines_are_counted_where_rows_have_several(folder, capsys):
+    (folder / "notes.csv").write_text('age,note\n\n1,"two\nlines"\nx,one\n')
+    with pytest.raises(SystemExit):
+        main(["convert-table", "notes.csv", "--columns", "age:number,note"])
+    assert 'notes.csv:5: "x" in column "age" is no number' in capsys.readouterr().err
+
+
+def test_missing_values_have_a_bucket_of_their_own(folder):
+    table = convert("bare.csv", "--columns", "age:skip,colour,wage:bucket:9;11,answer")
+    assert table["wage"].tolist() == [2, 3, 0, 1]
+    assert table.vocabulary("wage") == [" .. 9", "9 .. 11", "11 .. ", "<missing>"]
+
+
+def test_an_earlier_conversion_goes(folder, capsys):
+    convert("bare.csv", "--columns", COLUMNS, "--split", "50,25,25")
+    convert("bare.csv", "--columns", COLUMNS, "--split", "50,50")
+    assert not (folder / "val.h5").exists() and len(open_table("test.h5")) == 2
+    convert("bare.csv", "--columns", COLUMNS)
+    assert not (folder / "test.h5").exists()
+    with h5py.File("val.h5", "w") as file:
+        file["data"] = np.zeros(3)
+    with pytest.raises(SystemExit):
+        main(["convert-table", "bare.csv", "--columns", COLUMNS])
+    assert "val.h5: this file would be taken for a part of the conversion" in capsys.readouterr().err
+
+
+def test_no_negative_seed(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert-table", "bare.csv", "--columns", COLUMNS, "--split", "50,50", "--seed", "-1"])
+    assert "--seed" in capsys.readouterr().err

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from caffepy import limits
 from caffepy.cli import cli
 from caffepy.data.tables.table import Column, open_table
 from caffepy.data.tables.writer import write_table
+from caffepy.errors import DataError
+from caffepy.recommend import comparison, trial
 from tests.recommend import small
 
 ZOO = Path(__file__).parents[2] / "models" / "recommend"
@@ -104,3 +107,28 @@ def test_compare(inside):
     rows = [line.split() for line in shown.splitlines() if line.startswith(("mean ", "baseline "))]
     assert [row[0] for row in rows] == ["mean", "baseline"]
     assert all(0.5 < float(row[1]) < 2 for row in rows)
+
+
+def test_models_are_known_before_anything_is_trained(inside, monkeypatch):
+    monkeypatch.setattr(trial, "run", lambda *args: pytest.fail("trained"))
+    result = CliRunner().invoke(cli, ["compare-recommenders", str(inside), "--models", "mean,svdp"])
+    assert str(result.exception).endswith('there is no model "svdp" in ' + f'{ZOO}\n  Did you mean "svdpp"?')
+
+
+def test_folds_are_in_the_order_of_their_numbers(tmp_path):
+    for i in (1, 2, 10):
+        (tmp_path / f"fold{i}").mkdir()
+        small.write(tmp_path / f"fold{i}")
+    found = comparison.folders_of(str(tmp_path), 0, 0, "")
+    assert [Path(path).name for path in found] == ["fold1", "fold2", "fold10"]
+
+
+def test_memory_is_that_of_the_trial_and_limited(inside, monkeypatch):
+    monkeypatch.setattr(limits, "_chosen", None)  # which the command changes
+    ballast = np.ones(400 << 20, np.uint8)  # which a child of this process would have in its own count
+    figures = trial.run(str(ZOO), "mean", str(inside))
+    assert ballast.all() and 10e6 < figures["memory"] < 400e6
+    with pytest.raises(DataError, match="the limit is 1 KB"):
+        trial.run(str(ZOO), "mean", str(inside), ["--max-memory", "1K"])
+    args = ["compare-recommenders", str(inside), "--models", "mean", "--max-memory", "1K"]
+    assert "the limit is 1 KB" in str(CliRunner().invoke(cli, args).exception)

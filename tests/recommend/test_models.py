@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
-from caffepy.data.tables.table import open_table
+from caffepy.data.tables.table import Column, open_table
 from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError, DataError
+from caffepy.proto.caffe_pb2 import NeighborsParameter, RatingsParameter
+from caffepy.recommend import dense
 from caffepy.recommend.batches import sorted_by
+from caffepy.recommend.history import open_history
+from caffepy.recommend.similarity import pair_similarity
 from tests.recommend import small
 
 
@@ -126,6 +130,30 @@ def test_neighbors(folder, by, kind, centre):
     assert checked > 20
 
 
+@pytest.mark.parametrize("layer", ['type: "SlopeOne"', 'type: "Neighbors" neighbors_param { similarity: PEARSON }'])
+def test_users_in_blocks_are_all_users(folder, layer, monkeypatch):
+    *whole, _ = trained(folder, layer, 1)
+    monkeypatch.setattr(dense, "_ENTRIES", 7 * small.ITEMS)
+    *parts, _ = trained(folder, layer, 1)
+    np.testing.assert_allclose(parts[2], whole[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("rating", [4, 3.7, 0.1])
+def test_ratings_that_are_all_the_same_have_no_correlation(tmp_path, rating):
+    random = np.random.default_rng(0)
+    user, item = (array.ravel() for array in np.meshgrid(np.arange(40), np.arange(6)))
+    ratings = np.where(item < 3, rating, random.integers(1, 6, len(item))).astype(np.float32)
+    table = {"user": Column(user, 40, "user"), "item": Column(item, 6, "item"), "rating": Column(ratings)}
+    write_table(tmp_path / "train.h5", table)
+    p = NeighborsParameter(similarity=NeighborsParameter.PEARSON)
+    history = open_history(RatingsParameter(source=str(tmp_path / "train.h5")))
+    with np.errstate(all="raise"):
+        found = pair_similarity(p, history, history.rating, np.arange(6))
+    assert np.isfinite(found).all() and not found[:3].any() and not found[:, :3].any()
+    expected = np.corrcoef(ratings.reshape(6, 40)[3:])
+    np.testing.assert_allclose(found[3:, 3:], expected, atol=1e-4)
+
+
 def test_slope_one(folder):
     user, item, found, _ = trained(folder, 'type: "SlopeOne"', 1)
     r = matrix(folder)
@@ -236,6 +264,12 @@ def test_no_times_where_the_model_needs_them(folder, tmp_path):
 
 
 def test_refusals(folder):
+    table = open_table(str(folder / "test.h5"))
+    columns = {**table.columns, "item": Column(table["item"], small.ITEMS + 1, "item")}
+    write_table(folder / "test.h5", columns)
+    with pytest.raises(DataError, match=r"has 21 ids, .*train\.h5 has 20\n.*one convert-ratings"):
+        small.nets(folder, 'type: "Baseline"')
+    write_table(folder / "test.h5", table.columns)
     with pytest.raises(ConfigError, match="learns by itself, but an lr_mult is given"):
         small.nets(folder, 'type: "Baseline" param { lr_mult: 1 }')
     with pytest.raises(ConfigError, match='has no column "stars"'):

@@ -29,6 +29,8 @@ def write(path, text):
         ("r.csv", "userId,movieId,rating,timestamp\n" + "".join(",".join(map(str, line)) + "\n" for line in LINES)),
         ("r.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + TABS),
         ("other.csv", "timestamp,item,user,rating\n100,10,7,4\n200,9,7,3.5\n86500,10,8,1\n"),
+        ("mac.csv", "7,10,4,100\r7,9,3.5,200\r\n8,10,1,86500"),
+        ("quoted.csv", '"user";"item";"rating";"timestamp"\n"7";"10";4;100\n"7";"9";3.5;200\n"8";"10";1;86500\n'),
     ],
 )  # fmt: skip
 def test_layouts(tmp_path, name, text):
@@ -76,6 +78,8 @@ def test_the_last_duplicate_counts(tmp_path):
         ("a,x", r"the line has 2 field\(s\), none for the rating"),
         (",x,3", "the user is empty"),
         ("a,x,9", r"the rating 9 is outside the scale 1 \.\. 5"),
+        ('a,"x,3\nb', "a quote in the line does not end where its field does"),
+        ("a,x\x0b,y\x85\u2028", 'the rating "y\x85\u2028" is no number'),
     ],
 )
 def test_bad_lines(tmp_path, line, message):
@@ -83,7 +87,7 @@ def test_bad_lines(tmp_path, line, message):
     with pytest.raises(DataError, match=rf"r\.csv:3: {message}"):
         read_ratings(path, scale=(1, 5))
     reading = read_ratings(path, scale=(1, 5), skip_bad=True)
-    assert (len(reading.ratings), reading.bad) == (1, 1)
+    assert (len(reading.ratings), reading.bad) == (1, 1 + line.count("\n"))
 
 
 def test_files_that_are_none(tmp_path):
@@ -159,3 +163,48 @@ def test_a_time_that_no_clock_shows_is_told(tmp_path):
     (tmp_path / "r.dat").write_text("1::10::5::99978300760978302109\n")
     with pytest.raises(DataError, match=r"r.dat:1: the timestamp 99978300760978302109 is no time"):
         read_ratings(str(tmp_path / "r.dat"))
+
+
+@pytest.mark.parametrize(("time", "unit"), [(1111111111222, "milliseconds"), (1111111111222333, "microseconds")])
+def test_times_in_finer_units_are_told(tmp_path, time, unit):
+    path = write(tmp_path / "r.csv", f"user,item,rating,timestamp\n1,2,3,1111111111\n1,3,3,{time}\n")
+    with pytest.raises(DataError, match=rf"r.csv:3: the timestamp {time} is no time in seconds; it may be {unit}"):
+        read_ratings(path)
+
+
+def test_triples_without_names(tmp_path):
+    found = read_ratings(write(tmp_path / "r.csv", "u1,i1,3\nu2,i1,4.5\n")).ratings
+    assert found.user.tolist() == ["u1", "u2"] and found.rating.tolist() == [3, 4.5] and found.timestamp is None
+
+
+def test_an_earlier_conversion_goes(ratings, tmp_path):
+    out = tmp_path / "out"
+    run(ratings, "--output", out, "--folds", 5)
+    (out / "fold5" / "mine.caffemodel").write_text("")
+    run(ratings, "--output", out, "--folds", 3)
+    assert sorted(path.parent.name for path in out.glob("*/t*.h5")) == sorted(["fold1", "fold2", "fold3"] * 2)
+    assert not (out / "fold4").exists() and (out / "fold5" / "mine.caffemodel").exists()
+    run(ratings, "--output", out, "--split", "random:0.2")
+    assert not list(out.glob("fold*/*.h5"))
+    run(ratings, "--output", out)
+    assert [path.name for path in out.glob("*.h5")] == ["train.h5"]
+    (out / "test.h5").write_text("mine")
+    with pytest.raises(ConfigError, match=r"test\.h5: this file would be taken for a part of the conversion"):
+        run(ratings, "--output", out)
+    assert (out / "test.h5").read_text() == "mine"
+
+
+def test_features_of_one_name_have_vocabularies_of_their_own(tmp_path):
+    train = write(tmp_path / "a.csv", "user,item,rating\n1,10,4\n2,9,3\n")
+    items = write(tmp_path / "i.csv", "id,kind,rating\n9,a,low\n10,b,high\n")
+    users = write(tmp_path / "u.csv", "id,kind\n1,x\n2,y\n")
+    run(train, "--output", tmp_path / "out", "--items", items, "--users", users)
+    table = open_table(str(tmp_path / "out" / "train.h5"))
+    assert table.vocabularies["item_kind"] == ["a", "b"] and table.vocabularies["user_kind"] == ["x", "y"]
+    assert [table.feature(name)[0] for name in ("item_kind", "user_kind", "item_rating")] == ["item", "user", "item"]
+    assert table.feature("item_kind")[1].vocabulary == "item_kind"
+
+
+def test_no_negative_seed(ratings, tmp_path):
+    result = run(ratings, "--output", tmp_path / "out", "--split", "random:0.2", "--seed", -1)
+    assert result.exit_code == 2 and "--seed" in result.output

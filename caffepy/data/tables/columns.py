@@ -3,9 +3,9 @@
 age:log                                log(1 + x), then as dense
 wage:dense                             (x - mean) / deviation
 education:category                     ids 1 .. of the words of the training rows, 0 for all others
-hour:bucket:8                          ids of 8 ranges with as many rows each
-hour:bucket:6;12;18                    ids of the ranges between boundaries
-weight:number                          as it stands
+hour:bucket:8                          ids of 8 ranges with as many rows each, then one for missing values, if any
+hour:bucket:6;12;18                    ids of the ranges between boundaries, and the same
+weight:number                          as it stands, in every row
 never_married=marital_stat:label:Never married    1 where the column has this word, else 0
 year:skip                              not in the table
 """
@@ -19,13 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy.data.tables.csv import Words
-from caffepy.data.tables.table import Column
+from caffepy.data.tables.table import Column, check_name
 from caffepy.errors import ConfigError, DataError, did_you_mean
 from caffepy.files import read_text
 
 OTHER = "<other>"
 MISSING = ("", "?")
-"""No number: as good as the mean."""
+"""No number, as nan is none: the mean of a dense column, an id of its own in a bucketed one."""
+NO_NUMBER = "<missing>"
 
 
 class Spec(NamedTuple):
@@ -53,6 +54,8 @@ def parse(text: str) -> list[Spec]:
     names = [spec.name for spec in specs if spec.kind != "skip"]
     if not names:
         raise ConfigError("--columns names no column", hint='For example --columns "age:dense,city:category".')
+    for name in names:
+        check_name(name, hint=f"Give it another name: NEW={name}:KIND.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
             f'--columns names "{twice[0]}" twice', hint=f"Call one of them otherwise: NEW={twice[0]}:KIND."
@@ -120,7 +123,15 @@ def _log(spec: Spec, words: Words, training: np.ndarray) -> Made:
 
 
 def _number(spec: Spec, words: Words, training: np.ndarray) -> Made:
-    return Made(Column(_numbers(spec, words).astype(np.float32)), [])
+    values = _numbers(spec, words).astype(np.float32)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise DataError(
+            f'"{words.columns[spec.source][row]}" in column "{spec.source}" is no finite number',
+            where=words.where(row),
+            hint=f"Make it {spec.source}:dense, where what is missing is the mean, or {spec.source}:bucket:10.",
+        )
+    return Made(Column(values), [])
 
 
 def _bucket(spec: Spec, words: Words, training: np.ndarray) -> Made:
@@ -130,15 +141,17 @@ def _bucket(spec: Spec, words: Words, training: np.ndarray) -> Made:
             bounds = np.unique([float(bound) for bound in spec.argument.split(";")])
         else:
             shares = np.arange(1, int(spec.argument)) / int(spec.argument)
-            bounds = np.unique(np.nanquantile(values[training], shares))
+            known = values[training][np.isfinite(values[training])]
+            bounds = np.unique(np.quantile(known, shares)) if len(known) else np.zeros(0)
     except ValueError:
         raise ConfigError(
             f'--columns: "{spec.source}:bucket:{spec.argument}" needs a number of buckets, or boundaries',
             hint=f"{spec.source}:bucket:10, or {spec.source}:bucket:18;25;40.",
         ) from None
-    ids = np.where(np.isnan(values), 0, np.searchsorted(bounds, values, side="right")).astype(np.int32)
-    edges = [f"{bound:g}" for bound in bounds]
+    edges, missing = [f"{bound:g}" for bound in bounds], np.isnan(values)
     vocabulary = [f"{low} .. {high}" for low, high in zip(["", *edges], [*edges, ""])]
+    ids = np.where(missing, len(vocabulary), np.searchsorted(bounds, values, side="right")).astype(np.int32)
+    vocabulary += [NO_NUMBER] * bool(missing.any())
     return Made(Column(ids, len(vocabulary), spec.name), vocabulary)
 
 

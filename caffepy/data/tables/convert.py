@@ -9,6 +9,7 @@ import numpy as np
 
 from caffepy.data.tables.columns import Made, Spec, make
 from caffepy.data.tables.csv import Words
+from caffepy.data.tables.folder import left_over, remove
 from caffepy.data.tables.table import Column
 from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError
@@ -30,6 +31,8 @@ def parts(text: str, count: int, seed: int) -> dict[str, np.ndarray]:
         shares = np.zeros(0)
     if len(shares) not in (2, 3) or (shares <= 0).any():
         raise ConfigError(f'--split takes two or three shares, got "{text}"', hint="--split 60,20,20")
+    if seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {seed}")
     names = PARTS if len(shares) == 3 else (PARTS[0], PARTS[2])
     cuts = np.floor(np.cumsum(shares)[:-1] / shares.sum() * count + 1e-9).astype(int)
     if not cuts[0]:
@@ -69,7 +72,8 @@ def _joined(ids: dict[str, Made]) -> Made:
 
 
 def write(folder: str, made: dict[str, Made], rows: dict[str, np.ndarray]) -> list[str]:
-    """Write `train.h5` and so on to the folder; their paths."""
+    """Write `train.h5` and so on to the folder, from which those of an earlier conversion go; their paths."""
+    earlier = left_over(folder, [Path(folder, f"{part}.h5") for part in rows])
     Path(folder).mkdir(parents=True, exist_ok=True)
     vocabularies = {name: one.vocabulary for name, one in made.items() if one.vocabulary}
     paths = []
@@ -81,4 +85,5 @@ def write(folder: str, made: dict[str, Made], rows: dict[str, np.ndarray]) -> li
         }
         write_table(path, columns, vocabularies)
         paths.append(path)
+    remove(earlier)
     return paths

@@ -92,6 +92,12 @@ class Table:
         return np.unique(pair_numbers(self["user"], self["item"], self.size("item")))
 
 
+def check_name(name: str, hint: str = "") -> None:
+    """Raises ConfigError for what no column may be called: parts of a path, and the file's own groups."""
+    if not name or "/" in name or "\0" in name or name in (".", VOCABULARIES, FEATURES):
+        raise ConfigError(f'a table has no column called "{name}"', hint=hint)
+
+
 def held_out(user: np.ndarray, item: np.ndarray, share: float) -> np.ndarray:
     """Which pairs belong to a share that is kept apart: always the same ones, whoever asks."""
     mixed = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ item.astype(np.uint64) * np.uint64(

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.data.tables.table import FEATURES, PAD, VOCABULARIES, Column, Table
+from caffepy.data.tables.table import FEATURES, PAD, VOCABULARIES, Column, Table, check_name
 from caffepy.files import atomic_write, new_hdf5
+
+MARK = "caffepy_table"
+"""An attribute of files that a conversion has written."""
 
 
 def write_table(
@@ -18,9 +21,16 @@ def write_table(
     vocabularies: Mapping[str, Sequence[str]] | None = None,
     features: Mapping[str, Mapping[str, Column]] | None = None,
 ) -> None:
-    """Write a table, whole or not at all. `features` are columns of a vocabulary's words, by its name."""
+    """Write a table, whole or not at all. `features` are columns of a vocabulary's words, by its name.
+
+    Raises ConfigError for a name that no column may have.
+    """
+    for names in (columns, vocabularies or {}, *(features or {}).values()):
+        for name in names:
+            check_name(name)
     Table(str(path), columns, {})  # which checks the lengths
     with atomic_write(path) as temporary, new_hdf5(temporary) as file:
+        file.attrs[MARK] = 1
         for name, column in columns.items():
             _put(file, name, column)
         for name, words in (vocabularies or {}).items():

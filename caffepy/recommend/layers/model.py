@@ -60,6 +60,12 @@ class RatingModel(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.history = open_history(self.param.ratings_param)
+        for i, (blob, size) in enumerate(zip(bottom, (self.history.num_users, self.history.num_items))):
+            if blob.num_ids not in (0, size):
+                raise DataError(
+                    f"{self.bottom_name(i)} has {blob.num_ids} ids, {self.history.path} has {size}",
+                    hint="Both tables must come from one convert-ratings.",
+                )
         self.epochs, self.seed = 0, rng.draw()
         values = [np.zeros(shape, np.float32) for shape in self.shapes()]
         self.begin(values, np.random.default_rng(self.seed))

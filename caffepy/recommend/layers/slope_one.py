@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.net.layer import register
+from caffepy.recommend.dense import blocks, raters
 from caffepy.recommend.layers.model import RatingModel, Values
 
 _TILE = 1 << 22
@@ -29,18 +30,16 @@ class SlopeOne(RatingModel):
 
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         h = self.history
-        rated = np.zeros((h.num_users, h.num_items), np.float32)
-        given = np.zeros_like(rated)
-        rated[h.user, h.item], given[h.user, h.item] = h.rating, 1
         out = values[0][user].astype(np.float32)
         items, at = np.unique(item, return_inverse=True)
         for a in range(0, len(items), step := max(1, _TILE // h.num_items)):
             tile = items[a : a + step]
-            raters = np.flatnonzero(given[:, tile].any(axis=1))
-            g, r = given[raters], rated[raters]
-            common = g[:, tile].T @ g
-            deviation = (r[:, tile].T @ g - g[:, tile].T @ r) / np.maximum(common, 1)
-            has = common > 0
+            common, differences = np.zeros((2, len(tile), h.num_items), np.float32)
+            for given, rated in blocks(h, raters(h, tile), h.rating):
+                g, r = given[:, tile].T, rated[:, tile].T
+                common += g @ given
+                differences += r @ given - g @ rated
+            deviation, has = differences / np.maximum(common, 1), common > 0
             pairs = np.flatnonzero((at >= a) & (at < a + len(tile)))
             self._add(out, pairs, user, at - a, deviation, has)
         unknown = (h.user_counts[user] == 0) | (h.item_counts[item] == 0)
