@@ -83,8 +83,8 @@ class MissingExtraError(CaffeError):
 # Exceptions of other people's code: they reach the caller as they are, with a note of what a CaffeError would say
 
 
-def blame(error: Exception, cls: type, action: str) -> None:
-    """Note on an exception of a user's class which class it is, what it was doing, file and line."""
+def blame(error: Exception, cls: Any, action: str) -> None:
+    """Note on an exception of a user's class or function which it is, what it was doing, file and line."""
     if blamed(error) is not None:
         return
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)

@@ -58,11 +58,11 @@ class Member(Listener):
         self._tasks = solver.multi_task
         if self._tasks:
             self._tasks.seed(self.seed)
-            self._rest = [param.blob for param in self._tasks.of_one_task() if param.lr_mult]
+            self._rest = [param.blob for param in self._tasks.of_one_task() if param.has_gradient]
         elif solver.param.layer_wise_reduce and solver.param.iter_size == 1:
             solver.net.observers.append(Overlapped(self._send, complete_after(solver.net)))
         else:
-            self._rest = [param.blob for param in solver.net.learnable_params if param.lr_mult]
+            self._rest = [param.blob for param in solver.net.learnable_params if param.has_gradient]
 
     def batch(self, solver: Training) -> None:
         if solver.testing:
@@ -83,7 +83,7 @@ class Member(Listener):
         for rows in self._tasks.rows() if self._tasks else ():
             average_rows(self.group, rows, solver.engine)
         for param in solver.net.learnable_params:
-            if param.blob.rows is not None and param.lr_mult:
+            if param.blob.rows is not None and param.has_gradient:
                 average_rows(self.group, param.blob.rows, solver.engine)
 
     def test(self, solver: Training) -> None:
@@ -160,6 +160,15 @@ class Agreement(Requests):
         self.group = group
         self.add(asked)
 
+    def take_in_test(self) -> Action:
+        asked = self.take()
+        if Action.SNAPSHOT in asked:
+            self.add(Action.SNAPSHOT)  # behind the test, when the others can hear of it
+        return asked & Action.STOP
+
+    def from_first(self, value: Any) -> Any:
+        return self.group.from_first(value)
+
     def decide(self) -> Action:
         mine, actions = self.take(), (Action.SNAPSHOT, Action.STOP)
         wanted = self.group.any_of([action in mine for action in actions])
@@ -184,6 +193,6 @@ def complete_after(net: Net) -> dict[int, list[Blob]]:
             first.setdefault(number, i)
     due: dict[int, list[Blob]] = {}
     for number, i in first.items():
-        if net.learnable_params[number].lr_mult:
+        if net.learnable_params[number].has_gradient:
             due.setdefault(i, []).append(net.learnable_params[number].blob)
     return due

@@ -36,6 +36,8 @@ class LearnableParam:
     has_decay_mult: bool
     owner: str
     """`layer[index]` that created it, for messages."""
+    has_gradient: bool = False
+    """Whether backward adds to its gradient: also where lr_mult is 0, but not in all layers that share it."""
 
 
 @dataclass(eq=False)
@@ -231,6 +233,8 @@ class Builder:
                     _make_sparse(layer, i)
             else:
                 _join(self.learnable_params[shared], blob, spec)
+                _join_rows(self.learnable_params[shared], layer, i, spec)
+            self.learnable_params[shared].has_gradient |= layer.param_propagate_down[i] and spec.lr_mult != 0
             node.params.append(shared)
 
     def _new_param(self, blob: Blob, spec: ParamSpec) -> int:
@@ -273,6 +277,8 @@ class Builder:
                 need or node.layer.allow_force_backward(j) for j, need in enumerate(node.bottom_need_backward)
             ]
             node.layer.param_propagate_down = [True] * len(node.layer.blobs)
+            for number in node.params:
+                self.learnable_params[number].has_gradient = True
 
 
 def _top_names(layer: Layer) -> list[str]:
@@ -286,14 +292,32 @@ def _top_names(layer: Layer) -> list[str]:
 def _make_sparse(layer: Layer, i: int) -> None:
     if i not in layer.sparse_params:
         has = f"{layer.type} can have it for parameter {layer.sparse_params[0]}" if layer.sparse_params else ""
-        field = "spread" if layer.param.param[i].spread else "sparse"
         raise ConfigError(
-            f"param {{ {field}: true }} is for tables of which a batch touches a few rows, not for parameter {i} "
-            f"of a layer of type {layer.type}",
+            f"param {{ {_flag(layer.param.param[i])}: true }} is for tables of which a batch touches a few rows, not "
+            f"for parameter {i} of a layer of type {layer.type}",
             hint=f"Leave it out{f'; {has}' if has else ', or use Embed'}.",
         )
     blob = layer.blobs[i]
     blob.rows = Rows(layer.engine, blob.whole_shape)
+
+
+def _flag(spec: ParamSpec) -> str:
+    return "spread" if spec.spread else "sparse"
+
+
+def _join_rows(shared: LearnableParam, layer: Layer, i: int, spec: ParamSpec) -> None:
+    """Raises ConfigError where a shared parameter would have rows as its gradient in one of its layers alone."""
+    name, flag = spec.name, _flag(spec)
+    if shared.blob.rows is None and (spec.sparse or spec.spread):
+        raise ConfigError(
+            f'param "{name}" is {flag} here, but not in {shared.owner}, its owner',
+            hint=f"Set {flag}: true there, or leave it out here.",
+        )
+    if shared.blob.rows is not None and i not in layer.sparse_params:
+        raise ConfigError(
+            f'param "{name}" is sparse in {shared.owner}, its owner, but {layer.type} gives a gradient of all rows',
+            hint="Leave out sparse: true there, or give this layer a parameter of its own.",
+        )
 
 
 def _frozen(spec: ParamSpec) -> ParamSpec:

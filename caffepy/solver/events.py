@@ -43,7 +43,9 @@ class Listener:
                                                                    weights may be changed; gradients are steps
     test      behind the tests of all test nets                    `scores`, none where a stop interrupted the test;
                                                                    a stop now comes before the next iteration
-    snapshot  a snapshot is complete                               `written`, its path
+    snapshot  a snapshot is complete                               `written`, its path, in all processes; one that
+                                                                   a listener writes in the middle of a test the
+                                                                   first process alone hears of
     stop      `step` ends, all iterations done or not; not if an   `iter`, `stopped_early`
               error ends it
     ========= ==================================================== ================================================
@@ -56,7 +58,7 @@ class Listener:
     """
 
     name = ""
-    """Under which name a snapshot keeps `state`; a listener that has one needs a name of its own."""
+    """Under which name a snapshot keeps `state`; a listener that has one needs a name. See `Listeners`."""
 
     def start(self, solver: Training) -> None: ...
 
@@ -79,13 +81,13 @@ class Listener:
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned: when a snapshot is restored, or, behind that, when it joins the list."""
 
 
 @contextmanager
 def listening(solver: Training, *listeners: Listener) -> Iterator[None]:
     """Within the block the solver tells these, too."""
-    solver.listeners += listeners
+    solver.listeners.extend(listeners)
     try:
         yield
     finally:
@@ -112,6 +114,14 @@ class Requests:
         while self._asked:
             taken |= self._asked.popleft()
         return taken
+
+    def take_in_test(self) -> Action:
+        """What is to be done in the middle of a test: the first of several processes alone is in it."""
+        return self.take()
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process has, in all of them; where one trains alone, its own."""
+        return value
 
     def decide(self) -> Action:
         """What is to be done behind an iteration or a test: what this process was asked to, where it trains alone."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from caffepy.errors import ConfigError, FieldError, in_field
+from caffepy.errors import CaffeError, ConfigError, FieldError, blame, in_field
 from caffepy.plugins import Registry
 from caffepy.proto.caffe_pb2 import SolverParameter
 
@@ -63,11 +63,19 @@ def check_counts(p: SolverParameter) -> None:
 
 
 def learning_rate(p: SolverParameter, iteration: int, step: int) -> float:
-    """The rate of an iteration, warm-up included."""
+    """The rate of an iteration, warm-up included. What a policy of the user's raises names it."""
+    function = _policies[p.lr_policy]
     try:
-        rate = _policies[p.lr_policy](p, iteration, step)
-    except (OverflowError, ZeroDivisionError):  # Python's powers raise where C's are infinite
-        rate = math.inf
+        rate = float(function(p, iteration, step))
+    except CaffeError:
+        raise
+    except Exception as error:
+        if function.__module__ != __name__:
+            blame(error, function, f"the rate of iteration {iteration}")
+            raise
+        if not isinstance(error, (OverflowError, ZeroDivisionError)):
+            raise
+        rate = math.inf  # Python's powers raise where C's are infinite
     return rate * warmup(p, iteration)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from caffepy.errors import SnapshotError
 from caffepy.proto import settings
+from caffepy.solver import resume_file
 from caffepy.solver.fields import Malformed, like
 from caffepy.solver.resume_file import AS_CAFFE
 from caffepy.solver.training import Training
@@ -22,19 +25,36 @@ log = logging.getLogger(__name__)
 _FOREIGN = LookupError, TypeError, ValueError, AttributeError
 """What setting the state of another layer or solver raises."""
 
+_STORABLE = "state() returns numbers, texts, arrays, lists and dicts of them by texts."
+
 
 def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
     """What a snapshot holds beyond Caffe's two files, whose sizes and checksums are `files`."""
-    nets = [solver.net, *solver.test_nets]
     return {
         "iter": solver.iter,
         "run": solver.claim.run._asdict(),
         "files": {os.path.basename(path): digest for path, digest in files.items()},
-        "random": solver.random.state,
         "set": settings.current().words,
-        "layers": [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets],
-        **solver.state(),
+        **(solver.before_test or moving(solver)),
     }
+
+
+def moving(solver: Training) -> dict[str, Any]:
+    """What tests move on as training does: the generator, the states of all layers and listeners. A copy."""
+    nets = [solver.net, *solver.test_nets]
+    layers = [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets]
+    return deepcopy({"random": solver.random.state, "layers": layers, **solver.state()})
+
+
+def check_states(solver: Training) -> None:
+    """Raises SnapshotError for the first layer or listener whose state a snapshot cannot hold."""
+    nodes = [node for net in (solver.net, *solver.test_nets) for node in net.nodes]
+    owners = [(node.place, node.layer) for node in nodes]
+    for owner, remembers in [*owners, *((f'listener "{listener.name}"', listener) for listener in solver.listeners)]:
+        try:
+            resume_file.to_json(remembers.state())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SnapshotError(f"its state cannot be written: {error}", where=owner, hint=_STORABLE) from None
 
 
 def check(solver: Training, remembered: dict[str, Any], where: str) -> None:
@@ -55,18 +75,39 @@ def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
     nets = [solver.net, *solver.test_nets]
     if len(nets) != len(remembered["layers"]):
         log.warning("%s: it is of a solver with %d nets, this one has %d", where, len(remembered["layers"]), len(nets))
-    solver.random.state = remembered["random"]
     for net, states in zip(nets, remembered["layers"]):
+        for name, layer in _by_name(net):
+            if name not in states and layer.state():
+                log.warning('%s: there is no state of layer "%s", which starts anew', where, name)
+    _set(solver, remembered, where)
+
+
+@contextmanager
+def undone(solver: Training) -> Iterator[None]:
+    """An error in the block leaves generator, layers and solver as they are now."""
+    before = moving(solver)
+    try:
+        yield
+    except BaseException:
+        with suppress(SnapshotError):  # of one that takes no state: those behind it have not been changed
+            _set(solver, before, "")
+        raise
+
+
+def _set(solver: Training, remembered: dict[str, Any], where: str) -> None:
+    solver.random.state = remembered["random"]
+    for net, states in zip([solver.net, *solver.test_nets], remembered["layers"]):
         for name, layer in _by_name(net):
             if name in states:
                 try:
                     layer.set_state(states[name])
                 except _FOREIGN as error:  # of a layer of the user's
                     raise _not_its_state(layer, error, where) from error
-            elif layer.state():
-                log.warning('%s: there is no state of layer "%s", which starts anew', where, name)
     try:
         solver.set_state(remembered)
+    except SnapshotError as error:
+        error.hint = error.hint or AS_CAFFE
+        raise error.at(where) from error.__cause__
     except _FOREIGN as error:
         problem = f"the solver's state is not one of this solver: {error}"
         raise SnapshotError(problem, where=where, hint=AS_CAFFE) from error

@@ -55,8 +55,21 @@ _CONTENT = record(
 
 
 def to_json(state: Any) -> str:
-    """Numbers, texts, arrays, lists and dicts of them. Raises TypeError for what a snapshot cannot hold."""
+    """Numbers, texts, arrays, lists and dicts of them by texts. Raises TypeError for what a snapshot cannot hold."""
+    _check_keys(state)
     return json.dumps(state, default=encode)
+
+
+def _check_keys(state: Any) -> None:
+    """JSON would make texts of numbers."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            if not isinstance(key, str):
+                raise TypeError(f"cannot store a dict by {type(key).__name__}, {key!r}, in a snapshot")
+            _check_keys(value)
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            _check_keys(value)
 
 
 def from_json(text: str | bytes) -> Any:
@@ -99,6 +112,9 @@ def _content(raw: bytes) -> bytes:
 def encode(value: Any) -> Any:
     """What JSON has no form for, as it has: for its `default`."""
     if isinstance(value, np.ndarray):
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
+        if str(value.dtype) not in _TYPES:
+            raise TypeError(f"cannot store an array of {value.dtype} in a snapshot")
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"array": data, "dtype": str(value.dtype), "shape": value.shape}
     if isinstance(value, np.generic):

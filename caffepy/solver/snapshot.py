@@ -97,7 +97,12 @@ def save(solver: Training, name: str) -> str:
         (weights.write_hdf5 if hdf5 else weights.write)(solver.net, new_model, solver.param.snapshot_diff)
         log.info("Snapshotting solver state to %s file %s", kind, state)
         (solverstate.write_hdf5 if hdf5 else solverstate.write_binary)(solver, model, new_state)
-        resume_file.write(new_extra, resume.remember(solver, {model: _digest(new_model), state: _digest(new_state)}))
+        remembered = resume.remember(solver, {model: _digest(new_model), state: _digest(new_state)})
+        try:
+            resume_file.write(new_extra, remembered)
+        except (TypeError, ValueError):
+            resume.check_states(solver)
+            raise
         # An older state of this name would for a moment stand beside weights that are not its own.
         Path(state).unlink(missing_ok=True)
     return state
@@ -110,7 +115,7 @@ def resume_path(name: str) -> str:
 def restore(solver: Training, path: str | PathLike[str]) -> None:
     """Continue from a solver state: weights, history, iteration, and what `.resume` holds if it is there.
 
-    All files are checked before anything is changed, but for the weights.
+    All files are checked before anything is changed: an error leaves the solver as it is.
     """
     path = os.fspath(path)
     state = solverstate.read(path, solver.history)
@@ -119,13 +124,14 @@ def restore(solver: Training, path: str | PathLike[str]) -> None:
     _check_history(solver, state, path)
     if remembered is not None:
         resume.check(solver, remembered, extra)
-    if model:
-        weights.load(solver.net, [model])
+    with resume.undone(solver):
+        if remembered is not None:
+            resume.restore(solver, remembered, extra)
+        if model:
+            weights.load(solver.net, [model])
     for values, blob in zip(state.history, solver.history):
         blob.data[...] = solver.engine.asarray(values.reshape(blob.shape))
     solver._iter, solver.current_step = state.iter, state.current_step
-    if remembered is not None:
-        resume.restore(solver, remembered, extra)
     solver.claim.go_on(runs.read(remembered or {}), state.iter)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from os import PathLike, fspath
 from typing import Any, ClassVar
@@ -16,10 +16,11 @@ from caffepy.net.executor import Executor
 from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetState, SolverParameter
-from caffepy.solver import divergence, nets, policies, snapshot, tests
+from caffepy.solver import divergence, nets, policies, resume, snapshot, tests
 from caffepy.solver.claim import Claim
 from caffepy.solver.display import Display
 from caffepy.solver.events import Action, Listener, Requests
+from caffepy.solver.listeners import Listeners
 from caffepy.solver.loss import SmoothedLoss
 from caffepy.solver.objectives.multi_task import MultiTask
 from caffepy.solver.rules import Rule, find_rule
@@ -59,11 +60,14 @@ class Solver:
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self._loss_goes_on = False
         self._unsaved = False  # the last snapshot that was due could not be written
-        self.listeners: list[Listener] = []
+        self._listeners = Listeners()
         self.requests = Requests()
         self.root = True
         """Whether this process tests and writes snapshots: the first of several, or the only one."""
         self.testing = False
+        self.before_test: dict[str, Any] | None = None
+        """Of the test before the present iteration what was there when it began: a snapshot in it or behind it holds
+        this, for a resumed run begins the iteration with that test."""
         self.stopped_early = False
         """Whether the last `step` has ended because somebody asked for it."""
         self.scores: Scores = {}
@@ -101,7 +105,7 @@ class Solver:
         for watch in watches:
             watch.check([name for net in self.test_nets for name in net.outputs])
         curves = [TensorBoard(p.tensorboard_dir, self.multi_task)] if p.tensorboard_dir else []
-        self.listeners = [*([self.multi_task] if self.multi_task else []), Display(), *watches, *curves]
+        self.listeners.extend([*([self.multi_task] if self.multi_task else []), Display(), *watches, *curves])
 
     def _build(self, definition: text.Definition, state: NetState) -> Net:
         return self.net_class(definition, state=state, engine=self.engine)
@@ -136,9 +140,18 @@ class Solver:
 
     # Listeners and requests
 
+    @property
+    def listeners(self) -> Listeners:
+        """Who is told what happens: a list, in this order."""
+        return self._listeners
+
+    @listeners.setter
+    def listeners(self, listeners: Iterable[Listener]) -> None:
+        self._listeners.replace(listeners)
+
     def announce(self, event: str) -> None:
         """Tell all listeners."""
-        for listener in tuple(self.listeners):
+        for listener in list(self.listeners):
             getattr(listener, event)(self)
 
     def request(self, action: Action) -> None:
@@ -160,6 +173,7 @@ class Solver:
         if writes:
             with text.named(self.file, always=True):
                 snapshot.check(self)
+            resume.check_states(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
         try:
@@ -195,6 +209,8 @@ class Solver:
             self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self._loss_goes_on = False
         end = self.iter + iterations
+        if iterations > 0:
+            self.listeners.begin()
         with rng.use(self.random):
             self.announce("start")
             self._obey()
@@ -208,10 +224,12 @@ class Solver:
         p = self.param
         self.net.clear_param_diffs()
         if self._due(p.test_interval) and (self.iter > 0 or p.test_initialization):
+            self.before_test = resume.moving(self)
             self.test_all()
             self._obey()
             if self.stopped_early:
                 return
+        self.before_test = None
         self.announce("batch")
         display = self._due(p.display)
         self.net.param.debug_info = display and p.debug_info
@@ -277,6 +295,7 @@ class Solver:
     def _look_at_the_end(self) -> None:
         """The display and the test that are due when all iterations are done."""
         with rng.use(self.random):
+            self.before_test = resume.moving(self)
             if self._due(self.param.display):
                 self.smoothed_loss.add(float(self.passes.forward()))
                 log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss.value)
@@ -310,31 +329,44 @@ class Solver:
     def snapshot_if_possible(self, name: str | None = None) -> None:
         """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
         self._check_losses()
+        written = ""
         try:
             written = self._write(name)
-            self._unsaved = False
         except (OSError, CaffeError, MemoryError) as error:
-            self._unsaved = True
             log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
-        else:
-            self._tell_of(written)
+        if name is None and not self.testing:
+            self._unsaved = not written
+        self._tell_of(written)
 
     def _write(self, name: str | None) -> str:
-        """Write a snapshot, where this is the process that does."""
+        """Write a snapshot, where this is the process that does; its path, in all of them. "" where none was written.
+
+        In a test the first process is by itself.
+        """
+        written = ""
+        try:
+            if self.root:
+                written = self._save(name)
+            elif self.net.share:
+                self.net.share.serve()
+        finally:
+            if not self.testing:
+                written = self.requests.from_first(written)
+        if written:
+            self.written = written
+            if name is None:
+                self.last_snapshot = written
+        return written
+
+    def _save(self, name: str | None) -> str:
         share = self.net.share
-        if not self.root:
-            if share:
-                share.serve()
-            return ""
         with share.served() if share else nullcontext():
             if name is None or name.startswith(f"{self.snapshot_prefix}_"):
                 self.claim.make()
-            self.written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
-        if name is None:
-            self.last_snapshot = self.written
-            if self.param.snapshot_keep > 0:
-                snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
-        return self.written
+            written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
+        if name is None and self.param.snapshot_keep > 0:
+            snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
+        return written
 
     def _tell_of(self, written: str) -> str:
         if written:
@@ -345,17 +377,14 @@ class Solver:
         """Continue from a solver state, ours or Caffe's."""
         log.info("Restoring previous solver status from %s", path)
         snapshot.restore(self, path)
+        self.before_test = None
         self.last_snapshot = fspath(path)
 
     def state(self) -> dict[str, Any]:
         """What a snapshot remembers beyond Caffe's fields."""
-        listeners = {listener.name: listener.state() for listener in self.listeners if listener.name}
-        return {"smoothed_loss": self.smoothed_loss.state(), "listeners": listeners}
+        return {"smoothed_loss": self.smoothed_loss.state(), "listeners": self.listeners.state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        self.listeners.set_state(state.get("listeners", state))  # older snapshots have them beside the rest
         self.smoothed_loss.set_state(state["smoothed_loss"])
         self._loss_goes_on = True
-        kept = state.get("listeners", state)  # older snapshots have them beside the rest
-        for listener in self.listeners:
-            if listener.name in kept:
-                listener.set_state(kept[listener.name])

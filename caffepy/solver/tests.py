@@ -49,10 +49,10 @@ def run(solver: Training, i: int) -> Results | None:
 
 
 def _batches(solver: Training, count: int) -> Iterator[float]:
-    """So many batches of weight 1, fewer where a stop is asked for. A snapshot does not wait for the end of a test."""
+    """So many batches of weight 1, fewer where a stop is asked for. A snapshot waits only for other processes."""
     for _ in range(count):
         solver.announce("batch")
-        asked = solver.requests.take()
+        asked = solver.requests.take_in_test()
         if Action.SNAPSHOT in asked:
             solver.snapshot_if_possible()
         if Action.STOP in asked:

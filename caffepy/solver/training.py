@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from typing import Any, Protocol
 
 from caffepy import rng
@@ -32,14 +32,17 @@ class Training(Protocol):
     root: bool
     """Whether this process tests and writes snapshots: the first of several, or the only one."""
     testing: bool
+    before_test: dict[str, Any] | None
     stopped_early: bool
     written: str
     """The state file that was written last."""
     last_snapshot: str
     """The one to resume from."""
-    listeners: list[Any]
     requests: Any
     _iter: int
+
+    @property
+    def listeners(self) -> MutableSequence[Any]: ...
 
     @property
     def iter(self) -> int: ...

@@ -143,6 +143,28 @@ def test_several_tasks_as_one_process_with_the_whole_batch(folder, method):
         assert_close(ours, reference, 1e-4)
 
 
+SHARED = """
+layer { name: "same" type: "InnerProduct" bottom: "ip1" top: "same" param { name: "w" }
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "again" type: "InnerProduct" bottom: "same" top: "again" param { name: "w" }
+  inner_product_param { num_output: 5 } }
+"""
+
+
+@pytest.mark.slow
+def test_a_gradient_that_only_counts_is_the_mean_of_all_too(folder):
+    """A parameter with lr_mult 0 in one of its layers is not updated, but its gradient counts in the norm."""
+    layers = SHARED.replace('{ name: "w" }', '{ name: "w" lr_mult: 0 }', 1)
+    for n in (1, 2):
+        write(n, "clip_gradients: 0.5", layers)
+        net = Path(f"net{n}.prototxt")
+        net.write_text(net.read_text().replace('bottom: "ip1" top: "ip2"', 'bottom: "again" top: "ip2"'))
+        run = train(n, "numpy")
+        assert run.returncode == 0, run.stderr
+    for ours, reference in zip(trained("out2_iter_10.caffemodel"), trained("out1_iter_10.caffemodel")):
+        assert_close(ours, reference, 1e-5)
+
+
 @pytest.mark.slow
 def test_torchrun_equals_one_process(folder):
     check_as_one_process(folder, 2, "torch", start=TORCHRUN)
@@ -245,6 +267,13 @@ class Ask(Listener):
         if group.rank == 0 and solver.iter == 6:
             solver.stop()
 
+    def snapshot(self, solver):
+        say("heard", group.rank, solver.written, solver.last_snapshot)
+
+    def batch(self, solver):
+        if group.rank == 0 and solver.testing and solver.iter == 2:
+            solver.request(Action.SNAPSHOT)
+
 solver = caffepy.get_solver("solver2.prototxt")
 group = Group(gpu=False)
 attach(group, solver)
@@ -267,8 +296,11 @@ def test_what_one_process_asks_for_all_do(folder, monkeypatch):
         assert f"ended {rank} 6 True" in run.stdout
         for iteration in (0, 2, 4, 6):
             assert f"scores {rank} {iteration} 1 ['loss']" in run.stdout
+        for iteration in (2, 3, 4, 6):
+            name = f"out2_iter_{iteration}.solverstate"
+            assert run.stdout.count(f"heard {rank} {name} {name}\n") == 1
     written = {int(path.stem.rpartition("_")[2]) for path in folder.glob("out2_iter_*.solverstate")}
-    assert written == {3, 4, 6}
+    assert written == {2, 3, 4, 6}
 
 
 SHARES = """
@@ -439,7 +471,8 @@ def test_a_decision_is_what_any_process_was_asked_for(group):
     assert requests.decide() == Action.SNAPSHOT | Action.STOP
     assert requests.decide() == Action.STOP
     requests.add(Action.SNAPSHOT)
-    assert requests.take() == Action.SNAPSHOT  # within a test the first process decides alone
+    assert requests.take_in_test() == Action.NONE  # there the first process is alone: the others would not hear of it
+    assert requests.take() == Action.SNAPSHOT
 
 
 def test_only_a_lost_process_is_called_one(group):

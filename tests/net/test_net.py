@@ -337,3 +337,27 @@ def test_output_values():
     outputs = {name: (weight, values) for name, weight, values in net.output_values()}
     assert {name: weight for name, (weight, _) in outputs.items()} == {"loss": 2.0, "y": 0.0}
     assert float(loss) == pytest.approx(2 * float(outputs["loss"][1]))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("", "", True),
+        ('param { name: "w" lr_mult: 0 }', 'param { name: "w" }', True),  # for the second layer it is computed
+        ('param { name: "w" }', 'param { name: "w" lr_mult: 0 }', True),
+        ('param { name: "w" lr_mult: 0 }', 'param { name: "w" lr_mult: 0 }', False),
+    ],
+)
+def test_which_parameters_have_a_gradient(first, second, expected):
+    net = build(INPUT + LABEL + ip("a", "x", 3, first) + ip("b", "a", 3, second) + ip("c", "b") + euclidean("c", "t"))
+    assert net.learnable_params[0].has_gradient == expected
+    for name in ("x", "t"):
+        net.blobs[name].data[...] = 1
+    net.forward_backward()
+    assert bool(net.params["a"][0].diff.any()) == expected
+
+
+def test_statistics_have_no_gradient():
+    net = build(INPUT + LABEL + ip("a", "x") + 'layer { name: "bn" type: "BatchNorm" bottom: "a" top: "bn" }'
+                + euclidean("bn", "t"))  # fmt: skip
+    assert [param.has_gradient for param in net.learnable_params] == [True, True, False, False, False]

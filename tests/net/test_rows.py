@@ -89,3 +89,44 @@ def test_a_parameter_that_is_no_table():
         'layer "ip": param { sparse: true } is for tables of which a batch touches a few rows, not for parameter 0 of '
         "a layer of type InnerProduct\n  Leave it out, or use Embed."
     )
+
+
+SHARED = {
+    "in the sharer alone": (
+        ('param { name: "w" }', 'param { name: "w" sparse: true }'),
+        'param "w" is sparse here, but not in e[0], its owner\n  Set sparse: true there, or leave it out here.',
+    ),
+    "in the sharer alone, spread": (
+        ('param { name: "w" }', 'param { name: "w" spread: true }'),
+        'param "w" is spread here, but not in e[0], its owner\n  Set spread: true there, or leave it out here.',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_shared_table_has_rows_in_all_its_layers_or_in_none(case, tmp_path):
+    (owner, sharer), said = SHARED[case]
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        NET.replace("SPARSE", owner)
+        + f"""layer {{ name: "f" type: "Embed" bottom: "x" top: "z" {sharer}
+                  embed_param {{ input_dim: 20 num_output: 3 }} }}"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        caffepy.Net(str(path), caffepy.TRAIN)
+    assert str(caught.value) == f'{path}:6:1: layer "f": {said}'
+
+
+def test_a_table_of_rows_is_not_shared_with_a_layer_that_gives_whole_gradients(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        NET.replace("SPARSE", 'param { name: "w" sparse: true }')
+        + """layer { name: "ip" type: "InnerProduct" bottom: "y" top: "z" param { name: "w" }
+               inner_product_param { num_output: 20 bias_term: false } }"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        caffepy.Net(str(path), caffepy.TRAIN)
+    assert str(caught.value) == (
+        f'{path}:6:1: layer "ip": param "w" is sparse in e[0], its owner, but InnerProduct gives a gradient of all '
+        "rows\n  Leave out sparse: true there, or give this layer a parameter of its own."
+    )
