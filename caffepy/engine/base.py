@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from caffepy.engine import recurrent
 from caffepy.engine.after import NOTHING, After
 from caffepy.engine.refusals import Refusals
 from caffepy.engine.window import Window
@@ -224,6 +225,34 @@ class Engine(ABC):
     @abstractmethod
     def lrn_grad(self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float) -> None:
         """dx = dy s^-beta - 2 alpha beta / size * x * sum of dy x s^(-beta - 1) over the same channels."""
+
+    # A step of a recurrent net for n items, after its products: arrays (n, ...), D the size of the state
+
+    def lstm(self, z: Array, c_prev: Array, kept: Array | None, c: Array, squashed: Array, h: Array) -> None:
+        """c = f kept c_prev + i g, squashed = tanh(c), h = o squashed; z (n, 4 D) becomes i, f kept, o, g.
+
+        It holds the sums, those of the gates i, f and o halved. kept is (n, 1).
+        """
+        outs = (*recurrent.parts(z, 4), c, squashed, h)
+        self.map(recurrent.lstm, *recurrent.parts(z, 4), c_prev, kept, out=outs)
+
+    def lstm_grad(self, dh: Array, dc: Array, z: Array, c_prev: Array, squashed: Array, dz: Array) -> None:
+        """dz (n, 4 D), the gradients of the sums; dc, that of c, becomes that of c_prev."""
+        outs = (*recurrent.parts(dz, 4), dc)
+        self.map(recurrent.lstm_grad, dh, dc, *recurrent.parts(z, 4), c_prev, squashed, out=outs)
+
+    def gru(self, z: Array, u: Array, h_prev: Array, h: Array) -> None:
+        """n = tanh(z_n + r u_n), h = (1 - z) n + z h_prev; z (n, 3 D) becomes r, z, n.
+
+        It and u, what h_prev adds, hold the sums, those of the gates r and z halved.
+        """
+        outs = (*recurrent.parts(z, 3), h)
+        self.map(recurrent.gru, *recurrent.parts(z, 3), *recurrent.parts(u, 3), h_prev, out=outs)
+
+    def gru_grad(self, dh: Array, z: Array, u_n: Array, h_prev: Array, d: Array) -> None:
+        """d (n, 4 D), the gradients of the sums n, r, z and of u_n; dh becomes its share of that of h_prev."""
+        outs = (*recurrent.parts(d, 4), dh)
+        self.map(recurrent.gru_grad, dh, *recurrent.parts(z, 3), u_n, h_prev, out=outs)
 
     # Rows, random numbers
 

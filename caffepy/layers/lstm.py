@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from caffepy.engine import Engine
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layers.recurrent import Recurrent, sigmoid
+from caffepy.layers.cell import Summed
+from caffepy.layers.recurrent import Recurrent
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 
 
-def lstm_step(xp, i, f, o, g, c_prev, marker):
-    """The gates' activations, the memory c, tanh(c) and the output h."""
-    i, f, o, g = sigmoid(xp, i), sigmoid(xp, f) * marker, sigmoid(xp, o), xp.tanh(g)
-    c = f * c_prev + i * g
-    s = xp.tanh(c)
-    return i, f, o, g, c, s, o * s
+class LSTMCell(Summed):
+    """c_t = f m_t c_t-1 + i g, h_t = o tanh(c_t)."""
 
+    gates = 4
+    halved = 3
+    state_names = ("h", "c")
 
-def lstm_step_grad(xp, dh, dc, i, f, o, g, c_prev, s):
-    """Gradients of the four sums and of c_prev. As in Caffe f holds the marker, also in the factor 1 - f."""
-    dc = dc + dh * o * (1 - s * s)
-    return dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dh * s * o * (1 - o), dc * i * (1 - g * g), dc * f
+    def __init__(self, layer: Layer, depth: int, static_depth: int, reverse: bool):
+        super().__init__(layer, depth, static_depth, reverse)
+        self.parameter(1)[self.size : 2 * self.size] += layer.param.recurrent_param.forget_bias
 
+    def allocate(self, steps: int, items: int) -> None:
+        super().allocate(steps, items)
+        self.squashed = self.new(steps, items, self.size)
 
-def quarters(z: Array) -> tuple[Array, ...]:
-    """Views of (N, 4 D): input, forget and output gate, candidate."""
-    size = z.shape[-1] // 4
-    return tuple(z[..., k * size : (k + 1) * size] for k in range(4))
+    def step(self, engine: Engine, t: int, at: slice, h: Array) -> None:
+        z, (hidden, memory), given = self.z[t, at, ...], self.states, self.given
+        engine.gemm(h, self.weights, z, accumulate=True)
+        kept = None if given.kept is None else given.kept[t, at, ...]
+        c, after = memory[self.before(t), at, ...], self.after(t)
+        engine.lstm(z, c, kept, memory[after, at, ...], self.squashed[t, at, ...], hidden[after, at, ...])
+
+    def step_gradient(self, engine: Engine, t: int, at: slice, carry: list[Array]) -> None:
+        c = self.states[1][self.before(t), at, ...]
+        engine.lstm_grad(carry[0], carry[1], self.z[t, at, ...], c, self.squashed[t, at, ...], self.dz[t, at, ...])
 
 
 @register("LSTM")
@@ -34,29 +43,10 @@ class LSTM(Recurrent):
 
     i, f, o = sigmoid and g = tanh of their quarter of W_x x_t + b [+ W_static s] + W_h (m_t h_t-1).
     Parameters: W_x (4 D, I), b (4 D), [W_static (4 D, S)], W_h (4 D, D). States: h, then c. The rest is as
-    `Recurrent` says. For fractional markers the gradient of the forget gate is f m (1 - f m), as in Caffe.
+    `Recurrent` says.
     """
 
-    gates = 4
-    state_names = ("h", "c")
-
-    def allocate(self, steps: int, items: int) -> None:
-        self.squashed = self.new(steps, items, self.size)
-        self.dc = self.new(items, self.size)
-
-    def step(self, t: int, marker: Array) -> None:
-        gates = quarters(self.z[t, ...])
-        h, c = self.states
-        out = (*gates, c[t + 1, ...], self.squashed[t, ...], h[t + 1, ...])
-        self.engine.map(lstm_step, *gates, c[t, ...], marker, out=out)
-
-    def start_backward(self) -> None:
-        self.dc[...] = 0
-
-    def step_gradient(self, t: int, dh: Array) -> None:
-        gates, c_prev = quarters(self.z[t, ...]), self.states[1][t, ...]
-        out = (*quarters(self.dz[t, ...]), self.dc)
-        self.engine.map(lstm_step_grad, dh, self.dc, *gates, c_prev, self.squashed[t, ...], out=out)
+    cell = LSTMCell
 
 
 @register("LSTMUnit")
@@ -83,15 +73,17 @@ class LSTMUnit(Layer):
                 )
         for blob in top:
             blob.reshape_like(bottom[0])
-        # The gates and tanh(c), for backward.
-        self.saved = [self.engine.zeros(bottom[0].count).reshape(shape[1:]) for _ in range(5)]
+        # The gates, the candidate and tanh(c), for backward.
+        items, size = shape[1:]
+        self.gates, self.squashed = (self.engine.zeros(k * bottom[0].count).reshape((items, k * size)) for k in (4, 1))
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        c_prev = bottom[0].data[0, ...]
-        marker = self.xp.broadcast_to(bottom[2].data.reshape((-1, 1)), c_prev.shape)
-        *gates, squashed = self.saved
-        out = (*gates, top[0].data[0, ...], squashed, top[1].data[0, ...])
-        self.engine.map(lstm_step, *quarters(bottom[1].data[0, ...]), c_prev, marker, out=out)
+        self.gates[...] = bottom[1].data[0, ...]
+        sums = self.gates[:, : 3 * self.squashed.shape[1]]
+        sums *= 0.5
+        c_prev, markers = bottom[0].data[0, ...], bottom[2].data.reshape((-1, 1))
+        c, h = (blob.data[0, ...] for blob in top)
+        self.engine.lstm(self.gates, c_prev, markers, c, self.squashed, h)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[2]:
@@ -101,10 +93,11 @@ class LSTMUnit(Layer):
             )
         if not any(propagate_down):
             return
-        *gates, squashed = self.saved
         dc, dh = (blob.diff[0, ...] for blob in top)
-        out = (*quarters(bottom[1].diff[0, ...]), bottom[0].diff[0, ...])
-        self.engine.map(lstm_step_grad, dh, dc, *gates, bottom[0].data[0, ...], squashed, out=out)
+        dc_prev = bottom[0].diff[0, ...]
+        dc_prev[...] = dc
+        c_prev, dz = bottom[0].data[0, ...], bottom[1].diff[0, ...]
+        self.engine.lstm_grad(dh, dc_prev, self.gates, c_prev, self.squashed, dz)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 2

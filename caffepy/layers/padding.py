@@ -18,12 +18,13 @@ def check_shape(layer: Layer, i: int, blob: Blob, shape: tuple[int, int], axis: 
         )
 
 
-def present(layer: Layer, i: int, blob: Blob, steps: int, axis: int) -> Array:
-    """(N, T): whether the step is there, of lengths or of markers that are 1 where it is."""
+def present(layer: Layer, i: int, blob: Blob, steps: int, axis: int, left: bool = False) -> Array:
+    """(N, T): whether a step is there, of lengths (`left`: of the last steps) or of markers that are 1 where it is."""
     xp, values = layer.xp, blob.data
     if len(blob.shape) == 1:
         check_lengths(layer, i, blob, steps)
-        return xp.reshape(xp.arange(steps), (1, -1)) < xp.reshape(values, (-1, 1))
+        place = xp.reshape(xp.arange(steps), (1, -1))
+        return (steps - 1 - place if left else place) < xp.reshape(values, (-1, 1))
     check_markers(layer, i, blob)
     return xp.permute_dims(values, (1, 0) if axis == 0 else (0, 1)) != 0
 

@@ -1392,18 +1392,52 @@ class PythonParameter(_message.Message):
     def __init__(self, module: _Optional[str] = ..., layer: _Optional[str] = ..., param_str: _Optional[str] = ..., share_in_parallel: bool = ...) -> None: ...
 
 class RecurrentParameter(_message.Message):
-    __slots__ = ("num_output", "weight_filler", "bias_filler", "debug_info", "expose_hidden")
+    __slots__ = ("num_output", "weight_filler", "bias_filler", "debug_info", "expose_hidden", "direction", "num_layers", "dropout", "stateful", "state_gradient", "padding", "forget_bias", "peephole", "layer_norm", "hidden_top")
+    class Direction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FORWARD: _ClassVar[RecurrentParameter.Direction]
+        REVERSE: _ClassVar[RecurrentParameter.Direction]
+        BIDIRECTIONAL: _ClassVar[RecurrentParameter.Direction]
+    FORWARD: RecurrentParameter.Direction
+    REVERSE: RecurrentParameter.Direction
+    BIDIRECTIONAL: RecurrentParameter.Direction
+    class Padding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RIGHT: _ClassVar[RecurrentParameter.Padding]
+        LEFT: _ClassVar[RecurrentParameter.Padding]
+    RIGHT: RecurrentParameter.Padding
+    LEFT: RecurrentParameter.Padding
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
     BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
     DEBUG_INFO_FIELD_NUMBER: _ClassVar[int]
     EXPOSE_HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    DROPOUT_FIELD_NUMBER: _ClassVar[int]
+    STATEFUL_FIELD_NUMBER: _ClassVar[int]
+    STATE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    FORGET_BIAS_FIELD_NUMBER: _ClassVar[int]
+    PEEPHOLE_FIELD_NUMBER: _ClassVar[int]
+    LAYER_NORM_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_TOP_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     weight_filler: FillerParameter
     bias_filler: FillerParameter
     debug_info: bool
     expose_hidden: bool
-    def __init__(self, num_output: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., debug_info: bool = ..., expose_hidden: bool = ...) -> None: ...
+    direction: RecurrentParameter.Direction
+    num_layers: int
+    dropout: float
+    stateful: bool
+    state_gradient: bool
+    padding: RecurrentParameter.Padding
+    forget_bias: float
+    peephole: bool
+    layer_norm: bool
+    hidden_top: bool
+    def __init__(self, num_output: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., debug_info: bool = ..., expose_hidden: bool = ..., direction: _Optional[_Union[RecurrentParameter.Direction, str]] = ..., num_layers: _Optional[int] = ..., dropout: _Optional[float] = ..., stateful: bool = ..., state_gradient: bool = ..., padding: _Optional[_Union[RecurrentParameter.Padding, str]] = ..., forget_bias: _Optional[float] = ..., peephole: bool = ..., layer_norm: bool = ..., hidden_top: bool = ...) -> None: ...
 
 class ReductionParameter(_message.Message):
     __slots__ = ("operation", "axis", "coeff")

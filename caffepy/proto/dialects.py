@@ -123,7 +123,6 @@ FIELDS: dict[str, dict[str, Foreign]] = {
         "dropout_seed": NOTHING,
         "use_cudnn_rnn8_if_supported": NOTHING,
         "dropout_ratio": Foreign(_LSTM, "0"),
-        "num_layers": Foreign(_LSTM, "1"),
         "bidirectional": Foreign(_LSTM, "false"),
         "batch_first": Foreign(_LSTM, "false"),
         "expose_hidden_input": Foreign(_LSTM, "false"),

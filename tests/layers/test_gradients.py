@@ -182,6 +182,20 @@ CASES = {
         ("flatten_param { axis: 1 end_axis: -2 }", [[IMAGE]]),
         ("flatten_param { axis: 0 }", [[IMAGE]]),
     ],
+    "GRU": [
+        ("recurrent_param { num_output: 3 }", [SEQUENCE, STATIC, [(3, 2, 4)], [(4, 3, 2), ("index 5", (3,))]]),
+        ("recurrent_param { num_output: 2 direction: BIDIRECTIONAL num_layers: 2 dropout: 0.3 }", [SEQUENCE, STATIC]),
+        (
+            "recurrent_param { num_output: 3 expose_hidden: true }",
+            [[(3, 2, 2), ("marker", (3, 2)), STATE], [*STATIC, STATE]],
+            2,
+        ),
+        (
+            "recurrent_param { num_output: 3 expose_hidden: true state_gradient: true }",
+            [[(3, 2, 2), (1, 2, 3)], [(3, 2, 2), ("index 4", (2,)), (1, 2, 3)]],
+            2,
+        ),
+    ],
     "Gate": [
         ("", [[MATRIX, (4, 3, 2)], [MATRIX, (4, 3, 2), (4, 1, 2), (4, 2, 2)], [(2, 3, 2), (2, 2, 3)]]),
         ("gate_param { bias_term: true }", [[MATRIX, (4, 3, 2)]]),
@@ -221,6 +235,13 @@ CASES = {
         ("lrn_param { local_size: 3 alpha: 2 beta: 0.75 norm_region: WITHIN_CHANNEL }", [[IMAGE]]),
     ],
     "LSTM": [
+        ("recurrent_param { num_output: 2 direction: REVERSE }", [SEQUENCE, [(4, 3, 2), ("index 5", (3,))]]),
+        ("recurrent_param { num_output: 2 direction: BIDIRECTIONAL num_layers: 2 dropout: 0.3 }", [SEQUENCE, STATIC]),
+        (
+            "recurrent_param { num_output: 3 expose_hidden: true state_gradient: true }",
+            [[(3, 2, 2), (1, 2, 3), (1, 2, 3)], [(3, 2, 2), ("index 4", (2,)), (1, 2, 3), (1, 2, 3)]],
+            3,
+        ),
         ("recurrent_param { num_output: 3 }", [SEQUENCE, STATIC]),
         (
             "recurrent_param { num_output: 3 expose_hidden: true }",
@@ -269,6 +290,8 @@ CASES = {
         ("power_param { scale: 0 power: 2 shift: 2 }", ANY),
     ],
     "RNN": [
+        ("recurrent_param { num_output: 2 direction: BIDIRECTIONAL num_layers: 2 }", [SEQUENCE, STATIC]),
+        ("recurrent_param { num_output: 3 hidden_top: true }", [SEQUENCE]),
         ("recurrent_param { num_output: 3 }", [SEQUENCE, STATIC]),
         (
             "recurrent_param { num_output: 3 expose_hidden: true }",
@@ -432,7 +455,7 @@ def test_gradient(layer_type, fields, bottoms, tops, engine):
         return [built.host(top.data).astype(float) for top in built.top]
 
     weights = [random.standard_normal(y.shape).astype("f4") for y in forward()]
-    if "expose_hidden" in fields:
+    if "expose_hidden" in fields and "state_gradient" not in fields:
         weights[1:] = [0 * w for w in weights[1:]]  # final states pass no gradient
     for blob in built.bottom:
         blob.diff[...] = 9  # overwritten, unlike parameters'

@@ -58,14 +58,14 @@ def test_a_file_of_caffes_own_is_not_searched(warnings, monkeypatch):
     "value, harmless", [("1", True), ("2", False), ('"1"', True), ("[1]", False), ("{ a: 1 }", False)]
 )
 def test_some_values_change_nothing(value, harmless, warnings):
-    body = f'layer {{ name: "l" type: "LSTM"\n  recurrent_param {{ num_output: 2 num_layers: {value} }} }}'
+    body = f'layer {{ name: "l" type: "HingeLoss"\n  loss_param {{ normalize: true loss_scale: {value} }} }}'
     if harmless:
-        assert net(body).layer[1].recurrent_param.num_output == 2
+        assert net(body).layer[1].loss_param.normalize
         assert len(warnings()) == 1
     else:
         assert refused(body) == (
-            'n.prototxt:2:35: layer "l": RecurrentParameter.num_layers is of another Caffe, and not supported: '
-            "it gives another recurrent layer than Caffe's\n  Leave it out if the net can do without."
+            'n.prototxt:2:32: layer "l": LossParameter.loss_scale is of another Caffe, and not supported: '
+            "it scales the loss: use loss_weight\n  Leave it out if the net can do without."
         )
 
 

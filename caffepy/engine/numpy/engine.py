@@ -14,7 +14,7 @@ import numpy as np
 from caffepy import rng
 from caffepy.engine.after import NOTHING, After
 from caffepy.engine.base import Engine
-from caffepy.engine.numpy import lrn, pool
+from caffepy.engine.numpy import lrn, pool, recurrent
 from caffepy.engine.numpy.blas import one_thread
 from caffepy.engine.numpy.conv import ConvPlan
 from caffepy.engine.numpy.lowering import sum_of_rows
@@ -215,6 +215,20 @@ class NumpyEngine(Engine):
     def lrn_grad(self, dy: Array, x: Array, dx: Array, size: int, alpha: float, beta: float, k: float) -> None:
         rows, parts = [_rows(a) for a in (dy, x, dx)], -(-x.size // MAP_TILE)
         self._over(lrn.across_grad, rows, parts, size=size, alpha=alpha, beta=beta, k=k)
+
+    # Recurrent nets
+
+    def lstm(self, z: Array, c_prev: Array, kept: Array | None, c: Array, squashed: Array, h: Array) -> None:
+        recurrent.lstm(z, c_prev, kept, c, squashed, h, self.pool.scratch("step", c.shape))
+
+    def lstm_grad(self, dh: Array, dc: Array, z: Array, c_prev: Array, squashed: Array, dz: Array) -> None:
+        recurrent.lstm_grad(dh, dc, z, c_prev, squashed, dz, self.pool.scratch("step", dc.shape))
+
+    def gru(self, z: Array, u: Array, h_prev: Array, h: Array) -> None:
+        recurrent.gru(z, u, h_prev, h)
+
+    def gru_grad(self, dh: Array, z: Array, u_n: Array, h_prev: Array, d: Array) -> None:
+        recurrent.gru_grad(dh, z, u_n, h_prev, d)
 
     # Rows, random numbers
 

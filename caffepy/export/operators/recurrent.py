@@ -18,7 +18,7 @@ def rnn(g: OnnxGraph, at: At) -> list[str]:
     h, *states = _unrolled(g, at, "RNN", lambda weights: weights)
     layer, (steps, items) = at.layer, at.bottom[0][:2]
     rows = g.reshape(h, (_count(steps) * _count(items), layer.size))
-    weights = [g.constant(values) for values in at.weights[layer.output_weight : layer.output_weight + 2]]
+    weights = [g.constant(values) for values in at.weights[layer.cells[0].further :][:2]]
     y = g.op("Tanh", g.op("Gemm", rows, *weights, transB=1))
     return [g.reshape(y, at.top[0]), *states]
 
@@ -50,7 +50,7 @@ def _unrolled(g: OnnxGraph, at: At, kind: str, order) -> list[str]:
     layer = at.layer
     steps, items = at.bottom[0][:2]
     steps, items = _count(steps), _count(items)
-    w, b, r = at.weights[0], at.weights[1], at.weights[layer.recurrent_weight]
+    w, b, r = at.weights[0], at.weights[1], at.weights[layer.cells[0].recurrent_weight]
     x = g.reshape(at.x[0], (steps, items, layer.depth))
     if layer.has_static:  # further inputs of every step
         static = g.reshape(at.x[2], (1, items, layer.static_depth))
