@@ -23,8 +23,9 @@ from caffepy.passes.unseen import Unseen
 from caffepy.passes.whole import LayerRun, Told, Whole, forgotten, keeps_itself, placed
 from caffepy.proto.caffe_pb2 import TEST
 
-# Elements of all tops of a stretch below which dividing the batch does not pay.
-LEAST_ELEMENTS = 1 << 17
+# Elements of all tops of a stretch below which dividing the batch does not pay. Nor does it where a layer has half as
+# many on average, or less, and takes less than so many operations: its parts are calls of Python more than work.
+LEAST_ELEMENTS, LEAST_OPERATIONS = 1 << 17, 1 << 22
 # Parameters of a layer above which it is not divided. Every part but the first has gradients of its own for them, which
 # cost memory, and products with that many weights keep threads busy without waiting.
 MOST_PARAMETERS = 1 << 20
@@ -46,6 +47,15 @@ def number_of_parts(items: int, elements: int) -> int:
     while parts < MOST_PARTS and elements > parts * PART_ELEMENTS:
         parts *= 2
     return min(parts, items)
+
+
+def pays(nodes: Sequence[Node]) -> bool:
+    """Whether these layers are so large that they are better divided."""
+    elements = sum(top.count for node in nodes for top in node.top)
+    if elements < LEAST_ELEMENTS:
+        return False
+    operations = sum(node.layer.flops(node.bottom, node.top) for node in nodes)
+    return 2 * elements >= LEAST_ELEMENTS * len(nodes) or operations >= LEAST_OPERATIONS * len(nodes)
 
 
 def add(xp: Any, *terms: Array) -> Array:
@@ -304,9 +314,8 @@ class Divided(Whole):
         nodes = self._net.nodes
         layers = self._around(i)
         tops = [top for j in layers for top in nodes[j].top]
-        elements = sum(top.count for top in tops)
-        parts = number_of_parts(tops[0].shape[0], elements) if tops else 1
-        if parts < 2 or elements < LEAST_ELEMENTS:
+        parts = number_of_parts(tops[0].shape[0], sum(top.count for top in tops)) if tops else 1
+        if parts < 2 or not pays([nodes[j] for j in layers]):
             self._undivided.update((j, nodes[j].shapes) for j in layers or (i,))
             return None
         stretch = Stretch(self._net, layers, parts)

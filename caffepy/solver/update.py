@@ -20,6 +20,13 @@ from caffepy.solver.rules import Rule
 log = logging.getLogger(__name__)
 
 
+Numbers = tuple[int, float, float]
+"""The number of the step from 1 on, the rate, the decay."""
+
+SMALL = 1 << 15
+"""Elements of a parameter up to which a copy costs less than a step of its own."""
+
+
 class Update:
     """A rule at work on the parameters of a net."""
 
@@ -39,6 +46,7 @@ class Update:
     def _step_all(self, rate: float, t: int) -> None:
         self._clip_gradients()
         params = self.net.learnable_params
+        groups: dict[Numbers, list[list[Array]]] = {}
         for i, param in enumerate(params):
             blobs = [param.blob, *self.history[i :: len(params)]]
             numbers = t, rate * param.lr_mult, self.p.weight_decay * param.decay_mult
@@ -46,9 +54,30 @@ class Update:
                 self._update_rows(param.blob.rows, blobs, *numbers)
                 continue
             (w, *history), g = (blob.flat() for blob in blobs), param.blob.flat("diff")
-            self._map(w, g, history, numbers)
+            if param.blob.count > SMALL or self.rule.layerwise or self.net.engine.lazy:
+                self._map(w, g, history, numbers)
+            else:
+                groups.setdefault(numbers, []).append([w, g, *history])
+        for numbers, group in groups.items():
+            self._map_together(group, numbers)
 
-    def _map(self, w: Array, g: Array, history: Sequence[Array], numbers: tuple[int, float, float]) -> None:
+    def _map_together(self, group: Sequence[Sequence[Array]], numbers: Numbers) -> None:
+        """A step of parameters, each with gradient and history: of copies of all of them in one piece."""
+        if len(group) == 1:
+            ((w, g, *history),) = group
+            self._map(w, g, history, numbers)
+            return
+        pieces = [self.net.engine.xp.concat(arrays) for arrays in zip(*group)]
+        w, g, *history = pieces
+        self._map(w, g, history, numbers)
+        start = 0
+        for arrays in group:
+            end = start + arrays[0].shape[0]
+            for array, piece in zip(arrays, pieces):
+                array[...] = piece[start:end]
+            start = end
+
+    def _map(self, w: Array, g: Array, history: Sequence[Array], numbers: Numbers) -> None:
         """A step of a parameter, or of rows of it: w, history and, as what was subtracted, g change."""
         engine = self.net.engine
         if not self.rule.layerwise:

@@ -410,3 +410,19 @@ def test_a_fork_beside_a_pass_computes():
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("width, pays", [(48, False), (256, True)])
+def test_many_layers_of_little_work_are_not_divided(monkeypatch, width, pays):
+    monkeypatch.setattr(divided, "LEAST_ELEMENTS", 1 << 17)
+    layers = (
+        f'layer {{ name: "x" type: "Input" top: "0" input_param {{ shape {{ dim: 512 dim: {width} }} }} }}'
+        + "".join(
+            f'layer {{ name: "fc{i}" type: "InnerProduct" bottom: "{i}" top: "{i + 1}"'
+            f" inner_product_param {{ num_output: {width} }} }}"
+            for i in range(8)
+        )
+    )
+    net = build(layers)
+    net.forward()
+    assert bool(net.passes.stretches) == pays

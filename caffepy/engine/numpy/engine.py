@@ -92,14 +92,21 @@ class NumpyEngine(Engine):
 
     def map(self, fn: Callable, *args: Any, out: Array | tuple[Array, ...]) -> None:
         outs = out if isinstance(out, tuple) else (out,)
+
+        def computed(given: Sequence[Any], targets: Sequence[Array]) -> None:
+            with np.errstate(all="ignore"):  # log(0) is -inf in silence, as in Caffe
+                result = fn(np, *given)
+            for target, value in zip(targets, result if isinstance(out, tuple) else (result,)):
+                target[...] = value
+
+        if outs[0].size <= MAP_TILE:
+            computed(args, outs)
+            return
         goes_along, arrays = _cut_together(args, outs)
 
         def task(*tiles: Array) -> None:
-            given, targets = iter(tiles), tiles[-len(outs) :]
-            with np.errstate(all="ignore"):  # log(0) is -inf in silence, as in Caffe
-                result = fn(np, *(next(given) if along else a for a, along in zip(args, goes_along)))
-            for target, value in zip(targets, result if isinstance(out, tuple) else (result,)):
-                target[...] = value
+            given = iter(tiles)
+            computed([next(given) if along else a for a, along in zip(args, goes_along)], tiles[-len(outs) :])
 
         self._over(task, arrays, -(-outs[0].size // MAP_TILE))
 
