@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shutil
 import stat
@@ -10,7 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
             limits.check(size, "what comes through the pipe", where=os.fspath(path))
             parts.append(part)
         return b"".join(parts)
+
+
+def unzipped(data: bytes, where: str) -> bytes:
+    """What was gzipped; other data as they are. Raises EOFError, zlib.error and OSError for what is damaged."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    parts, size = [], 0
+    with gzip.open(BytesIO(data)) as file:
+        while part := file.read(1 << 20):
+            size += len(part)
+            limits.check_unpacked(size, len(data), "the gzipped file", where=where)
+            parts.append(part)
+    return b"".join(parts)
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "surrogateescape") -> str:

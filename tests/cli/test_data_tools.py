@@ -235,8 +235,8 @@ def test_a_blob_may_go_into_two_databases(tmp_path, monkeypatch):
         ("convert-imageset --encode-type=xyz images/ list_same.txt out", 'cannot encode pictures as "xyz"\n  Use png'),
         (
             "convert-imageset images list_same.txt out",
-            "none of the files can be read; no database was made\n  The folder is put in front as it stands: end it "
-            'with a slash, "images/".',
+            "the first is imagessame/img_00.png; no database was made\n  The folder is put in front as it stands: end "
+            'it with a slash, "images/".',
         ),
         ("compute-image-mean color_lmdb no/mean", "no/mean: there is no folder no to write into\n  Make it first."),
         ("compute-image-mean color_lmdb images", "images: this is a folder, not a file"),

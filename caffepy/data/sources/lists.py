@@ -1,4 +1,4 @@
-"""Image lists: a line each, the path of a picture, a blank, its label."""
+"""Image lists: a line each, the path of a picture, a blank, tab or comma, its label."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def _lines(source: str) -> Iterator[tuple[int, str]]:
 
 
 def read_list(path: str | PathLike[str]) -> list[ListEntry]:
-    """The entries of a list. Split at the last blank, so names may have some; empty lines are passed over.
+    """The entries of a list. Split at the last blank, tab or comma: names may have some; empty lines are passed over.
 
     A label is an integer; what follows its digits is ignored, as Caffe does. Raises DataError with the line number.
     """
     source = str(path)
     entries = []
     for number, line in _lines(source):
-        name, blank, label = line.rstrip().rpartition(" ")
+        name, label = _parted(line.rstrip())
         found = _INTEGER.match(label)
-        if not blank or not found:
+        if not name or not found:
             raise DataError(
                 f'no label at the end of "{line.strip()}"',
                 where=f"{source}:{number}",
@@ -86,6 +86,15 @@ def read_list(path: str | PathLike[str]) -> list[ListEntry]:
     if not entries:
         raise DataError("the list of images is empty", where=source, hint=_LINE)
     return entries
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """What stands before the last blank, tab or comma, and behind it; a comma may have blanks around it."""
+    cut = max(map(line.rfind, " \t,"))
+    name = line[:cut].rstrip(" \t") if cut > 0 else ""
+    if name.endswith(",") and line[cut] != ",":
+        name = name[:-1].rstrip(" \t")
+    return name, line[cut + 1 :]
 
 
 def _whole(text: str, label: int, where: str) -> int:

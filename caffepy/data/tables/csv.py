@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from typing import NamedTuple
 
 import numpy as np
 
-from caffepy import limits
 from caffepy.errors import DataError, did_you_mean, nearest
-from caffepy.files import near_names, read_file
+from caffepy.files import near_names, read_file, unzipped
 
 
 class Words(NamedTuple):
@@ -87,9 +85,7 @@ def _is_number(word: str) -> bool:
 def _rows(path: str, delimiter: str) -> tuple[list[int], list[list[str]]]:
     """The lines on which rows begin, and the rows."""
     try:
-        data = read_file(path)
-        if data[:2] == b"\x1f\x8b":
-            data = _unpacked(data, path)
+        data = unzipped(read_file(path), path)
         found = list(_numbered(path, data.decode("utf-8-sig"), delimiter))
     except OSError as error:
         raise DataError(f"cannot read the file: {error.strerror or error}", where=path, hint=near_names(path)) from None
@@ -115,13 +111,3 @@ def _numbered(path: str, text: str, delimiter: str) -> Iterator[tuple[int, list[
             ) from None
         if row:
             yield line, row
-
-
-def _unpacked(packed: bytes, path: str) -> bytes:
-    parts, size = [], 0
-    with gzip.open(BytesIO(packed)) as file:
-        while part := file.read(1 << 20):
-            size += len(part)
-            limits.check_unpacked(size, len(packed), "the gzipped file", where=path)
-            parts.append(part)
-    return b"".join(parts)
