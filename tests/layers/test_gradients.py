@@ -389,7 +389,7 @@ WITHOUT_GRADIENT = {
     "Data", "DenseImageData", "DummyData", "Factors", "GAUC", "HDF5Data", "HDF5Output", "HashIds", "ImageData",
     "ImageSegData", "ImplicitFactors", "Input", "LogLoss", "MAE", "MeanIoU", "MemoryData", "Neighbors",
     "NonNegativeFactors", "Perplexity", "PrecisionRecall", "Python", "RMSE", "Ranking", "RatingRBM", "SegAccuracy",
-    "SlopeOne", "TableData", "Threshold", "Time", "WindowData",
+    "SlopeOne", "TableData", "TextData", "Threshold", "Time", "WindowData",
 }  # fmt: skip
 
 CASES |= detection.CASES

@@ -99,6 +99,10 @@ SOURCES = {
     "HDF5Data": ('hdf5_data_param { source: "no" batch_size: 2 }', [(2, 3, 224, 224), (2,)]),
     "TableData": ('table_data_param { source: "no" batch_size: 2 negatives: 3 }', [(8,), (8,)]),
     "TableData of groups": ('table_data_param { source: "no" batch_size: 2 group_by: "a" }', [(2,), (2, 1)]),
+    "TextData": ('text_data_param { source: "no" batch_size: 2 time_steps: 7 columns: "data" columns: "lengths" }',
+                 [(7, 2), (2,)]),
+    "TextData of sentences": ('text_data_param { source: "no" batch_size: 2 time_steps: 7 labels: SENTENCE '
+                              'columns: "data" columns: "label" }', [(7, 2), (2,)]),
 }  # fmt: skip
 
 
