@@ -76,7 +76,7 @@ def test_pictures_are_prepared_as_the_data_layer_beside_does(capsys):
     np.testing.assert_array_equal(scores("pets", "--like", "other.prototxt"), found)
     assert np.abs(scores("pets", *options, "--rgb") - found).max() > 1e-3
     assert np.abs(scores("pets") - found).max() > 1e-3  # as they are, with a warning
-    assert "see --like and --mean-value" in capsys.readouterr().err
+    assert "see --like, --mean-value" in capsys.readouterr().err
 
 
 def test_labels_and_the_best(capsys):
