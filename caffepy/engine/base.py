@@ -45,9 +45,8 @@ class Engine(ABC):
     divides: bool = False
     """Whether batches are divided into parts that threads compute: see `caffepy.passes.divided`."""
 
-    @property
-    def alone(self) -> Engine:
-        """This engine on one thread: for a part of a batch beside which others are computed."""
+    def among(self, number: int, count: int) -> Engine:
+        """This engine with its share of the threads: for part `number` of `count` that are computed at once."""
         return self
 
     def run(self, task: Callable[[int], None], n: int) -> None:

@@ -29,17 +29,18 @@ def test_parts_compute_what_the_whole_batch_computes():
 
 
 @pytest.mark.parametrize("threads", [1, 3, 4, 8])
-def test_the_bits_do_not_depend_on_the_threads(threads, monkeypatch):
-    monkeypatch.setattr(divided, "PART_ELEMENTS", 1000)
+def test_the_bits_do_not_depend_on_the_threads(threads):
     assert_same(passes(build(threads=threads)), passes(build()))
 
 
-@pytest.mark.parametrize(
-    ("items", "elements", "count"),
-    [(64, 0, 2), (1, 0, 1), (64, 2**23, 2), (64, 2**23 + 1, 4), (64, 2**30, 8), (3, 2**30, 3)],
-)
-def test_the_number_of_parts(items, elements, count):
-    assert divided.number_of_parts(items, elements) == count
+@pytest.mark.parametrize(("threads", "each"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4)])
+def test_each_part_has_its_share_of_the_threads(threads, each):
+    net = build(threads=threads)
+    net.forward()
+    for stretch in net.passes.stretches.values():
+        engines = [next(iter(part._steps.values())).layer.engine for part in stretch.parts]
+        assert [engine.pool.threads for engine in engines] == [each] * 2
+        assert (engines[0].pool is engines[1].pool) == (each == 1)
 
 
 def test_stretches_end_at_layers_that_see_the_whole_batch():

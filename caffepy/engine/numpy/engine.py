@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -49,12 +48,16 @@ class NumpyEngine(Engine):
     def __init__(self, threads: int | None = None):
         self.pool = ThreadPool(threads or available_cores())
         self._shares = SHARES
+        self._among: dict[tuple[int, int], NumpyEngine] = {}
 
-    @cached_property
-    def alone(self) -> NumpyEngine:
-        engine = copy(self)
-        engine.pool, engine._shares = ThreadPool(1), 1
-        return engine
+    def among(self, number: int, count: int) -> NumpyEngine:
+        threads = self.pool.threads // count
+        # Threads on their own may share a pool: its memory is each thread's.
+        key = (number if threads > 1 else 0, count)
+        if key not in self._among:
+            self._among[key] = engine = copy(self)
+            engine.pool, engine._shares, engine._among = ThreadPool(max(1, threads)), self._shares // count or 1, {}
+        return self._among[key]
 
     def run(self, task: Callable[[int], None], n: int) -> None:
         self.pool.run(task, n)
