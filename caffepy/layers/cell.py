@@ -273,8 +273,7 @@ class Cell:
             part(self.engine, slice(None))
             return
         edges = [self.items * i // parts for i in range(parts + 1)]
-        engine = self.engine.alone
-        self.engine.run(lambda i: part(engine, slice(edges[i], edges[i + 1])), parts)
+        self.engine.run(lambda i: part(self.engine.among(i, parts), slice(edges[i], edges[i + 1])), parts)
 
 
 class Summed(Cell):
