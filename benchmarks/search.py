@@ -8,6 +8,7 @@ a minute with two jobs against one, in turn.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import resource
@@ -83,8 +84,9 @@ def search(folder: Path, name: str, *options: str) -> dict[str, float]:
         now = {"wall": time.time() - began, "processor": used_by_children() - used}
         spent = {kind: spent[kind] + now[kind] for kind in spent}
         note.write_text(json.dumps(spent))
-    rows = [line.split(",") for line in (folder / name / "search.csv").read_text().splitlines()[1:]]
-    values = [float(row[2]) for row in rows if row[1] == "COMPLETE"]
+    with open(folder / name / "search.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["accuracy"]) for row in rows if row["state"] == "COMPLETE"]
     return {**spent, "best": max(values), "trials": len(rows), "complete": len(values)}
 
 

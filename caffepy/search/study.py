@@ -181,33 +181,56 @@ class Proposals:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = Trial(self.study, trial_id)
+            values = self._values(frozen.number)
             for parameter in self.parameters:
-                if not self.is_baseline(frozen.number) or parameter.standing is not None:
+                if values is None:
                     # Each draws from numbers of its own, whether or not those before it were drawn in this process.
                     self.study.sampler = self._sampler(frozen.number, parameter.path)
-                    parameter.suggest(trial)
+                elif parameter.path in values:
+                    self.study.sampler = fixed(values)
+                else:
+                    continue
+                parameter.suggest(trial)
         return trial
 
     def is_baseline(self, number: int) -> bool:
         return number < self.first
 
-    def _sampler(self, number: int, path: str = "") -> Any:
+    def _values(self, number: int) -> dict[str, Value] | None:
+        """All parameters of a trial, by path; None where a sampler of Optuna's draws them one by one."""
+        if self.is_baseline(number):
+            return {q.path: q.standing for q in self.parameters if q.standing is not None}
+        if self.grid:
+            return self.grid[(number - self.first) % len(self.grid)]
+        if self.param.sampler == SearchParameter.QMC:
+            _needs("scipy", "QMC")
+            return self._quasi_random(number)
+        return self._learned(number) if self.param.sampler == SearchParameter.TPE else None
+
+    def _seed(self, number: int, path: str = "") -> int:
+        return zlib.crc32(f"{self.param.seed}:{number}:{path}".encode())
+
+    def _sampler(self, number: int, path: str) -> Any:
         from optuna import samplers
 
-        p, seed = self.param, zlib.crc32(f"{self.param.seed}:{number}:{path}".encode())
-        if self.is_baseline(number):
-            return fixed({q.path: q.standing for q in self.parameters if q.standing is not None})
-        if self.grid:
-            return fixed(self.grid[(number - self.first) % len(self.grid)])
-        if p.sampler == SearchParameter.RANDOM:
-            return samplers.RandomSampler(seed)
-        if p.sampler == SearchParameter.CMAES:
-            _needs("cmaes", "CMAES")
-            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-        if p.sampler == SearchParameter.QMC:
-            _needs("scipy", "QMC")
-            return fixed(self._quasi_random(number))
-        return samplers.TPESampler(seed=seed, constant_liar=p.jobs > 1)
+        if self.param.sampler == SearchParameter.RANDOM:
+            return samplers.RandomSampler(self._seed(number, path))
+        _needs("cmaes", "CMAES")
+        return samplers.CmaEsSampler(seed=self._seed(number, path), warn_independent_sampling=False)
+
+    def _learned(self, number: int) -> dict[str, Value]:
+        """What TPE proposes where it has seen all other trials.
+
+        In the study itself it would learn from those of one bracket of HYPERBAND alone, and nothing from those that
+        failed: here they are the worst.
+        """
+        import optuna
+
+        sampler = optuna.samplers.TPESampler(seed=self._seed(number), constant_liar=True)
+        others = optuna.create_study(direction=self.study.direction, sampler=sampler)
+        others.add_trials([_seen(trial) for trial in self.study.get_trials(deepcopy=False) if trial.number != number])
+        trial = others.ask()
+        return {parameter.path: parameter.suggest(trial) for parameter in self.parameters}
 
     def goes_on(self, trial: Any, value: float, step: int, last: int) -> bool:
         """Take in a value, and decide. Asked again, after a kill, the answer is the same."""
@@ -241,8 +264,22 @@ class Proposals:
         from optuna.samplers import RandomSampler
         from optuna.trial import TrialState
 
-        self.study.sampler = RandomSampler(0) if self.grid else self._sampler(trial.number)
+        self.study.sampler = RandomSampler(0)  # `tell` asks it for nothing
         self.study.tell(trial, value, TrialState[state])
+
+
+def _seen(trial: Any) -> Any:
+    """A trial as TPE sees it: one that failed as one that ended before it had any value."""
+    from optuna.trial import TrialState, create_trial
+
+    failed = trial.state == TrialState.FAIL
+    return create_trial(
+        state=TrialState.PRUNED if failed else trial.state,
+        value=trial.value,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values={} if failed else trial.intermediate_values,
+    )
 
 
 def fixed(values: dict[str, Value]) -> Any:

@@ -226,6 +226,31 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(caplog):
     assert "it diverged" in Path("found/search.csv").read_text().splitlines()[2]
 
 
+def test_tpe_keeps_away_from_what_failed(monkeypatch):
+    training = Trainings.training
+
+    def failing_above(self, solver, process):
+        if text.read_solver(solver).base_lr > 0.02:  # more than half of the space
+            yield {"failed": "it diverged", "fatal": False}
+        else:
+            yield from training(self, solver, process)
+
+    monkeypatch.setattr(Trainings, "training", failing_above)
+    states = [t.state.name for t in run("trials: 40").trials]
+    assert states[:20].count("FAIL") > 4
+    assert states[20:].count("FAIL") <= 4
+
+
+def test_tpe_learns_from_the_trials_of_all_brackets(monkeypatch):
+    seen = []
+    original = study._seen
+    monkeypatch.setattr(study, "_seen", lambda trial: (seen.append(trial.number), original(trial))[1])
+    found = run("trials: 8 pruner { type: HYPERBAND min_iter: 1 }")
+    brackets = {found.pruner._get_bracket_id(found, trial) for trial in found.trials}
+    assert len(brackets) > 1
+    assert seen == [k for number in range(1, 8) for k in range(number)]
+
+
 def test_a_full_disk_ends_the_search_which_goes_on_later(monkeypatch):
     expected = facts(run("trials: 3", "whole"))
 
