@@ -12,9 +12,9 @@ from caffepy.net.layer import Layer, register
 
 
 class MeanExponent:
-    """exp of the mean over all batches of a test: a meter, as `caffepy.solver.meters` has them."""
+    """exp of the mean over all batches of a test, of which the layer's `batch` is the sum and how many: a meter."""
 
-    def __init__(self, layer: Perplexity):
+    def __init__(self, layer: Any):
         self.layer = layer
         self.sums: Array = 0.0
 

@@ -161,13 +161,20 @@ RENAMED = {
     "LayerParameter": {"normalization2_param": "norm_param", "multiboxloss_param": "multibox_loss_param"},
     "TransformationParameter": {"distortion_param": "distort_param", "expansion_param": "expand_param"},
     "NormalizeParameter": {"esp": "eps"},
+    "CTCLossParameter": {"blank_index": "blank_label"},
     "ConvolutionParameter": {"hole": "dilation"},  # DeepLab
     "DataParameter": {"enable_random_selection": "shuffle"},
     "UnpoolingParameter": {"pool": "unpool"},
 }
 
 # Layer types that are others under another name.
-TYPES = {"Lstm": "LSTM", "Normalization2": "Normalize"}
+TYPES = {
+    "Lstm": "LSTM",
+    "Normalization2": "Normalize",
+    "CtcLoss": "CTCLoss",
+    "WarpCtcLoss": "CTCLoss",
+    "WarpCTCLoss": "CTCLoss",
+}
 
 
 # Types that forks added to V1 layers (`layers { type: ROI_POOLING }`).

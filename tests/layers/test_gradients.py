@@ -79,6 +79,10 @@ CASES = {
             [[("probability", (5, 2)), ("target", (5, 2)), ("index 2", (5, 2))]],
         ),
     ],
+    "CTCLoss": [
+        ("", [[(5, 3, 4), ("index 4", (3, 2))], [(8, 2, 4, 1), ("index 4", (2, 3))]]),
+        ("ctc_loss_param { blank_label: 2 time_step: 4 zero_infinity: true }", [[(5, 3, 3), ("index 3", (3, 4))]]),
+    ],
     "CenterLoss": [("center_loss_param { num_output: 3 }", [[(5, 4), ("index 3", (5,))], [IMAGE, ("index 3", (2,))]])],
     "Clip": [("clip_param { min: -0.5 max: 0.3 }", SPACED)],
     "Concat": [
@@ -255,6 +259,10 @@ CASES = {
         ("layer_norm_param { elementwise_affine: true }", [[IMAGE], [(4, 6)]]),
         ("layer_norm_param { axis: -1 eps: 0.1 }", [[IMAGE]]),
     ],
+    "LastStep": [
+        ("", [[(4, 3, 2)], [(4, 3, 2), ("index 5", (3,))], [(4, 3), ("index 2", (4, 3))]]),
+        ("select_step_param { axis: 1 }", [[IMAGE], [IMAGE, ("index 4", (2,))]]),
+    ],
     "Log": [("", POSITIVE), ("log_param { base: 2 scale: 0.5 shift: 1 }", POSITIVE)],
     "MVN": [
         ("", [[IMAGE], [(3, 2, 5)]]),
@@ -311,10 +319,27 @@ CASES = {
         ("reshape_param { shape { dim: 0 dim: -1 } }", [[IMAGE]]),
         ("reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 2 }", [[(2, 4, 3, 5)]]),
     ],
+    "Reverse": [
+        ("", [[IMAGE], [VECTOR], [(4, 3, 2), ("index 5", (3,))]]),
+        ("reverse_param { axis: 1 }", [[IMAGE], [(2, 4, 3), ("index 5", (2,))]]),
+        ("reverse_param { axis: -1 }", [[IMAGE]]),
+    ],
     "SNR": [
         ("snr_param { num_routes: 2 num_output: 3 }", [[(4, 3, 2)]]),
         ("snr_param { num_routes: 2 num_output: 3 }", [[(4, 3, 2)]], 2),
         ("snr_param { num_routes: 3 connection: AVERAGE }", [[(4, 2, 3)]], 2),
+    ],
+    "SelectStep": [
+        ("", [[(4, 3, 2)], [(4, 3, 2), ("index 4", (3,))]]),
+        ("select_step_param { axis: 1 step: 0 }", [[IMAGE], [MATRIX, ("index 3", (4,))]]),
+    ],
+    "SequenceLoss": [
+        ("", [[(4, 3, 5), ("index 5", (4, 3))], [(4, 3, 5), ("index 5", (4, 3)), ("index 5", (3,))]]),
+        (
+            "sequence_loss_param { axis: 1 } loss_param { ignore_label: 1 label_smoothing: 0.3 normalization: FULL }",
+            [[(2, 4, 3), ("index 3", (2, 4)), ("index 2", (2, 4))]],
+        ),
+        ("loss_param { normalization: BATCH_SIZE }", [[(4, 3, 5), ("index 5", (4, 3))]]),
     ],
     "SPP": [
         ("spp_param { pyramid_height: 2 }", [[("spaced", (2, 3, 4, 6))]]),
