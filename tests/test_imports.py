@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "caffepy"
 ROOT = ("errors", "files", "hdf5", "limits", "permissions", "plugins", "rng", "temporary")
 ROOMS = [
     "root", "proto", "engine", "net", "passes", "data", "layers", "solver", "distributed", "arrays", "search", "export",
-    "recommend", "serve", "show", "zoo", "pycaffe", "cli",
+    "recommend", "generate", "serve", "show", "zoo", "pycaffe", "cli",
 ]  # fmt: skip
 FACADE = "caffepy"  # `caffepy/__init__.py` stands above all rooms, and `__main__.py`
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
@@ -27,6 +27,20 @@ def echo(text: str, err: bool = False, before: str = "") -> None:
     if before and stream.isatty() and not os.environ.get("NO_COLOR"):
         before = click.style(before, fg="red", bold=True)
     click.echo(before + printable(text), file=cast(IO[str], stream))
+
+
+@contextmanager
+def writing() -> Iterator[Callable[[str], None]]:
+    """In the block a function that shows a piece of text at once, without a line break; one comes at the end."""
+    stream = Deaf(sys.stdout)
+
+    def write(piece: str) -> None:
+        click.echo(printable(piece), file=cast(IO[str], stream), nl=False)
+
+    try:
+        yield write
+    finally:
+        click.echo(file=cast(IO[str], stream))
 
 
 def is_terminal() -> bool:

@@ -100,6 +100,9 @@ class PositionalEmbedding(Layer, Stepwise):
     def choose(self, index: Array) -> None:
         pass
 
+    def most_steps(self) -> int:
+        return self.blobs[0].shape[0] if self.blobs else 0
+
     def state(self) -> dict[str, Any]:
         return {"capacity": self.capacity, "first": self.first} if self.capacity else {}
 

@@ -52,7 +52,9 @@ class Recurrent(Layer, Stepwise):
         self.exposed = p.expose_hidden
         self.state_names = self.cell.state_names
         self._count_blobs(bottom, top)
-        self.stateful = p.stateful if p.HasField("stateful") else self.has_markers and len(bottom[1].shape) != 1
+        self.usually = p.stateful if p.HasField("stateful") else self.has_markers and len(bottom[1].shape) != 1
+        """Whether it is stateful where nobody goes step by step."""
+        self.stateful = self.usually
         self._check_bottoms(bottom)
         self.depth = prod(bottom[0].shape[2:])
         self.static_depth = prod(bottom[2].shape[1:]) if self.has_static else 0
@@ -169,7 +171,7 @@ class Recurrent(Layer, Stepwise):
     # Step by step
 
     def restart(self, capacity: int) -> None:
-        self.stateful = capacity > 0
+        self.stateful = capacity > 0 or self.usually
         for carried in self.carried:
             carried[...] = 0
 

@@ -21,3 +21,7 @@ class Stepwise:
     def choose(self, index: Array) -> None:
         """Item i goes on from what item `index[i]` has seen, as in a search with beams; integers (N,)."""
         raise NotImplementedError
+
+    def most_steps(self) -> int:
+        """How many steps it can take in at all; 0: any number."""
+        return 0

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffepy.arrays.fit import FitOptions, History, SolverLike
+    from caffepy.data.texts.vocabulary import Vocabulary
+    from caffepy.generate.texts import TextChoice
     from caffepy.pycaffe.nccl import NCCL
     from caffepy.show.summary import Summary
 
@@ -295,6 +297,28 @@ class Net(core.Net):
 
         take_back()
         return fit_net(self, x, y, solver=solver, **options)
+
+    def generate(
+        self,
+        prompt: str,
+        length: int = 500,
+        *,
+        vocabulary: str | PathLike[str] | Vocabulary,
+        seed: int | None = None,
+        **choice: Unpack[TextChoice],
+    ) -> str:
+        """The text behind `prompt`, `length` tokens, by a net that was trained on text; the net for deployment.
+
+            net = caffepy.Net("deploy.prototxt", caffepy.TEST, weights="trained.caffemodel")
+            print(net.generate("def ", 200, vocabulary="vocabulary.json", temperature=0.8, seed=1))
+
+        Tokens are drawn by `temperature`, `top_k` and `top_p`, or are those of a search with `beam` sequences; `stop`
+        is a token that ends the text. Each token takes the pass of one step.
+        """
+        from caffepy.generate.texts import generate
+
+        take_back()
+        return generate(self, prompt, length, vocabulary, seed, **choice)
 
     # Blobs and parameters
 
