@@ -19,6 +19,9 @@ LEFT_OUT = (
     "*.npz",
     "census",
     "shapes",
+    "text",
+    "data",
+    "pictures",
     "__pycache__",
 )
 

@@ -21,8 +21,9 @@ class Stepper:
     """Reads N sequences side by side, some steps at a time; each step costs one step.
 
     The net has an input of tokens (T, N), the first, perhaps markers `cont` (T, N), and as its last output scores or
-    probabilities (T, N, V) of the next token. Other inputs stay as they are. Layers that look at several steps must be
-    `Stepwise`. Where one can take in only so many steps, the second half of these is read again when they are full.
+    probabilities (T, N, V) of the next token. Other inputs stay as they are, one item for all sequences or one for
+    each. Layers that look at several steps must be `Stepwise`. Where one can take in only so many steps, the second
+    half of these is read again when they are full.
     """
 
     def __init__(self, net: Net):
@@ -32,6 +33,7 @@ class Stepper:
         self.net, self.engine = net, net.engine
         self.data = net.engine_blobs[net.inputs[0]]
         self.cont = net.engine_blobs[CONT] if CONT in net.inputs else None
+        self.others = [net.engine_blobs[name] for name in net.inputs[1:] if name != CONT]
         self.output = net.engine_blobs[net.outputs[-1]]
         if len(self.data.shape) != 2:
             raise ShapeError(
@@ -108,6 +110,11 @@ class Stepper:
         self.data.reshape(shape)
         if self.cont is not None:
             self.cont.reshape(shape)
+        for blob in self.others:
+            if blob.shape[0] != shape[1]:
+                first = self.engine.copy(blob.data[:1, ...])
+                blob.reshape((shape[1], *blob.shape[1:]))
+                blob.data[...] = first
         self.net.reshape()
         if len(self.output.shape) != 3 or self.output.shape[:2] != shape:
             raise ShapeError(

@@ -14,12 +14,16 @@ def counted(entry: ZooEntry) -> ZooEntry:
     if not entry.deploy or entry.folder.startswith("recommend/"):
         return entry
     net = Net(str(zoo_folder() / entry.folder / entry.deploy), TEST)
-    batch, *item = net.blobs[net.inputs[0]].shape
+    batch, *item = shape = net.blobs[net.inputs[0]].shape
+    size = " x ".join(map(str, item))
+    if len(shape) == 2:  # steps, items
+        steps, batch = shape
+        size = f"{steps} token{'s' if steps > 1 else ''}"
     operations = sum(node.layer.flops(node.bottom, node.top) for node in net.nodes)
     owned = {id(blob): blob.count for layer in net.layers for blob in _learnt(layer)}
     return replace(
         entry,
-        input=" x ".join(map(str, item)),
+        input=size,
         parameters=sum(owned.values()),
         gflop=float(f"{operations / batch / 1e9:.4g}"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffepy import TEST, Net
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.generate.stepper import Stepper
 from tests.generate import small
@@ -82,6 +83,26 @@ def test_a_table_of_places_that_is_full_reads_its_second_half_again():
     assert_close(scores[5], whole(net, TOKENS[8:11]))
 
 
+def test_other_inputs_are_there_for_every_sequence():
+    net = small.definition("LSTM")
+    extra = small.text.parse(
+        'layer { name: "seen" type: "Input" top: "seen" input_param { shape { dim: 1 dim: 4 } } }', type(net)()
+    )
+    net.layer.insert(2, extra.layer[0])
+    next(layer for layer in net.layer if layer.name == "rnn").bottom.append("seen")
+    built = Net(net, TEST)
+    built.blobs["seen"].data[...] = [[1, -2, 3, 4]]
+    with Stepper(built).begun(12) as stepper:
+        side_by_side = np.array(stepper.read(TOKENS))
+    for i in (2, 1, 0):
+        with Stepper(built).begun(12) as stepper:
+            assert_close(np.array(stepper.read(TOKENS[:, i : i + 1]))[0], side_by_side[i])
+    assert built.blobs["seen"].data.tolist() == [[1, -2, 3, 4]]
+    built.blobs["seen"].data[...] = 0
+    with Stepper(built).begun(12) as stepper:
+        assert not np.allclose(np.array(stepper.read(TOKENS[:, :1]))[0], side_by_side[0])
+
+
 def test_nets_that_cannot():
     with pytest.raises(ShapeError) as caught:
         Stepper(small.net("GRU", 'layer { name: "flat" type: "Flatten" bottom: "score" top: "flat" }'))
@@ -89,7 +110,5 @@ def test_nets_that_cannot():
     net = small.definition("GRU")
     next(layer for layer in net.layer if layer.name == "rnn").recurrent_param.direction = 2
     next(layer for layer in net.layer if layer.name == "score").inner_product_param.num_output = 7
-    from caffepy import TEST, Net
-
     with pytest.raises(ConfigError, match='layer "rnn" also reads from the end'):
         Stepper(Net(net, TEST))
