@@ -71,7 +71,7 @@ def peak_memory() -> float:
 
 def run_caffepy(net_file: str, iterations: int) -> dict:
     from caffepy.pycaffe.net import Net
-    from caffepy.show.timing import layer_flops
+    from caffepy.show.flops import layer_flops
 
     net = Net(net_file, 0)
     return {"ms": passes(net, iterations), "gflop": sum(layer_flops(net)) / 1e9, "mb": peak_memory()}

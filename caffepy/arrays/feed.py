@@ -11,8 +11,8 @@ import numpy as np
 from caffepy import rng
 from caffepy.arrays.evaluate import Logs, logs_of
 from caffepy.arrays.inputs import fill, length_of, sizes_kept
-from caffepy.net.executor import Observer
 from caffepy.net.net import Net
+from caffepy.net.observer import Observer
 from caffepy.solver.testing import Meters
 
 

@@ -13,8 +13,8 @@ from caffepy.distributed.tables import Tables
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Blob
-from caffepy.net.executor import Observer
 from caffepy.net.net import Net
+from caffepy.net.observer import Observer
 from caffepy.net.rows import Rows
 from caffepy.solver.events import Action, Listener, Requests
 from caffepy.solver.solver import Solver

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 
 from caffepy.engine.base import Engine
+from caffepy.engine.gpus import check_gpu, gpu_count
 from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.errors import ConfigError, MissingExtraError
 
@@ -62,36 +63,7 @@ def default_engine() -> Engine:
     return get_engine(named or "numpy")
 
 
-def gpu_count() -> int:
-    """How many GPUs PyTorch can use; 0 where it is not installed."""
-    if find_spec("torch") is None:
-        return 0
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def check_gpu(index: int) -> None:
-    """Raises MissingExtraError or ConfigError where there is no GPU `index`. Takes no memory there."""
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "torch", "computing on a GPU")
-    count = gpu_count()
-    if not count:
-        raise ConfigError("PyTorch finds no GPU on this machine", hint=no_gpu_hint())
-    if not 0 <= index < count:
-        raise ConfigError(f"there is no GPU {index}", hint=f"This machine has {count}, numbered from 0.")
-
-
 def gpu_engine(index: int = 0, precision: str = "float32") -> Engine:
     """The torch engine on GPU `index`. Raises MissingExtraError and ConfigError where there is none."""
     check_gpu(index)
     return get_engine("torch", f"cuda:{index}", precision)
-
-
-def no_gpu_hint() -> str:
-    """What to do where PyTorch is installed and finds no GPU."""
-    import torch
-
-    if torch.version.cuda is None and torch.version.hip is None:
-        return "The installed PyTorch is built for the CPU alone: see pytorch.org for one for your GPU."
-    return "Check the driver with nvidia-smi, or leave out --gpu."

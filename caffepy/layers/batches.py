@@ -10,13 +10,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from caffepy import limits, rng
-from caffepy.data.folds import Subset, records_of
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
 from caffepy.data.pictures.data_transformer import Choice, DataTransformer
 from caffepy.data.pictures.shaping import OF_OBJECTS, Shaping, refuse
 from caffepy.data.pieces import Pieces
 from caffepy.data.prefetch import Prefetcher
+from caffepy.data.subset import Subset, records_of
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Count, Layer

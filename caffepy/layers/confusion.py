@@ -31,7 +31,7 @@ def ratio(xp: Any, part: Array, whole: Array) -> Array:
     return xp.where(whole == 0, 0.0 * whole, part / xp.where(whole == 0, 1.0 + 0.0 * whole, whole))
 
 
-class Counted:
+class CountedPairs:
     """The counts of all batches of a test: a meter, as `caffepy.solver.meters` has them."""
 
     def __init__(self, layer: Confusion, top: int):
@@ -44,7 +44,7 @@ class Counted:
     def value(self) -> float | Mapping[str, float]:
         return self.layer.value(self.layer.engine.to_host(self.counts), self.top)
 
-    def merge(self, other: Counted) -> None:
+    def merge(self, other: CountedPairs) -> None:
         self.counts = self.counts + other.counts
 
 
@@ -102,7 +102,7 @@ class Confusion(Layer):
         return dict(zip(self.names, values.tolist())) if values.ndim else float(values)
 
     def meter(self, top_index: int) -> Any:
-        return Counted(self, top_index)
+        return CountedPairs(self, top_index)
 
 
 @register("ConfusionMatrix")

@@ -12,7 +12,7 @@ from caffepy.data.pictures.resizing import in_pixels
 from caffepy.data.sources.picture_sizes import PictureSize, read_sizes
 from caffepy.errors import ConfigError, DataError, ShapeError
 from caffepy.layers.average_precision import mean_average_precision
-from caffepy.layers.boxes import best
+from caffepy.layers.nms import best
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 

@@ -7,8 +7,9 @@ import logging
 import numpy as np
 
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layers.boxes import best, decode, nms
+from caffepy.layers.boxes import decode
 from caffepy.layers.detection_files import result_files
+from caffepy.layers.nms import best, nms
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from caffepy.data.pictures.boxes import Array, iou
-from caffepy.layers.boxes import decode, match
+from caffepy.layers.box_matching import match
+from caffepy.layers.boxes import decode
 from caffepy.proto.caffe_pb2 import MultiBoxLossParameter
 
 NONE, IGNORED = -1, -2

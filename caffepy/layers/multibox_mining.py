@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from caffepy.data.pictures.boxes import Array, area
-from caffepy.layers.boxes import best, decode, nms
+from caffepy.layers.boxes import decode
 from caffepy.layers.multibox_matching import NONE, Matches, decoding
+from caffepy.layers.nms import best, nms
 from caffepy.proto.caffe_pb2 import MultiBoxLossParameter
 
 SMALLEST = 1e-5

@@ -9,7 +9,8 @@ import numpy as np
 
 from caffepy.data.pictures.boxes import Array, clip, iou
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layers.boxes import best, decode, nms
+from caffepy.layers.boxes import decode
+from caffepy.layers.nms import best, nms
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 from caffepy.proto.caffe_pb2 import PriorBoxParameter

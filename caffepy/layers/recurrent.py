@@ -37,6 +37,7 @@ class Recurrent(Layer, Stepwise):
     """
 
     param_field = "recurrent_param"
+    in_place = "refused"
     num_bottom = (1, None)
     num_top = (1, None)
     cell: ClassVar[type[Cell]]

@@ -1,19 +1,16 @@
-"""Reshape and Flatten: the same values under another shape."""
+"""Reshape: the same values under another shape."""
 
 from __future__ import annotations
 
-import logging
-from functools import cache
 from math import prod
 
 from caffepy.errors import ConfigError, ShapeError
+from caffepy.layers.lost_gradient import gradient_is_lost
 from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
 
-log = logging.getLogger(__name__)
 
-
-class _Reshaping(Layer):
+class Reshaping(Layer):
     """Copies values in C order; with channels-last storage, Caffe's sharing of memory is not possible."""
 
     shares_data = True
@@ -22,46 +19,8 @@ class _Reshaping(Layer):
         top[0].data[...] = bottom[0].data.reshape(top[0].shape)
 
 
-def gradient_is_lost(name: str, top: Blob) -> bool:
-    """Whether Caffe loses the gradient of this top, which there shares the memory of its bottom's gradient.
-
-    Caffe's Flatten points the gradient of its bottom to that of its top. If that bottom is the top of a Reshape (or of
-    a Concat or Slice of one blob), which copies nothing backward, no gradient arrives in front of the two.
-    """
-    if top.diff_moved:
-        _warn(name)
-    return top.diff_moved
-
-
-@cache
-def _warn(name: str) -> None:
-    log.warning(
-        'layer "%s": its top goes to a Flatten, and Caffe loses the gradient there, so it is lost here, too. '
-        "Use one Reshape in place of the two layers.",
-        name,
-    )
-
-
-@register("Flatten")
-class Flatten(_Reshaping):
-    """The axes `flatten_param.axis` (1) .. `end_axis` (-1) as one: (N, C, H, W) to (N, C H W)."""
-
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        p, shape = self.param.flatten_param, bottom[0].shape
-        first = self.canonical_axis(p.axis, len(shape))
-        last = self.canonical_axis(p.end_axis, len(shape), "end_axis")
-        if last < first - 1:
-            raise ConfigError(f"end_axis {p.end_axis} lies before axis {p.axis}")
-        top[0].reshape((*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        if propagate_down[0]:
-            bottom[0].diff[...] = top[0].diff.reshape(bottom[0].shape)
-            bottom[0].diff_moved = True
-
-
 @register("Reshape")
-class Reshape(_Reshaping):
+class Reshape(Reshaping):
     """`reshape_param.shape` in place of the `num_axes` (-1: all) axes from `axis` on.
 
     A dim 0 copies the bottom's at the same place, one dim -1 is inferred. axis -1 is behind the last axis.

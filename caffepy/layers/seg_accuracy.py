@@ -12,7 +12,7 @@ from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import Layer, register
 
 
-class Counted:
+class CountedPixels:
     """What a top of SegAccuracy comes to over all batches of a test: a meter, as `caffepy.solver.meters` has them."""
 
     def __init__(self, layer: SegAccuracy, top: int):
@@ -25,7 +25,7 @@ class Counted:
     def value(self) -> Array:
         return self.layer.engine.to_host(self.layer.values(self.counts)[self.top])
 
-    def merge(self, other: Counted) -> None:
+    def merge(self, other: CountedPixels) -> None:
         self.counts = self.counts + other.counts
 
 
@@ -113,7 +113,7 @@ class SegAccuracy(Layer):
         return [xp.stack(triple) for triple in values]
 
     def meter(self, top_index: int) -> Any:
-        return Counted(self, top_index)
+        return CountedPixels(self, top_index)
 
     def state(self) -> dict[str, Any]:
         return {} if self.param.seg_accuracy_param.reset else {"counts": self.engine.to_host(self.counts).copy()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffepy.net.blob import Blob
-from caffepy.net.executor import Observer
+from caffepy.net.observer import Observer
 
 if TYPE_CHECKING:
     from caffepy.net.build import Node

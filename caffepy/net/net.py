@@ -16,9 +16,10 @@ from caffepy.errors import ConfigError, ShapeError, locate
 from caffepy.files import check_writable
 from caffepy.net import weights as stored
 from caffepy.net.build import Builder, Node
-from caffepy.net.executor import Executor, Observer
+from caffepy.net.executor import Executor
 from caffepy.net.layer import Layer
 from caffepy.net.named import Named
+from caffepy.net.observer import Observer
 from caffepy.net.spread import Share
 from caffepy.net.weights import Paths
 from caffepy.proto import text

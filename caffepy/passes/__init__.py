@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from caffepy.net.executor import Executor, Observer
+from caffepy.net.executor import Executor
 from caffepy.net.net import Net
+from caffepy.net.observer import Observer
 from caffepy.passes.divided import Divided
 from caffepy.passes.recorded import Recorded
 from caffepy.passes.whole import Whole

@@ -14,8 +14,9 @@ from caffepy.errors import ConfigError, locate
 from caffepy.net.blob import Array, Blob
 from caffepy.net.build import Node
 from caffepy.net.debug import DebugLines
-from caffepy.net.executor import Executor, Observer
+from caffepy.net.executor import Executor
 from caffepy.net.net import Net
+from caffepy.net.observer import Observer
 from caffepy.passes.plan import Plan, plan
 
 

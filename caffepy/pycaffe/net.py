@@ -14,8 +14,9 @@ from caffepy.engine import Engine, get_engine
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import net as core
 from caffepy.net.blob import Array, Blob
-from caffepy.net.executor import Executor, Observer
+from caffepy.net.executor import Executor
 from caffepy.net.named import Named, listed, unknown
+from caffepy.net.observer import Observer
 from caffepy.net.weights import Paths
 from caffepy.proto.caffe_pb2 import NetState
 from caffepy.pycaffe import batched

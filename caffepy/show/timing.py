@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from caffepy import passes
 from caffepy.net.net import Net
+from caffepy.show.flops import layer_flops
 
 
 @dataclass
@@ -98,12 +99,3 @@ def _flops(net: Net, groups: Sequence[Sequence[int]], gradients: bool) -> list[i
     else:
         counts = [node.layer.flops(node.bottom, node.top) for node in net.nodes]
     return [sum(counts[i] for i in group) for group in groups]
-
-
-def layer_flops(net: Net) -> list[int]:
-    """Floating-point operations of each layer's products: forward, and backward to parameters and bottoms if needed."""
-    counts = []
-    for node in net.nodes:
-        times = 1 + any(node.layer.param_propagate_down) + any(node.bottom_need_backward)
-        counts.append(times * node.layer.flops(node.bottom, node.top))
-    return counts

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffepy.data.folds import Subset, divide, records_of
+from caffepy.data.folds import divide
 from caffepy.data.order import Cursor, ListOrder, Order
+from caffepy.data.subset import Subset, records_of
 from caffepy.errors import ConfigError, DataError
 from caffepy.proto.caffe_pb2 import FoldParameter
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from caffepy import rng
-from caffepy.data.order import Cursor, ListOrder, Order, _mixed
+from caffepy.data.order import Cursor, ListOrder, Order
+from caffepy.data.permutation import _mixed
 
 
 def take(order: Order, batches: list[int], cursor: Cursor = Cursor()) -> tuple[list[int], Cursor]:  # noqa: B008
@@ -64,7 +65,7 @@ def test_a_list_is_made_where_a_walk_begins_not_for_every_record(monkeypatch):
     order = ListOrder(50, shuffle=True, seed=9)
     first = order.permuted(0, 0)
     with monkeypatch.context() as later:
-        later.setattr("caffepy.data.order.np.arange", None)
+        later.setattr("caffepy.data.permutation.np.arange", None)
         assert order.permuted(0, 0) == first
 
 

@@ -15,7 +15,7 @@ from caffepy import passes
 from caffepy.cli import main
 from caffepy.errors import ConfigError
 from caffepy.export.session import OnnxRuntime
-from caffepy.net.executor import Observer
+from caffepy.net.observer import Observer
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetParameter
 from tests.export.support import noise

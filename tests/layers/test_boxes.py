@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caffepy.data.pictures.boxes import iou
-from caffepy.layers import boxes
+from caffepy.layers import box_matching, boxes, nms
 from caffepy.proto.caffe_pb2 import PriorBoxParameter
 from tests.layers.detection import random_boxes
 
@@ -38,7 +38,7 @@ def test_decode_by_the_formulas():
 def test_best_keeps_the_order_of_equals(count):
     scores = np.array([0.5, 0.9, 0.5, 0.1, 0.9, 0.5], np.float32)
     expected = sorted(range(6), key=lambda i: -scores[i])
-    assert boxes.best(scores, count).tolist() == (expected if count < 0 else expected[:count])
+    assert nms.best(scores, count).tolist() == (expected if count < 0 else expected[:count])
 
 
 def slow_nms(things, threshold, eta, limit):
@@ -57,7 +57,7 @@ def slow_nms(things, threshold, eta, limit):
 @pytest.mark.parametrize("count, limit", [(0, None), (1, None), (60, None), (300, None), (300, 7)])
 def test_nms(count, limit, eta, threshold):
     things = random_boxes(np.random.default_rng(count), count)
-    kept = boxes.nms(things, threshold, eta, limit=limit).tolist()
+    kept = nms.nms(things, threshold, eta, limit=limit).tolist()
     assert kept == slow_nms(things, threshold, eta, limit)
 
 
@@ -90,7 +90,7 @@ def slow_match(overlaps, threshold):
 def test_match(count, things, threshold):
     random = np.random.default_rng(count + things)
     overlaps = iou(random_boxes(random, count), random_boxes(random, things))
-    index, largest = boxes.match(overlaps, threshold)
+    index, largest = box_matching.match(overlaps, threshold)
     expected, overlap = slow_match(overlaps, threshold)
     assert index.tolist() == expected
     assert np.allclose(largest, overlap)
@@ -98,4 +98,4 @@ def test_match(count, things, threshold):
 
 def test_of_two_boxes_that_overlap_alike_the_first_is_matched():
     overlaps = np.array([[0.2, 0.6], [0.6, 0.6], [0.6, 0]], np.float32)
-    assert boxes.match(overlaps, None)[0].tolist() == [1, 0, -1] == slow_match(overlaps, None)[0]
+    assert box_matching.match(overlaps, None)[0].tolist() == [1, 0, -1] == slow_match(overlaps, None)[0]

@@ -253,7 +253,7 @@ def test_plans_are_made_in_reshape_alone(definition, engine, monkeypatch):
         monkeypatch.setattr(built.engine, name, lambda *args, name=name: made.append(name))
     monkeypatch.setattr("caffepy.engine.window.Window.conv_shape", None)
     monkeypatch.setattr("caffepy.engine.numpy.winograd.plan", None)
-    monkeypatch.setattr("caffepy.engine.numpy.shapes.tiles", None)
+    monkeypatch.setattr("caffepy.engine.numpy.tiles.tiles", None)
     built.layer.forward(built.bottom, built.top)
     built.backward(built.top[0].host())
     assert not made

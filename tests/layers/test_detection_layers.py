@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layers.ohem import hardest
+from caffepy.layers.box_annotator_ohem import hardest
 from tests.support import ENGINES, Built, assert_close
 
 RANDOM = np.random.default_rng(11)

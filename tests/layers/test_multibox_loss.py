@@ -9,7 +9,8 @@ import pytest
 
 from caffepy.data.pictures.boxes import area, iou
 from caffepy.errors import ConfigError, DataError, ShapeError
-from caffepy.layers.boxes import decode, encode, nms
+from caffepy.layers.boxes import decode, encode
+from caffepy.layers.nms import nms
 from caffepy.proto.caffe_pb2 import MultiBoxLossParameter
 from tests.layers.detection import objects, priors
 from tests.layers.test_boxes import slow_match

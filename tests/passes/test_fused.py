@@ -7,8 +7,8 @@ import pytest
 
 from caffepy import passes
 from caffepy.engine import get_engine
-from caffepy.net.executor import Observer
 from caffepy.net.net import Net
+from caffepy.net.observer import Observer
 from caffepy.passes.fused import groups
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST, NetParameter

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from caffepy.net.executor import Observer
+from caffepy.net.observer import Observer
 from caffepy.passes import Divided, Executor, Whole, of
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.proto.text import parse

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caffepy.engine import get_engine
-from caffepy.net.executor import Observer
+from caffepy.net.observer import Observer
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import NetParameter, SolverState
 from caffepy.pycaffe.solvers import Solver

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffepy.data.order import Cursor, Order, _permutation
+from caffepy.data.order import Cursor, Order
+from caffepy.data.permutation import permutation
 
 
 class RowOrder(Order):
@@ -18,6 +19,6 @@ class RowOrder(Order):
         if self.shuffle:
             for wrap in np.unique(wraps):
                 here = wraps == wrap
-                at[here] = _permutation(self.seed, epoch + int(wrap), self.length)[at[here]]
+                at[here] = permutation(self.seed, epoch + int(wrap), self.length)[at[here]]
         wrapped, index = divmod(index + count * self.size, self.length)
         return at, Cursor(epoch + wrapped, index)

@@ -16,8 +16,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from caffepy.engine.numpy.lowering import Scratch, add_to_rows, bordered, dense, sum_of_rows
 from caffepy.engine.numpy.phases import along_rows, grad_of_phase
-from caffepy.engine.numpy.shapes import TILE_BYTES, ImageTile, Shapes, cut
+from caffepy.engine.numpy.shapes import Shapes
 from caffepy.engine.numpy.tail import NONE, Tail
+from caffepy.engine.numpy.tiles import TILE_BYTES, ImageTile, cut
 from caffepy.engine.threads import ThreadPool
 
 LARGEST_STRIDE = 2

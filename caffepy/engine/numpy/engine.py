@@ -18,8 +18,9 @@ from caffepy.engine.numpy.blas import one_thread
 from caffepy.engine.numpy.conv import ConvPlan
 from caffepy.engine.numpy.lowering import sum_of_rows
 from caffepy.engine.numpy.pool import PoolPlan
-from caffepy.engine.numpy.shapes import Shapes, cut
+from caffepy.engine.numpy.shapes import Shapes
 from caffepy.engine.numpy.tail import NONE
+from caffepy.engine.numpy.tiles import cut
 from caffepy.engine.threads import ThreadPool, available_cores
 from caffepy.engine.window import Ints, Window
 

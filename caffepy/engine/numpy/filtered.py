@@ -8,10 +8,12 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from caffepy.engine.numpy.filtering import POINTS
 from caffepy.engine.numpy.lowering import Scratch, add_columns, add_to_rows, bordered, columns, sum_of_rows
-from caffepy.engine.numpy.shapes import ImageTile, Shapes, cut
+from caffepy.engine.numpy.shapes import Shapes
 from caffepy.engine.numpy.tail import NONE, Tail
-from caffepy.engine.numpy.winograd import POINTS, WinogradPlan
+from caffepy.engine.numpy.tiles import ImageTile, cut
+from caffepy.engine.numpy.winograd import WinogradPlan
 from caffepy.engine.threads import ThreadPool
 
 # Bytes of columns that are multiplied in one call.

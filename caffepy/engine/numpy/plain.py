@@ -7,8 +7,9 @@ from math import prod
 import numpy as np
 
 from caffepy.engine.numpy.lowering import add_columns, add_to_rows, bordered, columns, sum_of_rows
-from caffepy.engine.numpy.shapes import ImageTile, Shapes, cut
+from caffepy.engine.numpy.shapes import Shapes
 from caffepy.engine.numpy.tail import NONE, Tail
+from caffepy.engine.numpy.tiles import ImageTile, cut
 from caffepy.engine.threads import ThreadPool
 from caffepy.engine.window import Ints
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffepy.engine.numpy import engine as engine_module
-from caffepy.engine.numpy import shapes, winograd
+from caffepy.engine.numpy import tiles, winograd
 from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.engine.window import Window
 from tests.support import assert_close
@@ -140,7 +140,7 @@ CONVOLUTIONS = {
     "three axes": ((2, 3, 4, 5, 3), (2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1),
     "no images": ((0, 3, 6, 6), (4, 3, 3), (1, 1), (1, 1), (1, 1), 1),
 }  # fmt: skip
-TILES = {"whole": shapes.TILE_BYTES, "rows": 2000, "single rows": 1}
+TILES = {"whole": tiles.TILE_BYTES, "rows": 2000, "single rows": 1}
 
 
 class Case:
@@ -161,8 +161,8 @@ case_of = cache(Case)
 
 @pytest.fixture(params=TILES)
 def tiled(request, monkeypatch):
-    monkeypatch.setattr(shapes, "TILE_BYTES", TILES[request.param])
-    monkeypatch.setattr(shapes, "TIMES_WEIGHTS", 0)
+    monkeypatch.setattr(tiles, "TILE_BYTES", TILES[request.param])
+    monkeypatch.setattr(tiles, "TIMES_WEIGHTS", 0)
 
 
 @pytest.fixture(params=["chosen", "filtered", "plain"])
@@ -209,9 +209,9 @@ def test_conv_grad_weights_are_added(engine, tiled, method, name):
 @pytest.mark.parametrize("tile_bytes", [1, 100, 2000, 1 << 20])
 @pytest.mark.parametrize(("n", "rows", "row_bytes"), [(3, 7, 220), (1, 1, 4), (8, 4, 8), (5, 1, 12), (0, 2, 16)])
 def test_tiles_cover_everything_once(monkeypatch, tile_bytes, n, rows, row_bytes):
-    monkeypatch.setattr(shapes, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(tiles, "TILE_BYTES", tile_bytes)
     covered = np.zeros((n, rows), int)
-    for tile in shapes.tiles(n, rows, row_bytes, 0, 2):
+    for tile in tiles.tiles(n, rows, row_bytes, 0, 2):
         covered[tile.images, tile.rows] += 1
     assert (covered == 1).all()
 

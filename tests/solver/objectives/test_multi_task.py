@@ -8,7 +8,7 @@ import pytest
 from caffepy import passes, rng
 from caffepy.engine import get_engine
 from caffepy.errors import ConfigError, NotFiniteError
-from caffepy.net.executor import Observer
+from caffepy.net.observer import Observer
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import MultiTaskParameter, SolverParameter
 from caffepy.solver import Solver
