@@ -13,6 +13,9 @@ from caffepy.net.layer import Layer
 from caffepy.net.stepwise import Stepwise
 from caffepy.proto.caffe_pb2 import TRAIN, RecurrentParameter
 
+OWNED = {"forget_bias": "LSTM", "peephole": "LSTM", "layer_norm": "LSTM", "hidden_top": "RNN"}
+"""Fields that one type reads."""
+
 
 def masked(xp, x, mask, keep):
     return x * mask / keep
@@ -49,6 +52,9 @@ class Recurrent(Layer, Stepwise):
                 raise ConfigError(f"recurrent_param.{name} must be at least 1")
         if not 0 <= p.dropout < 1:
             raise ConfigError(f"recurrent_param.dropout must lie in 0 .. 1, below 1, it is {p.dropout:g}")
+        for name, owner in OWNED.items():
+            if p.HasField(name) and self.type != owner:  # type: ignore[arg-type]
+                raise ConfigError(f"recurrent_param.{name} is for the type {owner}, this is {self.type}")
         self.size = p.num_output
         self.exposed = p.expose_hidden
         self.state_names = self.cell.state_names
@@ -64,12 +70,17 @@ class Recurrent(Layer, Stepwise):
         self.layers: list[list[Cell]] = []
         """Of each layer its directions."""
         depth, static = self.depth, self.static_depth
+        cell = self.cell_class()
         for _ in range(p.num_layers):
-            self.layers.append([self.cell(self, depth, static, reverse) for reverse in ways])
+            self.layers.append([cell(self, depth, static, reverse) for reverse in ways])
             depth, static = len(ways) * self.size, 0
         self.keep = 1 - p.dropout if self.phase == TRAIN else 1.0
         self.carried: list[Array] = []
         self.allocated: tuple[int, int] | None = None
+
+    def cell_class(self) -> type[Cell]:
+        """What computes a direction of a layer."""
+        return self.cell
 
     @property
     def cells(self) -> list[Cell]:

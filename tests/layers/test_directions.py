@@ -281,7 +281,8 @@ def test_as_torch(kind, layers, directions, padded, engine):
     ends = list(end) if kind == "LSTM" else [end]
     dy, dends = torch.randn(y.shape), [torch.randn(e.shape) for e in ends]
     expected = torch.autograd.grad([y, *ends], [x, *start, *theirs.parameters()], [dy, *dends])
-    fields = f"num_layers: {layers} expose_hidden: true state_gradient: true hidden_top: true direction: "
+    own = "hidden_top: true" if kind == "RNN" else ""
+    fields = f"num_layers: {layers} expose_hidden: true state_gradient: true {own} direction: "
     fields += "BIDIRECTIONAL" if directions == 2 else "FORWARD"
     bottoms = [x.detach().numpy(), *([lengths] if padded else []), *(s.detach().numpy() for s in start)]
     built = build(kind, fields, *bottoms, engine=engine, tops=1 + len(start))

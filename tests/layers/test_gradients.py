@@ -239,6 +239,10 @@ CASES = {
         ("lrn_param { local_size: 3 alpha: 2 beta: 0.75 norm_region: WITHIN_CHANNEL }", [[IMAGE]]),
     ],
     "LSTM": [
+        ("recurrent_param { num_output: 2 peephole: true }", [SEQUENCE, STATIC, [(4, 3, 2), ("index 5", (3,))]]),
+        ("recurrent_param { num_output: 3 layer_norm: true }", [SEQUENCE, STATIC, [(4, 3, 2), ("index 5", (3,))]]),
+        ("recurrent_param { num_output: 2 peephole: true direction: BIDIRECTIONAL }", [SEQUENCE]),
+        ("recurrent_param { num_output: 5 layer_norm: true direction: REVERSE num_layers: 2 }", [SEQUENCE]),
         ("recurrent_param { num_output: 2 direction: REVERSE }", [SEQUENCE, [(4, 3, 2), ("index 5", (3,))]]),
         ("recurrent_param { num_output: 2 direction: BIDIRECTIONAL num_layers: 2 dropout: 0.3 }", [SEQUENCE, STATIC]),
         (
