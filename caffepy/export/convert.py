@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -47,22 +48,24 @@ class At:
 
 Converter = Callable[[OnnxGraph, At], Sequence[str]]
 _converters: dict[str, Converter] = {}
-_fixed: set[str] = set()
+_fixed: dict[str, Callable[[Any], bool]] = {}
 _counted: dict[str, int] = {}
 
 
 def converts(
-    *types: str, fixed_batch: bool = False, counted_axis: int | None = None
+    *types: str, fixed_batch: bool | Callable[[Any], bool] = False, counted_axis: int | None = None
 ) -> Callable[[Converter], Converter]:
     """Decorator: the function writes layers of these types and returns the names of their tops' values.
 
-    With `fixed_batch` a net that has such a layer keeps the number of items with which it is exported. The length of
+    With `fixed_batch`, true or true of the layer, a net keeps the number of items with which it is exported, or where
+    time is the first axis that of steps. The length of
     `counted_axis` of the tops is known after the layer has run.
     """
 
     def decorate(function: Converter) -> Converter:
         _converters.update(dict.fromkeys(types, function))
-        _fixed.update(types if fixed_batch else ())
+        if fixed_batch:
+            _fixed.update(dict.fromkeys(types, fixed_batch if callable(fixed_batch) else lambda layer: True))
         if counted_axis is not None:
             _counted.update(dict.fromkeys(types, counted_axis))
         return function
@@ -206,7 +209,7 @@ def _with_other_counts(piece: Piece) -> dict[int, tuple[int, ...]] | None:
 def _with_another_item(piece: Piece) -> dict[int, tuple[int, ...]] | None:
     """The shapes for inputs of one item more; None, with a word of it, where the batch has to stay as it is."""
     for node in piece.nodes:
-        if node.layer.type in _fixed:
+        if node.layer.type in _fixed and _fixed[node.layer.type](node.layer):
             log.info("The batch stays fixed: %s (%s) needs it so", node.place, node.layer.type)
             return None
     inputs = [blob for blob in piece.inputs.values() if blob.shape]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT, INT64, BOOL = 1, 7, 9
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
 """ONNX's numbers of element types."""
 
 

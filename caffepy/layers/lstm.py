@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from caffepy.engine import Engine
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.layers.cell import Cell, Summed
+from caffepy.layers.cell import Cell
+from caffepy.layers.lstm_cell import LSTMCell
+from caffepy.layers.lstm_variants import NormalizedCell, PeepholeCell
 from caffepy.layers.recurrent import Recurrent
-from caffepy.net.blob import Array, Blob
+from caffepy.net.blob import Blob
 from caffepy.net.layer import Layer, register
-
-
-class LSTMCell(Summed):
-    """c_t = f m_t c_t-1 + i g, h_t = o tanh(c_t)."""
-
-    gates = 4
-    halved = 3
-    state_names = ("h", "c")
-
-    def __init__(self, layer: Layer, depth: int, static_depth: int, reverse: bool):
-        super().__init__(layer, depth, static_depth, reverse)
-        self.parameter(1)[self.size : 2 * self.size] += layer.param.recurrent_param.forget_bias
-
-    def allocate(self, steps: int, items: int) -> None:
-        super().allocate(steps, items)
-        self.squashed = self.new(steps, items, self.size)
-
-    def step(self, engine: Engine, t: int, at: slice, h: Array) -> None:
-        z, (hidden, memory), given = self.z[t, at, ...], self.states, self.given
-        engine.gemm(h, self.weights, z, accumulate=True)
-        kept = None if given.kept is None else given.kept[t, at, ...]
-        c, after = memory[self.before(t), at, ...], self.after(t)
-        engine.lstm(z, c, kept, memory[after, at, ...], self.squashed[t, at, ...], hidden[after, at, ...])
-
-    def step_gradient(self, engine: Engine, t: int, at: slice, carry: list[Array]) -> None:
-        c = self.states[1][self.before(t), at, ...]
-        engine.lstm_grad(carry[0], carry[1], self.z[t, at, ...], c, self.squashed[t, at, ...], self.dz[t, at, ...])
 
 
 @register("LSTM")
@@ -49,8 +23,6 @@ class LSTM(Recurrent):
     cell = LSTMCell
 
     def cell_class(self) -> type[Cell]:
-        from caffepy.layers.lstm_variants import NormalizedCell, PeepholeCell
-
         p = self.param.recurrent_param
         if p.peephole and p.layer_norm:
             raise ConfigError("recurrent_param has both peephole and layer_norm", hint="Keep one of the two.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffepy.engine import Engine
-from caffepy.layers.lstm import LSTMCell
+from caffepy.layers.lstm_cell import LSTMCell
 from caffepy.net.blob import Array
 from caffepy.net.layer import Layer
 from caffepy.proto.caffe_pb2 import FillerParameter

@@ -125,7 +125,7 @@ class Recurrent(Layer, Stepwise):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         static = self._static(bottom, "data") if self.has_static else None
         kept, there = self._masks(bottom)
-        first = self._first_state
+        first = self.first_state
         initial = [blob.data for blob in bottom[first:]] if self.exposed else self.carried
         final = [blob.data for blob in top[1:]] if self.exposed else self.carried
         x, i = bottom[0].data.reshape((self._rows, self.depth)), 0
@@ -149,7 +149,7 @@ class Recurrent(Layer, Stepwise):
                 f"{self.type} has no gradient for its {what} {self.bottom_name(1)}",
                 hint="Set propagate_down: false for this bottom.",
             )
-        first = self._first_state
+        first = self.first_state
         through = self.exposed and self.param.recurrent_param.state_gradient
         dy, i = top[0].diff, len(self.cells)
         for number, ways in reversed(list(enumerate(self.layers))):
@@ -209,7 +209,7 @@ class Recurrent(Layer, Stepwise):
         return prod(self.allocated)
 
     @property
-    def _first_state(self) -> int:
+    def first_state(self) -> int:
         """The first bottom that may be an initial state."""
         return 1 + self.has_markers + self.has_static
 
@@ -218,7 +218,7 @@ class Recurrent(Layer, Stepwise):
         return array[..., way * self.size : (way + 1) * self.size]
 
     def _static(self, bottom: list[Blob], which: str) -> Array:
-        array = getattr(bottom[self._first_state - 1], which)
+        array = getattr(bottom[self.first_state - 1], which)
         return array.reshape((array.shape[0], self.static_depth))
 
     def _masks(self, bottom: list[Blob]) -> tuple[list[Array | None], Array | None]:
@@ -279,7 +279,7 @@ class Recurrent(Layer, Stepwise):
             )
         p = self.param.recurrent_param
         number = p.num_layers * (1 + (p.direction == RecurrentParameter.BIDIRECTIONAL))
-        for i, name in enumerate(self.state_names if self.exposed else (), self._first_state):
+        for i, name in enumerate(self.state_names if self.exposed else (), self.first_state):
             expected = (number, shape[1], self.size)
             if bottom[i].shape != expected:
                 which = "1" if number == 1 else "layers times directions"
