@@ -48,6 +48,8 @@ def command(
             f"{len(asked)} questions at once" if asked else "nothing is asked",
             hint="Give one of --user, --similar-to, --ratings, --output, --test.",
         )
+    if explain and not (user or ratings):
+        raise ConfigError("--explain is about a user's list", hint="Give it with --user or --ratings.")
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
     scorer = Scorer(Net(model, TEST, weights=weights, engine=options.choose_engine(engine, gpu)))
@@ -57,7 +59,10 @@ def command(
             terminal.echo(f"{name} = {value:.6g}")
         return
     if output:
-        terminal.echo(f"{output}: lists of {lists.write(output, titles)} users")
+        count, cold = lists.write(output, titles)
+        terminal.echo(
+            f"{output}: lists of {count} users" + (f", {cold} without ratings by the baseline" if cold else "")
+        )
         return
     given = parse_ratings(ratings) if ratings else {}
     entries, note = (
@@ -67,6 +72,6 @@ def command(
         terminal.echo(note)
     for rank, entry in enumerate(entries, 1):
         terminal.echo(f"{rank}\t{entry.item}\t{entry.score:.4f}" + (f"\t{entry.title}" if titles else ""))
-        if explain and user:
-            for reason in lists.why(user, entry.item):
+        if explain:
+            for reason in lists.why_of_new(given, entry.item) if given else lists.why(user, entry.item):
                 terminal.echo(f"\t\tbecause of {reason}")

@@ -14,7 +14,7 @@ from caffepy.data.order import Cursor
 from caffepy.data.tables import lookup, negatives
 from caffepy.data.tables.groups import RowGroups
 from caffepy.data.tables.order import RowOrder
-from caffepy.data.tables.table import held_out, open_table
+from caffepy.data.tables.table import PAD, held_out, open_table, pair_numbers
 from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import Batch, BatchLayer, Picture, Position
 from caffepy.net.blob import Blob
@@ -34,7 +34,8 @@ class TableData(BatchLayer):
 
     `group_by: "user"`: an item of the batch is a user with all rows, tops (B, L), `user` itself (B,), `mask` (B, L).
     `negatives: n`: behind each row come n with items that the user has no row with, (B (1 + n),), and top `label`
-    tells them apart, 1 and 0; with a top `negative` it holds these items instead, (B, n).
+    tells them apart, 1 and 0; with a top `negative` it holds these items instead, (B, n). Rows of the tables `seen`
+    (train.h5, for a test) are no negatives either.
     Raises ConfigError for names that the table lacks, DataError for integers that float32 would round.
     """
 
@@ -90,12 +91,17 @@ class TableData(BatchLayer):
             super().forward(bottom, top)
             return
         shape = next(iter(self.fed.values())).shape
-        values_of = {**{name: np.zeros(shape, self.table[name].dtype) for name in self._needed}, **self.fed}
+        values_of = {**{name: self._nothing(name, shape) for name in self._needed}, **self.fed}
         for blob, name in zip(top, self.names):
             values = self._values(name, values_of)
             blob.reshape(values.shape)
             blob.data[...] = self.engine.asarray(values)
         self.fed = None
+
+    def _nothing(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """What a column holds where only others are fed: zeros, empty lists."""
+        column = self.table.column(name)
+        return np.full(shape + column.values.shape[1:], PAD if column.is_list else 0, column.values.dtype)
 
     # Batches
 
@@ -134,9 +140,7 @@ class TableData(BatchLayer):
 
     def _grouped(self, groups: np.ndarray) -> dict[str, np.ndarray]:
         rows, mask = self.groups.padded(groups)
-        values = {}
-        for name, found in self._rows(rows).items():
-            values[name] = np.where(mask.reshape(mask.shape + (1,) * (found.ndim - 2)), found, 0)
+        values = self._rows(rows)
         values[self.param.table_data_param.group_by] = self.groups.keys[groups]
         values[MASK] = mask.astype(np.float32)
         return values
@@ -145,7 +149,7 @@ class TableData(BatchLayer):
         p, column = self.param.table_data_param, self.param.table_data_param.negative_column
         random = np.random.default_rng([self.seed, *cursor, self.order.rank])
         users, size = values["user"], self.table.size(column)
-        drawn = negatives.draw(users, p.negatives, size, self.table.pairs, random)
+        drawn = negatives.draw(users, p.negatives, size, self._pairs, random)
         if NEGATIVE in self.names:
             values[NEGATIVE] = drawn
             return
@@ -157,7 +161,25 @@ class TableData(BatchLayer):
     def _values(self, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
         if name not in self.lookups:
             return values[name].astype(np.float32)
-        return self.lookups[name](values)
+        found = self.lookups[name](values)
+        if MASK in values and self.lookups[name].source != self.param.table_data_param.group_by:
+            found[values[MASK] == 0] = 0  # behind the end of a group, where lists have no ids either
+        return found
+
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        """Which user has which item, in the table and in those of `seen`: sorted numbers."""
+        p, found = self.param.table_data_param, []
+        for table in (self.table, *map(open_table, p.seen)):
+            for name in ("user", p.negative_column):
+                if table.vocabulary(name) != self.table.vocabulary(name):
+                    raise DataError(
+                        f"its {name}s are numbered otherwise than those of {self.table.path}",
+                        where=table.path,
+                        hint="Both must come from one convert-ratings.",
+                    )
+            found.append(pair_numbers(table["user"], table[p.negative_column], table.size(p.negative_column)))
+        return np.unique(np.concatenate(found))
 
     @cached_property
     def _needed(self) -> set[str]:

@@ -2038,7 +2038,7 @@ class PReLUParameter(_message.Message):
     def __init__(self, filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ...) -> None: ...
 
 class TableDataParameter(_message.Message):
-    __slots__ = ("source", "batch_size", "shuffle", "columns", "group_by", "negatives", "negative_column", "prefetch", "held_out")
+    __slots__ = ("source", "batch_size", "shuffle", "columns", "group_by", "negatives", "negative_column", "prefetch", "held_out", "seen")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_FIELD_NUMBER: _ClassVar[int]
@@ -2048,6 +2048,7 @@ class TableDataParameter(_message.Message):
     NEGATIVE_COLUMN_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     source: str
     batch_size: int
     shuffle: bool
@@ -2057,7 +2058,8 @@ class TableDataParameter(_message.Message):
     negative_column: str
     prefetch: int
     held_out: float
-    def __init__(self, source: _Optional[str] = ..., batch_size: _Optional[int] = ..., shuffle: bool = ..., columns: _Optional[_Iterable[str]] = ..., group_by: _Optional[str] = ..., negatives: _Optional[int] = ..., negative_column: _Optional[str] = ..., prefetch: _Optional[int] = ..., held_out: _Optional[float] = ...) -> None: ...
+    seen: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[str] = ..., batch_size: _Optional[int] = ..., shuffle: bool = ..., columns: _Optional[_Iterable[str]] = ..., group_by: _Optional[str] = ..., negatives: _Optional[int] = ..., negative_column: _Optional[str] = ..., prefetch: _Optional[int] = ..., held_out: _Optional[float] = ..., seen: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TextDataParameter(_message.Message):
     __slots__ = ("source", "batch_size", "time_steps", "level", "vocabulary", "labels", "shuffle", "columns", "bucket", "prefetch", "fingerprint")
@@ -2228,7 +2230,7 @@ class FactorsParameter(_message.Message):
     def __init__(self, num_factors: _Optional[int] = ..., biased: bool = ..., implicit: bool = ..., temporal: bool = ..., learning_rate: _Optional[float] = ..., gamma: _Optional[float] = ..., reg: _Optional[float] = ..., reg_bias: _Optional[float] = ..., init_std: _Optional[float] = ..., bins: _Optional[int] = ..., drift_power: _Optional[float] = ..., drift_learning_rate: _Optional[float] = ..., reg_implicit: _Optional[float] = ..., reg_bins: _Optional[float] = ..., reg_days: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class RatingRBMParameter(_message.Message):
-    __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std", "learning_rate", "learning_rate_bias", "learning_rate_d", "momentum", "decay", "slow_down")
+    __slots__ = ("cases", "units", "num_hidden", "cd", "conditional", "prediction", "pseudo_counts", "average_from", "batch_size", "init_std", "learning_rate", "learning_rate_bias", "learning_rate_d", "momentum", "decay", "slow_down", "sample_visible")
     class Cases(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         USER: _ClassVar[RatingRBMParameter.Cases]
@@ -2263,6 +2265,7 @@ class RatingRBMParameter(_message.Message):
     MOMENTUM_FIELD_NUMBER: _ClassVar[int]
     DECAY_FIELD_NUMBER: _ClassVar[int]
     SLOW_DOWN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_VISIBLE_FIELD_NUMBER: _ClassVar[int]
     cases: RatingRBMParameter.Cases
     units: RatingRBMParameter.Units
     num_hidden: int
@@ -2279,7 +2282,8 @@ class RatingRBMParameter(_message.Message):
     momentum: float
     decay: float
     slow_down: float
-    def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., units: _Optional[_Union[RatingRBMParameter.Units, str]] = ..., num_hidden: _Optional[int] = ..., cd: _Optional[int] = ..., conditional: bool = ..., prediction: _Optional[_Union[RatingRBMParameter.Prediction, str]] = ..., pseudo_counts: _Optional[float] = ..., average_from: _Optional[int] = ..., batch_size: _Optional[int] = ..., init_std: _Optional[float] = ..., learning_rate: _Optional[float] = ..., learning_rate_bias: _Optional[float] = ..., learning_rate_d: _Optional[float] = ..., momentum: _Optional[float] = ..., decay: _Optional[float] = ..., slow_down: _Optional[float] = ...) -> None: ...
+    sample_visible: bool
+    def __init__(self, cases: _Optional[_Union[RatingRBMParameter.Cases, str]] = ..., units: _Optional[_Union[RatingRBMParameter.Units, str]] = ..., num_hidden: _Optional[int] = ..., cd: _Optional[int] = ..., conditional: bool = ..., prediction: _Optional[_Union[RatingRBMParameter.Prediction, str]] = ..., pseudo_counts: _Optional[float] = ..., average_from: _Optional[int] = ..., batch_size: _Optional[int] = ..., init_std: _Optional[float] = ..., learning_rate: _Optional[float] = ..., learning_rate_bias: _Optional[float] = ..., learning_rate_d: _Optional[float] = ..., momentum: _Optional[float] = ..., decay: _Optional[float] = ..., slow_down: _Optional[float] = ..., sample_visible: bool = ...) -> None: ...
 
 class RankingParameter(_message.Message):
     __slots__ = ("k", "relevant", "exclude_seen")

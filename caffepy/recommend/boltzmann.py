@@ -85,6 +85,16 @@ def visible(cases: Cases, weights: Weights, h: np.ndarray, there: np.ndarray) ->
     return drive
 
 
+def drawn(probabilities: np.ndarray, there: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One grade for each visible unit that the case has, as (B, I, R) of ones and zeros."""
+    out = np.zeros_like(probabilities)
+    case, unit = np.nonzero(there)
+    below = np.cumsum(probabilities[case, unit], axis=1)
+    grade = (random.random((len(case), 1), np.float32) * below[:, -1:] >= below).sum(axis=1)
+    out[case, unit, np.minimum(grade, below.shape[1] - 1)] = 1
+    return out
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
@@ -99,6 +109,8 @@ def gradient(
     for _ in range(max(1, p.cd)):
         sample = (random.random(h.shape, np.float32) < h).astype(np.float32)
         model = visible(cases, weights, sample, there)
+        if p.sample_visible and cases.is_softmax:
+            model = drawn(model, there, random)
         h = sigmoid(hidden(p, weights, there, model))
     scale = np.float32(1 / len(chosen))
     dw = (_flat(data).T @ first - _flat(model).T @ h) * scale

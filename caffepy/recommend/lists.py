@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError, DataError, did_you_mean
 from caffepy.files import atomic_write
-from caffepy.recommend.scorer import Scorer
+from caffepy.recommend.scorer import Reason, Scorer
 
 _USERS = 64
 """Users whose scores of all items are held at once."""
@@ -59,24 +60,35 @@ class Lists:
         user = self.id_of("user", word)
         if user is None or not self.scorer.history.user_counts[user]:
             what = "is not known" if user is None else "has no ratings to learn from"
-            return self.best(self.scorer.baseline()[0], np.zeros(0, int)), f'user "{word}" {what}: the baseline ranks'
+            return self.best(self.scorer.baseline[0], np.zeros(0, int)), f'user "{word}" {what}: the baseline ranks'
         scores = self.scorer.of_all_items(np.array([user]))[0]
         return self.best(scores, self._seen(user)), ""
 
     def for_ratings(self, given: dict[str, float]) -> tuple[list[Entry], str]:
         """The list of somebody new with these ratings."""
-        items = np.array([self.item(word) for word in given])
-        scores, by_model = self.scorer.fold_in(items, np.array(list(given.values())))
-        note = "" if by_model else "this model cannot take in a new user without training: the baseline ranks"
+        items, ratings = self._given(given)
+        scores, without = self.scorer.fold_in(items, ratings)
+        note = ""
+        if without is None:
+            note = "this model cannot take in a new user without training: the baseline ranks"
+        elif without:
+            note = f"{', '.join(without)} cannot take in a new user without training: the baseline stands in"
         return self.best(scores, items), note
+
+    def _given(self, given: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """Items and ratings of somebody new. Raises ConfigError for a rating outside the scale."""
+        h = self.scorer.history
+        for word, rating in given.items():
+            if self.scorer.members.clip and not h.low <= rating <= h.high:
+                raise ConfigError(f"--ratings {word}:{rating:g} is outside the ratings' scale, {h.low:g} .. {h.high:g}")
+        return np.array([self.item(word) for word in given]), np.array(list(given.values()))
 
     def similar(self, word: str) -> tuple[list[Entry], str]:
         """Items like one."""
         item = self.item(word)
         if not self.scorer.history.item_counts[item]:
-            return self.best(
-                self.scorer.baseline()[0], np.array([item])
-            ), f'item "{word}" has no ratings: the baseline ranks'
+            note = f'item "{word}" has no ratings: the baseline ranks'
+            return self.best(self.scorer.baseline[0], np.array([item])), note
         return self.best(self.scorer.alike(np.array([item]))[0], np.array([item]), are_ratings=False), ""
 
     def why(self, user: str, item: str) -> list[str]:
@@ -84,29 +96,35 @@ class Lists:
         number = self.id_of("user", user)
         if number is None:
             return []
-        reasons = self.scorer.reasons(number, self.item(item))
+        return self._told(self.scorer.reasons(number, self.item(item)))
+
+    def why_of_new(self, given: dict[str, float], item: str) -> list[str]:
+        """The same of somebody new with these ratings."""
+        return self._told(self.scorer.reasons_of_new(*self._given(given), self.item(item)))
+
+    def _told(self, reasons: list[Reason]) -> list[str]:
         return [f"{self.words['item'][r.item]} {self.title(r.item)}".rstrip() + f" rated {r.rating:g}" for r in reasons]
 
-    def of_all(self) -> Iterator[tuple[str, list[Entry]]]:
-        """Each user with ratings, and the list."""
-        users = np.flatnonzero(self.scorer.history.user_counts)
-        for a in range(0, len(users), _USERS):
-            part = users[a : a + _USERS]
-            for user, scores in zip(part, self.scorer.of_all_items(part)):
-                yield self.words["user"][user], self.best(scores, self._seen(user))
+    def of_all(self) -> Iterator[tuple[int, list[Entry]]]:
+        """Each user, and the list: the baseline's for those without ratings."""
+        for a in range(0, len(self.words["user"]), _USERS):
+            part = range(a, min(a + _USERS, len(self.words["user"])))
+            for user, scores in zip(part, self.scorer.of_all_items(np.array(part))):
+                yield user, self.best(scores, self._seen(user))
 
-    def write(self, path: str, titles: bool) -> int:
-        """All users' lists as CSV; how many there are."""
-        count = 0
+    def write(self, path: str, titles: bool) -> tuple[int, int]:
+        """All users' lists as CSV, the last column of which says who ranks; how many there are, and by the baseline."""
+        count = cold = 0
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
-            out.writerow(["user", "rank", "item", "score", *(["title"] if titles else [])])
+            out.writerow(["user", "rank", "item", "score", *(["title"] if titles else []), "by"])
             for user, entries in self.of_all():
-                count += 1
+                is_known = self.scorer.history.user_counts[user] > 0
+                count, cold = count + 1, cold + (not is_known)
                 for rank, entry in enumerate(entries, 1):
-                    more = [entry.title] if titles else []
-                    out.writerow([user, rank, entry.item, f"{entry.score:.6g}", *more])
-        return count
+                    more = [*([entry.title] if titles else []), "model" if is_known else "baseline"]
+                    out.writerow([self.words["user"][user], rank, entry.item, f"{entry.score:.6g}", *more])
+        return count, cold
 
     def _seen(self, user: int) -> np.ndarray:
         h = self.scorer.history
@@ -122,6 +140,6 @@ def parse_ratings(text: str) -> dict[str, float]:
             given[item] = float(rating)
         except ValueError:
             mark = ""
-        if not mark or not item:
+        if not mark or not item or not math.isfinite(given[item]):
             raise ConfigError(f'--ratings "{part}" is no rating of an item', hint="Write 50:5,172:4.")
     return given

@@ -414,9 +414,9 @@ CASES = {
 # Accuracy, ArgMax, Threshold, scores and indices are steps; the others make data or take it. The user writes Python's
 # backward.
 WITHOUT_GRADIENT = {
-    "AUC", "Accuracy", "ArgMax", "AutoRec", "AveragePrecision", "Baseline", "Blend", "Bucketize", "ConfusionMatrix",
-    "Data", "DenseImageData", "DummyData", "Factors", "GAUC", "HDF5Data", "HDF5Output", "HashIds", "ImageData",
-    "ImageSegData", "ImplicitFactors", "Input", "LogLoss", "MAE", "MeanIoU", "MemoryData", "Neighbors",
+    "AUC", "Accuracy", "AllItems", "ArgMax", "AutoRec", "AveragePrecision", "Baseline", "Blend", "Bucketize",
+    "ConfusionMatrix", "Data", "DenseImageData", "DummyData", "Factors", "GAUC", "HDF5Data", "HDF5Output", "HashIds",
+    "ImageData", "ImageSegData", "ImplicitFactors", "Input", "LogLoss", "MAE", "MeanIoU", "MemoryData", "Neighbors",
     "NonNegativeFactors", "Perplexity", "PrecisionRecall", "Python", "RMSE", "Ranking", "RatingRBM", "SegAccuracy",
     "SlopeOne", "TableData", "TextData", "Threshold", "Time", "WindowData",
 }  # fmt: skip

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from caffepy import passes, rng
+from caffepy.data.tables.table import Column
+from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError, DataError
 from caffepy.net.net import Net
 from caffepy.proto import caffe_pb2, text
@@ -84,6 +86,62 @@ def test_embed_has_a_row_for_each_id(table):
     )
     built = net("item", "batch_size: 2", table, embed)
     assert [layer.blobs[0].shape for layer in built.layers if layer.type == "Embed"] == [(4, 2), (4, 1)]
+
+
+def test_negatives_of_a_test_are_no_rows_of_train_either(table, tmp_path):
+    one = {"user": Column(np.zeros(1, np.int32), 3, "user"), "item": Column(np.full(1, 2, np.int32), 4, "item")}
+    words = {"user": ["u7", "u8", "u9"], "item": ["10", "20", "30", "40"]}
+    write_table(tmp_path / "test.h5", one, words)
+    fields = "batch_size: 1 negatives: 50"
+    without = batch(net("user item negative", fields, tmp_path / "test.h5"))
+    assert set(without["negative"].ravel()) == {0, 1, 3}
+    train = small.write(tmp_path / "train.h5")
+    write_table(train, {**one, "item": Column(np.full(1, 3, np.int32), 4, "item")}, words)
+    found = batch(net("user item negative", f'{fields} seen: "{train}"', tmp_path / "test.h5"))
+    assert set(found["negative"].ravel()) == {0, 1}
+    write_table(train, one, {**words, "item": ["a", "b", "c", "d"]})
+    with pytest.raises(DataError, match=r"train\.h5: its items are numbered otherwise than those of .*test\.h5"):
+        net("user item negative", f'{fields} seen: "{train}"', tmp_path / "test.h5")
+
+
+def test_lists_behind_the_end_of_a_group_are_empty(table):
+    found = batch(net("user item mask genre genre_mask", 'group_by: "user"', table))
+    assert found["genre_mask"].shape[:2] == found["mask"].shape == (3, 3)
+    assert not found["genre_mask"][found["mask"] == 0].any()
+    assert not found["genre"][found["mask"] == 0].any()
+    assert found["genre_mask"][0, 0].tolist() == [1, 1, 0]
+
+
+def test_what_is_not_fed_is_empty(tmp_path):
+    lists = Column(np.array([[1, 0], [1, -1]], np.int32), 2, "tags")
+    write_table(tmp_path / "t.h5", {"user": Column(np.arange(2), 2, "user"), "tags": lists})
+    built = net("user tags tags_mask", "", tmp_path / "t.h5")
+    built.layers[0].feed({"user": np.array([1, 0, 1])})
+    found = batch(built)
+    assert found["tags"].shape == found["tags_mask"].shape == (3, 2)
+    assert not found["tags_mask"].any()
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (Column(np.array([1.0, 2**24 + 1])), "has integers beyond 16777216, which float32 would round"),
+        (Column(np.array([1.0, 2.0**24 + 1]), 2**25, "x"), "has integers beyond 16777216"),
+        (Column(np.array([1, 2], np.float32), 2**25, "x"), "has integers beyond 16777216"),
+        (Column(np.array([0.0, 0.5]), 2, "x"), "of ids holds numbers that are not whole"),
+        (Column(np.array([0.0, np.nan]), 2, "x"), "of ids holds numbers that are not whole"),
+    ],
+)
+def test_floats_that_are_ids_are_not_rounded(tmp_path, column, message):
+    write_table(tmp_path / "t.h5", {"x": column})
+    with pytest.raises(DataError, match=message):
+        net("x", "", tmp_path / "t.h5")
+
+
+def test_floats_that_are_numbers_pass(tmp_path):
+    for values in (np.array([0.1, 1e9]), np.array([2.0**25, 1.0]), np.array([np.inf, 1])):
+        write_table(tmp_path / "t.h5", {"x": Column(values)})
+        assert batch(net("x", "", tmp_path / "t.h5"))["x"].tolist() == values.astype(np.float32).tolist()
 
 
 @pytest.mark.parametrize("fields", ["batch_size: 4 shuffle: true", "batch_size: 2 negatives: 2"])

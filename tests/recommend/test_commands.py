@@ -12,8 +12,13 @@ from caffepy import limits
 from caffepy.cli import cli
 from caffepy.data.tables.table import Column, open_table
 from caffepy.data.tables.writer import write_table
-from caffepy.errors import DataError
+from caffepy.errors import ConfigError, DataError
+from caffepy.net.net import Net
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import TEST
 from caffepy.recommend import comparison, trial
+from caffepy.recommend.metrics import Rankings
+from caffepy.recommend.scorer import Scorer
 from tests.recommend import small
 
 ZOO = Path(__file__).parents[2] / "models" / "recommend"
@@ -40,13 +45,13 @@ def run(*args):
 
 def train(name):
     """Two iterations of a model of the zoo; its weights."""
-    text = (ZOO / name / "solver.prototxt").read_text()
+    solver_text = (ZOO / name / "solver.prototxt").read_text()
     net = ZOO / name / "net.prototxt"
     changed = {"net": f'"{net}"', "max_iter": 2, "test_interval": 2, "test_iter": 1, "display": 0}
     for field, value in changed.items():
-        text = re.sub(rf"^{field}: .*$", f"{field}: {value}", text, flags=re.MULTILINE)
+        solver_text = re.sub(rf"^{field}: .*$", f"{field}: {value}", solver_text, flags=re.MULTILINE)
     solver = Path(f"{name}_short.prototxt")
-    solver.write_text(text)
+    solver.write_text(solver_text)
     run("train", "--solver", solver)
     return Path(f"{name}_iter_2.caffemodel")
 
@@ -69,10 +74,57 @@ def test_lists(inside):
     assert "i3\t" not in run("recommend", *model, "--similar-to", "i3", "--top", 3)
     assert len(run("recommend", *model, "--ratings", "i1:5,i2:1", "--top", 3).splitlines()) == 3
     assert "ndcg@5 = " in run("recommend", *model, "--test", "test.h5", "--top", 5)
-    run("recommend", *model, "--output", "lists.csv", "--top", 2, "--titles")
+    shown = run("recommend", *model, "--output", "lists.csv", "--top", 2, "--titles")
+    assert shown == f"lists.csv: lists of {small.USERS} users, 1 without ratings by the baseline\n"
     rows = list(csv.DictReader(Path("lists.csv").read_text().splitlines()))
-    assert len(rows) == 2 * (small.USERS - 1)
-    assert set(rows[0]) == {"user", "rank", "item", "score", "title"}
+    assert len(rows) == 2 * small.USERS
+    assert set(rows[0]) == {"user", "rank", "item", "score", "title", "by"}
+    assert [row["user"] for row in rows if row["by"] == "baseline"] == [f"u{small.USERS - 1}"] * 2
+    listed = [line.split("\t")[1] for line in run("recommend", *model, "--user", "nobody", "--top", 2).splitlines()[1:]]
+    assert [row["item"] for row in rows[-2:]] == listed
+
+
+def test_reasons_for_somebody_new(inside):
+    model = ("--model", ZOO / "item_knn" / "deploy.prototxt", "--weights", train("item_knn"))
+    lines = run("recommend", *model, "--ratings", "i1:5,i2:5,i3:1", "--top", 9, "--explain").splitlines()
+    reasons = [line for line in lines if line.startswith("\t\tbecause of ")]
+    assert reasons and all(re.fullmatch(r"\t\tbecause of i[12] Title \d rated 5", line) for line in reasons)
+
+
+def test_a_blend_answers_with_all_its_members(inside):
+    weights = train("blend")
+    model = ("--model", ZOO / "blend" / "deploy.prototxt", "--weights", weights)
+    scorer = Scorer(Net(str(ZOO / "blend" / "deploy.prototxt"), TEST, weights=str(weights)))
+    layers = scorer.net.layer_dict
+    bias, *shares = layers["blend"].blobs[0].host().tolist()
+    items, ratings = np.array([1, 2]), np.array([5.0, 1.0])
+    base = scorer.baseline[0] + ((ratings - scorer.baseline[0][items]) / 17).sum()
+    members = [layers[name] for name in ("svd", "svdpp", "item_knn", "user_knn", "rbm")]
+    found = [m.fold_in([blob.host() for blob in m.blobs], items, ratings) for m in members]
+    expected = bias + sum(w * (base if f is None else f) for w, f in zip(shares, found))
+    np.testing.assert_allclose(scorer.fold_in(items, ratings)[0], expected, rtol=1e-5)
+    lines = run("recommend", *model, "--ratings", "i1:5,i2:1", "--top", 20).splitlines()
+    assert lines[0] == "user_knn, rbm cannot take in a new user without training: the baseline stands in"
+    expected[items] = -np.inf
+    assert [line.split("\t")[1] for line in lines[1:]] == [f"i{i}" for i in np.argsort(-expected)[:-2]]
+
+    shares = [0.3, 0.2, 0.4, 0.1, -0.2]
+    layers["blend"].blobs[0].data[1:] = shares
+    alike = [m.alike([blob.host() for blob in m.blobs], np.array([3])) for m in members]
+    said = [(w, a) for w, a in zip(shares, alike) if a is not None and w > 0]
+    together = sum(w * a for w, a in said)[0] / sum(w for w, _ in said)
+    together[3] = -np.inf
+    np.testing.assert_allclose(scorer.alike(np.array([3]))[0], together, rtol=1e-5)
+    assert len(said) == 3
+    assert len(run("recommend", *model, "--similar-to", "i3", "--top", 4).splitlines()) == 4
+
+
+def test_models_that_nothing_joins_do_not_answer(inside):
+    net = text.read_net(ZOO / "blend" / "deploy.prototxt").param
+    del net.layer[-1:]
+    scorer = Scorer(Net(net, TEST))
+    with pytest.raises(ConfigError, match="the models svd, svdpp, item_knn, user_knn, rbm have no Blend"):
+        scorer.alike(np.array([0]))
 
 
 def test_titles_cannot_write_to_the_terminal(tmp_path, monkeypatch):
@@ -89,15 +141,36 @@ def test_titles_cannot_write_to_the_terminal(tmp_path, monkeypatch):
         assert not any((ord(c) < 32 and c not in "\t\n") or 127 <= ord(c) < 160 for c in shown)
 
 
-def test_ranking_in_caffepy_test(inside):
-    args = ["--model", ZOO / "svd" / "net.prototxt", "--weights", train("svd"), "--stage", "ranking", "--iterations", 1]
-    assert "ranking/ndcg@10 = " in CliRunner().invoke(cli, ["test", *map(str, args)]).output
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ZOO.glob("*/net.prototxt")))
+def test_ranking_in_caffepy_test(inside, name):
+    """As the scores of all pairs have it, each user of the test once, however often the test goes round."""
+    weights = str(train(name))
+    args = ["--model", ZOO / name / "net.prototxt", "--weights", weights, "--stage", "ranking", "--iterations", 7]
+    shown = CliRunner().invoke(cli, ["test", *map(str, args)]).output
+    found = {key: float(value) for key, value in re.findall(r"ranking/(\w+@10) = ([\d.e-]+)", shown)}
+    scorer, table = Scorer(Net(str(ZOO / name / "deploy.prototxt"), TEST, weights=weights)), open_table("test.h5")
+    pairs = np.meshgrid(np.arange(small.USERS), np.arange(small.ITEMS), indexing="ij")
+    with scorer._unclipped():
+        scores = scorer.scores(*(ids.ravel() for ids in pairs)).reshape(small.USERS, small.ITEMS)
+    scores[scorer.history.user, scorer.history.item] = -np.inf
+    relevant = np.zeros(scores.shape, bool)
+    relevant[table["user"], table["item"]] = True
+    rankings, users = Rankings(10), relevant.any(axis=1)
+    rankings.add(scores[users], relevant[users])
+    assert found == pytest.approx(rankings.value(), abs=1e-4)
 
 
 def test_questions_that_are_none(inside):
     weights = train("mean")
     model = ["recommend", "--model", str(ZOO / "mean" / "deploy.prototxt"), "--weights", str(weights)]
-    for args, message in (([], "nothing is asked"), (["--user", "u1", "--similar-to", "i1"], "2 questions at once")):
+    for args, message in (
+        ([], "nothing is asked"),
+        (["--user", "u1", "--similar-to", "i1"], "2 questions at once"),
+        (["--ratings", "i1:nan"], '--ratings "i1:nan" is no rating of an item'),
+        (["--ratings", "i1:9"], "--ratings i1:9 is outside the ratings' scale, 1 .. 5"),
+        (["--similar-to", "i1", "--explain"], "--explain is about a user's list"),
+        (["--output", "o.csv", "--explain"], "--explain is about a user's list"),
+    ):
         assert message in str(CliRunner().invoke(cli, [*model, *args]).exception)
     assert 'the item "i99" is not known' in str(CliRunner().invoke(cli, [*model, "--similar-to", "i99"]).exception)
 

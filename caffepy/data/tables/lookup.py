@@ -34,7 +34,7 @@ class Lookup(NamedTuple):
         """Of rows whose columns have these `values`, of any shape: float32 of that shape, of lists one axis more."""
         found = values[self.source]
         if self.by_id:
-            found = self.column.values[found]
+            found = self.column.values[found.astype(np.int64)]
         if self.is_mask:
             return (found >= 0).astype(np.float32)
         if self.column.is_list:
@@ -68,9 +68,22 @@ def _check_exact(table: Table, name: str, column: Column) -> None:
     if column.is_text:
         raise ConfigError(f'the column "{name}" of {table.path} holds words, a net takes numbers')
     values = column.values
-    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min()), column.size) > EXACT:
+    is_whole = values.dtype.kind in "iu" or bool((np.isfinite(values) & (values == np.floor(values))).all())
+    if column.size and not is_whole:
+        raise DataError(f'the column "{name}" of ids holds numbers that are not whole', where=table.path)
+    if is_whole and (column.size > EXACT or not _fits(values, column)):
         raise DataError(
             f'the column "{name}" has integers beyond {EXACT}, which float32 would round',
             where=table.path,
             hint='Use a column of smaller numbers: for "timestamp" there is "day".' if name == "timestamp" else "",
         )
+
+
+def _fits(values: np.ndarray, column: Column) -> bool:
+    """Whether no integer is rounded in float32; of floats that are no ids, those that are exact there pass."""
+    if not values.size:
+        return True
+    if values.dtype.kind == "f" and not column.size:
+        with np.errstate(over="ignore"):
+            return np.array_equal(values, values.astype(np.float32))
+    return max(int(values.max()), -int(values.min())) <= EXACT

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,11 +85,6 @@ class Table:
             if found is not None and column.values.ndim == 1:
                 return key, found
         return None
-
-    @cached_property
-    def pairs(self) -> np.ndarray:
-        """The sorted numbers user * items + item of all rows: what is there already."""
-        return np.unique(pair_numbers(self["user"], self["item"], self.size("item")))
 
 
 def check_name(name: str, hint: str = "") -> None:

@@ -20,9 +20,10 @@ class RatingFactors(RatingModel):
     """y = mean + b[u] + b[i] + p[u] q[i], fitted by stochastic gradient descent as `factors_param` says.
 
     `biased: false`: p[u] q[i] alone. `implicit`: p[u] + sum of y[j] over the n items j that u has rated / sqrt(n)
-    takes the place of p[u] (SVD++). `temporal` besides: a third bottom is the day, and the biases have bins of the
-    item, a slope of the user and effects of single days. Parameters: b (U,), b (I,), p (U, K), q (I, K); y (I, K);
-    bins (I, B), slopes (U,), days (D,) of all days on which a user has rated.
+    takes the place of p[u] (SVD++). `temporal` besides: a third bottom is the day (of a user alone it is the last one
+    that there are ratings of), and the biases have bins of the item, a slope of the user and effects of single days.
+    Parameters: b (U,), b (I,), p (U, K), q (I, K); y (I, K); bins (I, B), slopes (U,), days (D,) of all days on which
+    a user has rated.
     """
 
     num_bottom = (1, 3)
@@ -64,7 +65,8 @@ class RatingFactors(RatingModel):
     def predict(self, values: Values, user: np.ndarray, item: np.ndarray, *more: np.ndarray) -> np.ndarray:
         model = self._model(values)
         if isinstance(model, SvdPlusPlus):
-            return model.predict(self.history, user, item, *more[:1] or (None,))
+            day = more[0] if more else np.full(len(user), self.clock.last) if model.times else None
+            return model.predict(self.history, user, item, day)
         return model.predict(self.param.factors_param, self.history, user, item)
 
     def fold_in(self, values: Values, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:

@@ -19,13 +19,21 @@ class RankingMeter:
 
     def __init__(self, layer: Ranking):
         self.layer = layer
+        self.users: set[int] = set()
+        """Counted: a test that goes on into the table's next round counts nobody twice."""
         self.rankings = Rankings(layer.param.ranking_param.k)
 
     def add(self, top: Blob, bottom: Sequence[Blob], weight: float) -> None:
-        self.rankings.add(*self.layer.ranked([blob.host() for blob in bottom]))
+        scores, relevant = self.layer.ranked([blob.host() for blob in bottom])
+        users, rows = np.unique(bottom[1].host().reshape(-1).astype(np.int64), return_index=True)
+        new = np.sort(rows[[user not in self.users for user in users.tolist()]])
+        self.users.update(users.tolist())
+        if len(new):
+            self.rankings.add(scores[new], relevant[new])
 
     def merge(self, other: RankingMeter) -> None:
         self.rankings.merge(other.rankings)
+        self.users |= other.users
 
     def value(self) -> dict[str, float]:
         return self.rankings.value()
@@ -35,9 +43,9 @@ class RankingMeter:
 class Ranking(Layer):
     """Precision, recall, NDCG, MAP, MRR, hit rate and coverage at `ranking_param.k`, as one top (7,).
 
-    Bottoms: scores of all items (B, I), the users (B,), their items of the test (B, L) with mask (B, L) and, where
-    only ratings from `relevant` on are hits, the ratings (B, L). What a user has in `ratings_param.source` is not
-    ranked (`exclude_seen`). A test takes all users of all batches together.
+    Bottoms: scores of all items (B, I), or as many in this order, the users (B,), their items of the test (B, L) with
+    mask (B, L) and, where only ratings from `relevant` on are hits, the ratings (B, L). What a user has in
+    `ratings_param.source` is not ranked (`exclude_seen`). A test takes all users of all batches together, each once.
     """
 
     num_bottom = (4, 5)
@@ -50,7 +58,7 @@ class Ranking(Layer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         expected = (bottom[1].count, self.history.num_items)
-        if bottom[0].shape != expected:
+        if bottom[0].count != expected[0] * expected[1]:
             raise ShapeError(
                 f"{self.bottom_name(0)} has shape {bottom[0].shape}, the scores of all items for each user "
                 f"would be {expected}"
@@ -66,6 +74,7 @@ class Ranking(Layer):
         """Scores of what is ranked, and what is relevant, (B, I) both."""
         scores, users, items, mask, *ratings = arrays
         p, h = self.param.ranking_param, self.history
+        scores = scores.reshape(-1, h.num_items)
         hit = mask > 0 if not ratings else (mask > 0) & (ratings[0] >= p.relevant)
         relevant = np.zeros(scores.shape, bool)
         rows, places = np.nonzero(hit)
