@@ -22,9 +22,13 @@ from caffepy.cli import options
 @click.option("--labels", default="", help="A file with the name of a class in each line.")
 @click.option("--warmup", default="", help="An HDF5 file of inputs that are computed before the first request.")
 @click.option("--settings", default="", help="A servable.prototxt, for all that the other options do not say.")
+@click.option(
+    "--top", default=0, help="Of a recommender: for a user so many items, not a rating for a user and an item."
+)
+@click.option("--exclude-seen", is_flag=True, help="With --top: what the user has rated comes last.")
 @options.max_memory
 @options.no_python_layers
-def command(model, weights, base, version, transform, labels, warmup, settings):
+def command(model, weights, base, version, transform, labels, warmup, settings, top, exclude_seen):
     from caffepy.cli import terminal
     from caffepy.proto import text
     from caffepy.serve.api.servable_pb2 import Servable, Transform
@@ -36,6 +40,8 @@ def command(model, weights, base, version, transform, labels, warmup, settings):
         raise click.UsageError("--model is missing: the definition of the net that the weights are of")
     servable = text.read(settings, Servable()) if settings else Servable()
     extra = {WARMUP: warmup} if warmup else {}
+    if top:
+        servable.answer, servable.top_k, servable.exclude_seen = Servable.TOP, top, exclude_seen
     if transform:
         servable.transform.MergeFrom(text.parse(transform, Transform(), "--transform"))
     if labels:

@@ -16,7 +16,7 @@ from caffepy.net import weights as stored
 from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import TEST
-from caffepy.serve import servable
+from caffepy.serve import recommender, servable
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.servable_pb2 import Tensor as Renamed
 from caffepy.serve.engines import Computer, OnnxModel, choose, engine_for
@@ -48,6 +48,8 @@ class LoadedModel:
     labels: Sequence[str] = ()
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
     """By the name of the input."""
+    words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Ids by the words that stand for them, by the name of the input."""
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[Tensor]) -> Arrays:
         """The outputs by their names, of inputs by blob."""
@@ -75,7 +77,11 @@ def load(folder: Path, computing: Computing | None = None) -> LoadedModel:
 
 def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     definition = text.read_net(parts.deploy)
-    servable.check_layers(list(definition.param.layer))
+    layers = definition.param.layer
+    if recommender.is_one(layers):
+        recommender.keep_inside(parts, layers)
+        return _load_recommender(parts, Net(definition, TEST, engine=engine_for(computing.gpu)))
+    servable.check_layers(list(layers))
     net = Net(definition, TEST, engine=engine_for(computing.gpu))
     if not net.inputs:
         raise ConfigError("the net has no Input layer to be given requests", where=str(parts.deploy))
@@ -88,6 +94,16 @@ def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     varies = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
     computer = choose(net, "numpy" if varies and not computing.engine else computing.engine, computing.threads)
     return _with_settings(parts, signature, computer)
+
+
+def _load_recommender(parts: Parts, net: Net) -> LoadedModel:
+    _copy_weights(net, str(parts.weights))
+    asked = recommender.Recommender(net, parts.settings)
+    model = _with_settings(parts, asked.signature, asked)
+    model.words = asked.words
+    if asked.top and not model.labels:
+        model.labels = asked.scorer.table.vocabulary("item")
+    return model
 
 
 def _copy_weights(net: Net, path: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from caffepy.errors import CaffeError, ConfigError, DataError
 from caffepy.files import near_names
 from caffepy.proto import text
-from caffepy.serve import manifest
+from caffepy.serve import manifest, recommender
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.model import LoadedModel, load
 from caffepy.serve.servable import DEPLOY, MANIFEST, SETTINGS
@@ -35,7 +35,7 @@ def publish(
     store = open_store(base)
     files = {f"model{ending(weights)}": weights} | dict(extra or {})
     if model:
-        files[DEPLOY] = model
+        files = _tables(model) | files | {DEPLOY: model}
     for path in files.values():
         if not Path(path).is_file():
             raise DataError("there is no such file", where=path, hint=near_names(path))
@@ -55,6 +55,14 @@ def publish(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return number, found
+
+
+def _tables(model: str) -> dict[str, str]:
+    """The tables that a recommender reads, by the names of their files."""
+    if not Path(model).is_file():
+        return {}
+    layers = text.read_net(model).param.layer
+    return {Path(source).name: source for source in recommender.tables_of(layers)} if recommender.is_one(layers) else {}
 
 
 def ending(weights: str) -> str:

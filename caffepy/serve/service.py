@@ -16,6 +16,7 @@ from caffepy.serve.catalog import Catalog, Version
 from caffepy.serve.engines import cores
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import LoadedModel
+from caffepy.serve.recommender import ids_of
 from caffepy.serve.refusal import Refused, as_refusal, invalid
 from caffepy.serve.signature import Arrays, Tensor
 
@@ -83,7 +84,7 @@ class Service:
     ) -> Arrays:
         model, batcher = version.model, version.batcher
         assert model is not None and batcher is not None
-        if any(values.dtype == object for values in given.values()):
+        if model.words or any(values.dtype == object for values in given.values()):
             loop = asyncio.get_running_loop()
             given = await loop.run_in_executor(self._pictures, decoded, model, given)
         feeds = model.signature.feeds(given)
@@ -138,10 +139,12 @@ def _too_late(future: asyncio.Future) -> None:
 
 
 def decoded(model: LoadedModel, given: Mapping[str, np.ndarray]) -> Arrays:
-    """The inputs with pictures decoded and transformed as the version says."""
+    """The inputs with pictures decoded and transformed as the version says, and words as their ids."""
     out = {}
     for name, values in given.items():
-        if values.dtype == object:
+        if name in model.words:
+            values = ids_of(name, model.words[name], values)
+        elif values.dtype == object:
             transform = model.pictures.get(name)
             if transform is None:
                 known = ", ".join(model.pictures) or "none"
@@ -158,6 +161,11 @@ def stacked(model: LoadedModel, examples: Sequence[Mapping[str, np.ndarray]]) ->
     out = {}
     for tensor in inputs:
         rows = [_feature(tensor, example, alone=len(inputs) == 1) for example in examples]
+        if tensor.name in model.words:
+            if any(row.size != 1 for row in rows):
+                raise invalid(f'examples have one "{tensor.name}" each')
+            out[tensor.name] = np.array([*(row.ravel()[0] for row in rows), None], object)[:-1]
+            continue
         if any(row.dtype == object for row in rows):
             if not all(row.dtype == object and row.size == 1 for row in rows):
                 raise invalid(f'examples have one picture each for "{tensor.name}", or numbers all of them')

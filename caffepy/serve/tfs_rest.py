@@ -44,11 +44,8 @@ class V1:
         if ("instances" in body) == ("inputs" in body):
             raise invalid('a request has either "instances" (row format) or "inputs" (column format)')
         by_row = "instances" in body
-        # Which model reads the request: with a canary, one of several of the same signature.
-        picked = self.service.catalog.pick(asked.name, asked.version, asked.label)
-        asked = asked._replace(version=picked.number, label="")
-        assert picked.model is not None
-        given = from_rows(picked.model, body["instances"]) if by_row else from_columns(picked.model, body["inputs"])
+        asked, model = self._picked(asked)
+        given = from_rows(model, body["instances"]) if by_row else from_columns(model, body["inputs"])
         version, outputs = await self.service.infer(asked, given, (), request.deadline)
         made = {name: _text(values) for name, values in outputs.items()}
         only = next(iter(made.values())) if len(made) == 1 else None
@@ -62,16 +59,22 @@ class V1:
             answer = {"predictions": [dict(zip(made, row)) for row in zip(*made.values())]}
         return Reply(dumped(answer), headers=_named(version.number))
 
+    def _picked(self, asked: Asked) -> tuple[Asked, LoadedModel]:
+        """Which model reads the request: with a canary, one of several of the same signature."""
+        picked = self.service.catalog.pick(asked.name, asked.version, asked.label)
+        assert picked.model is not None
+        return asked._replace(version=picked.number, label=""), picked.model
+
     async def classify(self, request: Request) -> Reply:
         body = parsed(request.body)
-        asked = self._asked(request, "classify", _signature(body))
-        version, rows = await self.service.classify(asked, _examples(body), request.deadline)
+        asked, model = self._picked(self._asked(request, "classify", _signature(body)))
+        version, rows = await self.service.classify(asked, _examples(body, model), request.deadline)
         return Reply(dumped({"results": rows}), headers=_named(version.number))
 
     async def regress(self, request: Request) -> Reply:
         body = parsed(request.body)
-        asked = self._asked(request, "regress", _signature(body))
-        version, values = await self.service.regress(asked, _examples(body), request.deadline)
+        asked, model = self._picked(self._asked(request, "regress", _signature(body)))
+        version, values = await self.service.regress(asked, _examples(body, model), request.deadline)
         return Reply(dumped({"results": values}), headers=_named(version.number))
 
     async def status(self, request: Request) -> Reply:
@@ -107,24 +110,27 @@ def from_rows(model: LoadedModel, instances: Any) -> Arrays:
     if isinstance(first, dict) and "b64" not in first:
         if not all(isinstance(item, dict) and item.keys() == first.keys() for item in instances):
             raise invalid("all instances must be objects with the same names")
-        return {name: values_of(name, [item[name] for item in instances]) for name in first}
+        return {name: values_of(name, [item[name] for item in instances], name in model.words) for name in first}
     if len(inputs) != 1:
         raise invalid(f"instances must be objects with the inputs {', '.join(tensor.name for tensor in inputs)}")
-    return {inputs[0].name: values_of(inputs[0].name, instances)}
+    return {inputs[0].name: values_of(inputs[0].name, instances, inputs[0].name in model.words)}
 
 
 def from_columns(model: LoadedModel, inputs: Any) -> Arrays:
     """Inputs by name, each with all its items; or the only input's."""
     if isinstance(inputs, dict) and "b64" not in inputs:
-        return {name: values_of(name, values) for name, values in inputs.items()}
+        return {name: values_of(name, values, name in model.words) for name, values in inputs.items()}
     if len(model.signature.inputs) != 1:
         raise invalid('"inputs" is an object by the name of the input')
     name = model.signature.inputs[0].name
-    return {name: values_of(name, inputs)}
+    return {name: values_of(name, inputs, name in model.words)}
 
 
-def values_of(name: str, values: Any) -> np.ndarray:
-    """Numbers as float32, or byte strings of {"b64": ...} as objects. Raises Refused."""
+def values_of(name: str, values: Any, are_words: bool = False) -> np.ndarray:
+    """Numbers as float32; byte strings of {"b64": ...}, and words, text or numbers, as objects. Raises Refused."""
+    if are_words:
+        listed = values if isinstance(values, list) else [values]
+        return np.array([*(_word(name, value) for value in listed), None], object)[:-1]
     try:
         return np.array(values, np.float32)
     except (ValueError, TypeError, OverflowError):
@@ -132,6 +138,16 @@ def values_of(name: str, values: Any) -> np.ndarray:
     pictures: list[bytes] = []
     _collect(values, pictures, name)
     return np.array([*pictures, None], object)[:-1]
+
+
+def _word(name: str, value: Any) -> bytes:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
+        return from_base64(value["b64"])
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise invalid(f'the input "{name}" takes a word or a number for each item')
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).encode()
 
 
 def _collect(values: Any, out: list[bytes], name: str, depth: int = 0) -> None:
@@ -147,16 +163,17 @@ def _collect(values: Any, out: list[bytes], name: str, depth: int = 0) -> None:
         )
 
 
-def _examples(body: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+def _examples(body: Mapping[str, Any], model: LoadedModel) -> list[dict[str, np.ndarray]]:
     """The features of a request's examples, what stands in its context for all of them."""
     examples, context = body.get("examples"), body.get("context", {})
     if not isinstance(examples, list) or not all(isinstance(example, dict) for example in [*examples, context]):
         raise invalid('"examples" is a list of objects, "context" an object')
-    return [{name: _flat(name, value) for name, value in (context | example).items()} for example in examples]
+    words = model.words
+    return [{name: _flat(name, value, name in words) for name, value in (context | one).items()} for one in examples]
 
 
-def _flat(name: str, value: Any) -> np.ndarray:
-    return values_of(name, value if isinstance(value, list) else [value]).ravel()
+def _flat(name: str, value: Any, are_words: bool) -> np.ndarray:
+    return values_of(name, value if isinstance(value, list) else [value], are_words).ravel()
 
 
 def _text(values: np.ndarray) -> np.ndarray:

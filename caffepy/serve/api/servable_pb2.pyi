@@ -8,7 +8,13 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Servable(_message.Message):
-    __slots__ = ("transform", "labels_file", "input", "output", "batching", "warmup_passes", "top_k")
+    __slots__ = ("transform", "labels_file", "input", "output", "batching", "warmup_passes", "top_k", "answer", "exclude_seen")
+    class Answer(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RATING: _ClassVar[Servable.Answer]
+        TOP: _ClassVar[Servable.Answer]
+    RATING: Servable.Answer
+    TOP: Servable.Answer
     TRANSFORM_FIELD_NUMBER: _ClassVar[int]
     LABELS_FILE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +22,8 @@ class Servable(_message.Message):
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     WARMUP_PASSES_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
     transform: Transform
     labels_file: str
     input: _containers.RepeatedCompositeFieldContainer[Tensor]
@@ -23,7 +31,9 @@ class Servable(_message.Message):
     batching: _tensorflow_serving_pb2.BatchingParameters
     warmup_passes: int
     top_k: int
-    def __init__(self, transform: _Optional[_Union[Transform, _Mapping]] = ..., labels_file: _Optional[str] = ..., input: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., output: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., batching: _Optional[_Union[_tensorflow_serving_pb2.BatchingParameters, _Mapping]] = ..., warmup_passes: _Optional[int] = ..., top_k: _Optional[int] = ...) -> None: ...
+    answer: Servable.Answer
+    exclude_seen: bool
+    def __init__(self, transform: _Optional[_Union[Transform, _Mapping]] = ..., labels_file: _Optional[str] = ..., input: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., output: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., batching: _Optional[_Union[_tensorflow_serving_pb2.BatchingParameters, _Mapping]] = ..., warmup_passes: _Optional[int] = ..., top_k: _Optional[int] = ..., answer: _Optional[_Union[Servable.Answer, str]] = ..., exclude_seen: bool = ...) -> None: ...
 
 class Transform(_message.Message):
     __slots__ = ("height", "width", "crop_size", "mean_file", "mean_value", "scale", "channels")
