@@ -7,7 +7,7 @@ from caffepy.data.tables.table import Column, open_table
 from caffepy.data.tables.writer import write_table
 from caffepy.errors import ConfigError, DataError
 from caffepy.proto.caffe_pb2 import NeighborsParameter, RatingsParameter
-from caffepy.recommend import dense
+from caffepy.recommend import batches, dense
 from caffepy.recommend.batches import sorted_by
 from caffepy.recommend.history import open_history
 from caffepy.recommend.similarity import pair_similarity
@@ -56,6 +56,21 @@ def als(ratings, passes=10, reg_user=15, reg_item=10):
 def test_sorted_by_digits(most):
     numbers = np.random.default_rng(0).integers(most, size=3000)
     assert np.array_equal(sorted_by(numbers), np.argsort(numbers, kind="stable"))
+
+
+@pytest.mark.parametrize("rows", [50, 1 << 17])
+@pytest.mark.parametrize("most", [1, 4, 64])
+def test_pieces_are_all_rows_once(folder, most, rows, monkeypatch):
+    monkeypatch.setattr(batches, "_ROWS", rows)
+    history = open_history(RatingsParameter(source=str(folder / "train.h5")))
+    found = [batches.pieces(history, most, np.random.default_rng(seed)) for seed in range(200)]
+    order, ends = found[0]
+    assert sorted(order) == list(range(len(history)))
+    pieces = np.split(order, ends[:-1])
+    assert len(pieces) == sum(-(-count // most) for count in history.user_counts)
+    assert all(len(set(history.user[piece])) == 1 and len(piece) <= most for piece in pieces)
+    places = np.mean([np.argsort(order) for order, _ in found], axis=0)  # where each row comes, on the average
+    assert np.abs(places - (len(order) - 1) / 2).max() < 5 * len(order) / np.sqrt(12 * len(found))
 
 
 def test_mean(folder):
