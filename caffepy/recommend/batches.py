@@ -6,7 +6,6 @@ import numpy as np
 
 from caffepy.recommend.history import UserHistory
 
-
 _ROWS = 1 << 17
 """Mixed at once."""
 
