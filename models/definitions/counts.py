@@ -16,8 +16,8 @@ def counted(entry: ZooEntry) -> ZooEntry:
     net = Net(str(zoo_folder() / entry.folder / entry.deploy), TEST)
     batch, *item = shape = net.blobs[net.inputs[0]].shape
     size = " x ".join(map(str, item))
-    if len(shape) == 2:  # steps, items
-        steps, batch = shape
+    if len(shape) == 2:  # (T, 1), or (1, T)
+        batch, steps = sorted(shape)
         size = f"{steps} token{'s' if steps > 1 else ''}"
     operations = sum(node.layer.flops(node.bottom, node.top) for node in net.nodes)
     owned = {id(blob): blob.count for layer in net.layers for blob in _learnt(layer)}

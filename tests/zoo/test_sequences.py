@@ -112,13 +112,12 @@ def test_sentences(zoo):
     main([*line, "--vocab-size", "4000"])
     shutil.copy("models/sentence_cnn/text/train.h5", "models/sentence_cnn/text/test.h5")
     built = solver("sentence_cnn/solver.prototxt", 2)
-    built.net.layers[0].param.text_data_param.time_steps = 0
     built.step(2)
     assert built.net.blobs["score"].shape[1] == 8
     deploy = caffepy.Net("models/sentence_cnn/deploy.prototxt", caffepy.TEST)
     deploy.share_trained_layers_with(built.net)
-    tokens = np.zeros((16, 1))
-    assert deploy.forward(data=tokens)["prob"].shape == (1, 8)
+    tokens = np.arange(16)
+    assert deploy.forward(data=tokens[None])["prob"].shape == (1, 8)
 
 
 def test_captions(zoo):
