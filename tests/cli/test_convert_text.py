@@ -52,6 +52,7 @@ def test_split_divides_a_text_and_learns_from_the_first_part(folder):
 def test_labelled_lines(folder):
     result = run("s.txt out --labels sentence --level word --split 80,20 --seed 3")
     assert "labels even, odd" in result.output
+    assert (folder / "out/labels.txt").read_text() == "even\nodd\n"
     known, train = read("out", "train", "SENTENCE")
     test = read("out", "test", "SENTENCE")[1]
     assert (len(train.ends), len(test.ends)) == (8, 2)

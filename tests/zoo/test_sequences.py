@@ -23,7 +23,7 @@ PRINTED = string.printable[:95] + "\n"
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
     """A folder with the nets of sequences in models."""
-    for name in ("captioning", "char_gru", "char_rnn", "gpt_mini", "sentence_cnn", "seq_tagging"):
+    for name in ("adding", "captioning", "char_gru", "char_rnn", "gpt_mini", "sentence_cnn", "seq_tagging"):
         ignored = shutil.ignore_patterns("text", "data", "pictures", "*.caffemodel", "*.solverstate*")
         shutil.copytree(ROOT / "models" / name, tmp_path / "models" / name, ignore=ignored)
     monkeypatch.chdir(tmp_path)
@@ -83,6 +83,23 @@ def test_a_resumed_training_ends_in_the_same_bits(zoo, name):
     for key, blobs in built.net.params.items():
         for a, b in zip(blobs, again.net.params[key]):
             assert np.array_equal(a.data, b.data), key
+
+
+@pytest.mark.parametrize("kind", ["", "gru_"])
+def test_adding(zoo, kind):
+    made = script("adding/problem.py")
+    sequences, sums = made["problems"](100, 3)
+    assert sequences.shape == (100, 100, 2)
+    assert (sequences[:, :50, 1].sum(1) == 1).all() and (sequences[:, 50:, 1].sum(1) == 1).all()
+    assert np.allclose((sequences[..., 0] * sequences[..., 1]).sum(1), sums[:, 0])
+    made["write"](Path("models/adding/data"), "train", 60, 1)
+    made["write"](Path("models/adding/data"), "test", 60, 2)
+    built = solver(f"adding/{kind}solver.prototxt", 3)
+    built.step(3)
+    net = built.test_nets[0]
+    net.forward()
+    error = net.blobs["score"].data - net.blobs["sum"].data
+    assert float(net.blobs["mse"].data) == pytest.approx(float((error**2).mean()), rel=1e-4)
 
 
 def test_tagging(zoo):

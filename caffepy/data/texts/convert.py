@@ -16,6 +16,9 @@ from caffepy.data.texts import vocabulary as vocabularies
 from caffepy.data.texts.tokens import NEXT, TOKEN, LabelledLine, TextTokens
 from caffepy.data.texts.vocabulary import VOCABULARY, Vocabulary
 from caffepy.errors import DataError
+from caffepy.files import atomic_write
+
+LABELS = "labels.txt"
 
 
 class TextTask(NamedTuple):
@@ -73,10 +76,13 @@ def unknown(found: TextTokens, vocabulary: Vocabulary) -> float:
 
 
 def write(folder: str, vocabulary: Vocabulary, found: dict[str, TextTokens]) -> dict[str, str]:
-    """Write `vocabulary.json`, `train.h5` and so on to the folder; the paths of these, by part."""
+    """Write `vocabulary.json`, `train.h5` and so on, and `labels.txt`, to the folder; the paths of the h5, by part."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     earlier = left_over(folder, [Path(folder, f"{part}.h5") for part in found])
     vocabularies.write(str(Path(folder, VOCABULARY)), vocabulary)
+    if vocabulary.labels:  # as caffepy publish takes them
+        with atomic_write(Path(folder, LABELS)) as temporary:
+            Path(temporary).write_text("".join(f"{name}\n" for name in vocabulary.labels), "utf-8")
     paths = {part: str(Path(folder, f"{part}.h5")) for part in found}
     for part, path in paths.items():
         files.write(path, found[part], vocabulary)
