@@ -63,12 +63,16 @@ class Client:
         *,
         version: int | None = None,
         label: str = "",
+        session: str = "",
     ) -> Arrays:
-        """The outputs by name. An input is an array of numbers, or a list of pictures as bytes."""
+        """The outputs by name. An input is an array of numbers, or a list of pictures as bytes.
+
+        Requests of one `session` go on where the one before has ended, where the model keeps a state.
+        """
         request = tfs.PredictRequest(model_spec=_spec(model, version, label), output_filter=outputs)
         for name, values in inputs.items():
             tensors.from_values(values, request.inputs[name])
-        response = self._call("PredictionService/Predict", request, tfs.PredictResponse)
+        response = self._call("PredictionService/Predict", request, tfs.PredictResponse, session)
         return {name: tensors.to_array(name, tensor) for name, tensor in response.outputs.items()}
 
     def classify(
@@ -97,14 +101,15 @@ class Client:
         if status.error_code:
             raise Refused(tfs.Code.Name(status.error_code), status.error_message)
 
-    def _call(self, method: str, request: Any, kind: Any) -> Any:
+    def _call(self, method: str, request: Any, kind: Any, session: str = "") -> Any:
         call = self._channel.unary_unary(
             f"/tensorflow.serving.{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=kind.FromString,
         )
         try:
-            response = call(request, timeout=self._timeout, metadata=self._metadata)
+            of_session = [("session-id", session)] if session else []
+            response = call(request, timeout=self._timeout, metadata=[*self._metadata, *of_session])
         except self._grpc.RpcError as error:
             raise Refused(error.code().name, error.details() or error.code().name) from None
         if "model_spec" in kind.DESCRIPTOR.fields_by_name:
@@ -135,11 +140,20 @@ class RestClient:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def predict(self, model: str, inputs: Mapping[str, Any], *, version: int | None = None, label: str = "") -> Arrays:
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        version: int | None = None,
+        label: str = "",
+        session: str = "",
+    ) -> Arrays:
         """The outputs by name, or the only one as ""."""
-        found = self._ask(
-            _path(model, version, label) + ":predict", {"inputs": {n: _json(v) for n, v in inputs.items()}}
-        )
+        body: dict[str, Any] = {"inputs": {name: _json(values) for name, values in inputs.items()}}
+        if session:
+            body["session_id"] = session
+        found = self._ask(_path(model, version, label) + ":predict", body)
         outputs = found["outputs"]
         named = outputs if isinstance(outputs, dict) else {"": outputs}
         return {name: np.array(values, np.float32) for name, values in named.items()}

@@ -13,6 +13,7 @@ import numpy as np
 from caffepy.engine import Engine
 from caffepy.errors import CaffeError, ConfigError, MissingExtraError, SnapshotError
 from caffepy.net.net import Net
+from caffepy.net.stepwise import Stepwise
 from caffepy.passes.whole import Whole
 from caffepy.proto.caffe_pb2 import TEST, NetParameter
 from caffepy.serve.signature import Arrays
@@ -46,16 +47,27 @@ class Nets:
         except Empty:
             net = self._another()
         try:
+            for layer in self._remembering(net):
+                layer.restart(0)  # what another request has left
             return computed(net, feeds, outputs)
         finally:
             self._free.put(net)
 
+    @staticmethod
+    def _remembering(net: Net) -> list[Stepwise]:
+        return [layer for layer in net.layers if isinstance(layer, Stepwise)]
+
     def _another(self) -> Net:
-        param = NetParameter()
-        param.CopyFrom(self._first.param)
-        net = Net(param, TEST, engine=self._first.engine)
-        net.share_trained_layers_with(self._first)
-        return net
+        return twin(self._first)
+
+
+def twin(first: Net) -> Net:
+    """Another net of the same definition on the same weights."""
+    param = NetParameter()
+    param.CopyFrom(first.param)
+    net = Net(param, TEST, engine=first.engine)
+    net.share_trained_layers_with(first)
+    return net
 
 
 def computed(net: Net, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Arrays:

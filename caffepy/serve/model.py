@@ -19,9 +19,10 @@ from caffepy.proto.caffe_pb2 import TEST
 from caffepy.serve import recommender, servable
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.servable_pb2 import Tensor as Renamed
-from caffepy.serve.engines import Computer, OnnxModel, choose, engine_for
+from caffepy.serve.engines import Computer, OnnxModel, choose, computed, engine_for, twin
 from caffepy.serve.pictures import Pictures
 from caffepy.serve.servable import Parts
+from caffepy.serve.sessions import Sessions, begin_anew, stepwise
 from caffepy.serve.signature import Arrays, Signature, Tensor
 
 log = logging.getLogger("caffepy.serve")
@@ -50,6 +51,9 @@ class LoadedModel:
     """By the name of the input."""
     words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Ids by the words that stand for them, by the name of the input."""
+
+    sessions: Sessions | None = None
+    """Of a net that remembers earlier steps."""
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[Tensor]) -> Arrays:
         """The outputs by their names, of inputs by blob."""
@@ -93,7 +97,9 @@ def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     signature = _signature(parts, net.inputs, net.outputs, shapes, grows)
     varies = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
     computer = choose(net, "numpy" if varies and not computing.engine else computing.engine, computing.threads)
-    return _with_settings(parts, signature, computer)
+    model = _with_settings(parts, signature, computer)
+    model.sessions = Sessions(twin(net)) if stepwise(net) else None
+    return model
 
 
 def _load_recommender(parts: Parts, net: Net) -> LoadedModel:
@@ -137,9 +143,23 @@ def _grows(net: Net) -> bool:
             net.reshape()
             if any(net.engine_blobs[name].shape[:1] != (items,) for name in net.outputs):
                 return _back(net, before)
-        return True
+        return not stepwise(net) or _apart(net, before) or _back(net, before)
     except (ShapeError, ConfigError):
         return _back(net, before)
+
+
+def _apart(net: Net, before: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether items do not see each other: the first axis of a layer that remembers may be time instead."""
+    feeds = {name: np.ones((3, *shape[1:]), np.float32) for name, shape in before.items()}  # markers: it goes on
+    feeds[net.inputs[0]][:2] = 0  # which the last item must not notice
+    together, last = (_fresh(net, {n: v[at:] for n, v in feeds.items()}) for at in (0, 2))
+    _back(net, before)
+    return all(np.allclose(together[name][2:], last[name], atol=1e-5) for name in net.outputs)
+
+
+def _fresh(net: Net, feeds: Arrays) -> Arrays:
+    begin_anew(net)
+    return computed(net, feeds, net.outputs)
 
 
 def _back(net: Net, before: Mapping[str, tuple[int, ...]]) -> bool:

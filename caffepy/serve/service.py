@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from caffepy.serve.signature import Arrays, Tensor
 
 log = logging.getLogger("caffepy.serve")
 
+LONGEST_ID = 200
 LARGEST = 1 << 28
 """Values that an input may have, whatever a message says about its shape."""
 
@@ -35,6 +36,8 @@ class Asked(NamedTuple):
     signature: str = ""
     api: str = "Predict"
     entrypoint: str = "GRPC"
+    session: str = ""
+    """The session that the request belongs to."""
 
 
 class Service:
@@ -64,7 +67,7 @@ class Service:
             try:
                 version.model.signature.check_name(asked.signature)
                 key = version.model_name, key[1], asked.signature or "serving_default"
-                return version, await self._compute(version, given, outputs, deadline)
+                return version, await self._compute(version, given, outputs, deadline, asked.session)
             finally:
                 version.active -= 1
         except asyncio.CancelledError:
@@ -80,10 +83,17 @@ class Service:
             self.metrics.request(key, asked.api, asked.entrypoint, status, time.monotonic() - began)
 
     async def _compute(
-        self, version: Version, given: Mapping[str, np.ndarray], outputs: Iterable[str], deadline: float | None
+        self,
+        version: Version,
+        given: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: float | None,
+        session: str,
     ) -> Arrays:
         model, batcher = version.model, version.batcher
         assert model is not None and batcher is not None
+        if session:
+            return await self._in_session(model, session, given, outputs, deadline)
         if model.words or any(values.dtype == object for values in given.values()):
             loop = asyncio.get_running_loop()
             given = await loop.run_in_executor(self._pictures, decoded, model, given)
@@ -96,6 +106,27 @@ class Service:
             return await work.future
         finally:
             timer.cancel()
+
+    async def _in_session(
+        self,
+        model: LoadedModel,
+        session: str,
+        given: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: float | None,
+    ) -> Arrays:
+        sessions = model.sessions
+        if sessions is None:
+            raise invalid("the model keeps no state between requests", "Leave out session_id.")
+        wanted = model.signature.wanted(outputs)
+        blobs = list(dict.fromkeys(tensor.blob for tensor in wanted))
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._pictures, sessions.run, session, model.signature, given, blobs)
+        try:
+            found = await asyncio.wait_for(work, None if deadline is None else max(0, deadline - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise Refused("DEADLINE_EXCEEDED", "the deadline passed before the model had computed") from None
+        return {tensor.name: found[tensor.blob] for tensor in wanted}
 
     async def classify(
         self, asked: Asked, examples: Sequence[Mapping[str, np.ndarray]], deadline: float | None
@@ -131,6 +162,13 @@ class Service:
 
     def close(self) -> None:
         self._pictures.shutdown(wait=False, cancel_futures=True)
+
+
+def session_of(value: Any) -> str:
+    """The id of a session in a request: a text, or none."""
+    if not isinstance(value, str) or len(value) > LONGEST_ID:
+        raise invalid(f"session_id is a text of at most {LONGEST_ID} characters")
+    return value
 
 
 def _too_late(future: asyncio.Future) -> None:

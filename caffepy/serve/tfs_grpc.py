@@ -11,7 +11,7 @@ from caffepy.serve.api import tensorflow_serving_pb2 as tfs
 from caffepy.serve.catalog import Version
 from caffepy.serve.refusal import HTTP, invalid
 from caffepy.serve.rpc import deadline_of
-from caffepy.serve.service import Asked, Service
+from caffepy.serve.service import Asked, Service, session_of
 
 Reload = Callable[[tfs.ReloadConfigRequest], Awaitable[None]]
 
@@ -50,7 +50,8 @@ class PredictionService:
 
     async def predict(self, request: tfs.PredictRequest, context: Any) -> tfs.PredictResponse:
         given = {name: tensors.to_array(name, tensor) for name, tensor in request.inputs.items()}
-        spec = asked(request.model_spec, "Predict")
+        session = dict(context.invocation_metadata() or ()).get("session-id", "")
+        spec = asked(request.model_spec, "Predict")._replace(session=session_of(session))
         version, outputs = await self.service.infer(spec, given, request.output_filter, deadline_of(context))
         response = tfs.PredictResponse()
         _name_version(response.model_spec, version, spec.signature)

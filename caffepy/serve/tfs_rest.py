@@ -12,7 +12,7 @@ from caffepy.serve.model import LoadedModel
 from caffepy.serve.pictures import from_base64
 from caffepy.serve.refusal import invalid
 from caffepy.serve.rest import JSON, VERSION, Endpoint, Handler, Reply, Request, Rules, dumped, parsed
-from caffepy.serve.service import Asked, Service
+from caffepy.serve.service import Asked, Service, session_of
 from caffepy.serve.signature import Arrays
 
 
@@ -44,7 +44,7 @@ class V1:
         if ("instances" in body) == ("inputs" in body):
             raise invalid('a request has either "instances" (row format) or "inputs" (column format)')
         by_row = "instances" in body
-        asked, model = self._picked(asked)
+        asked, model = self._picked(asked._replace(session=session_of(body.get("session_id", ""))))
         given = from_rows(model, body["instances"]) if by_row else from_columns(model, body["inputs"])
         version, outputs = await self.service.infer(asked, given, (), request.deadline)
         made = {name: _text(values) for name, values in outputs.items()}

@@ -16,7 +16,7 @@ from caffepy.serve.api import inference_pb2 as kserve
 from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import as_refusal, invalid
 from caffepy.serve.rpc import deadline_of
-from caffepy.serve.service import Service
+from caffepy.serve.service import Service, session_of
 from caffepy.serve.signature import Arrays
 from caffepy.serve.tokens import Tokens
 
@@ -99,6 +99,8 @@ class InferenceService:
         if request.parameters and (timeout := request.parameters["timeout"].int64_param) > 0:  # Triton's microseconds
             ours = time.monotonic() + timeout / 1e6
             deadline = ours if deadline is None else min(deadline, ours)
+        if "session_id" in request.parameters:
+            spec = spec._replace(session=session_of(request.parameters["session_id"].string_param))
         names = [output.name for output in request.outputs]
         version, outputs = await self.service.infer(spec, given, names, deadline)
         response = kserve.ModelInferResponse(

@@ -11,7 +11,7 @@ from caffepy.serve import v2
 from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import invalid
 from caffepy.serve.rest import JSON, VERSION, Endpoint, Reply, Request, Rules, dumped, parsed
-from caffepy.serve.service import Service
+from caffepy.serve.service import Service, session_of
 from caffepy.serve.signature import Arrays
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -97,7 +97,8 @@ class V2:
             ours = time.monotonic() + timeout / 1e6
             deadline = ours if deadline is None else min(deadline, ours)
         wanted = _tensors(body, "outputs")
-        spec = v2.asked(name, version, "REST")
+        session = session_of(parameters.get("session_id", ""))
+        spec = v2.asked(name, version, "REST")._replace(session=session)
         found, outputs = await self.service.infer(spec, given, [out["name"] for out in wanted], deadline)
         answer: dict[str, Any] = {"model_name": name, "model_version": str(found.number)}
         if "id" in body:
