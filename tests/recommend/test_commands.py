@@ -160,6 +160,17 @@ def test_ranking_in_caffepy_test(inside, name):
     assert found == pytest.approx(rankings.value(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ZOO.glob("*/*net.prototxt")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_rankings_are_made_for_some_users_at_a_time(path):
+    """All users times all items, of ten million ratings, are gigabytes."""
+    layers = [layer for layer in text.read_net(path).param.layer if layer.table_data_param.group_by]
+    staged = [layer for layer in layers if any("ranking" in rule.stage for rule in layer.include)]
+    assert all(0 < layer.table_data_param.batch_size <= 64 for layer in staged)
+    assert staged or path.parent.name == "wrmf"  # whose only test is a ranking
+
+
 def test_questions_that_are_none(inside):
     weights = train("mean")
     model = ["recommend", "--model", str(ZOO / "mean" / "deploy.prototxt"), "--weights", str(weights)]
