@@ -133,7 +133,7 @@ layer { name: "other" type: "EuclideanLoss" bottom: "ip3" bottom: "label" top: "
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["UNCERTAINTY", "GRADNORM", "PCGRAD", "CAGRAD"])
+@pytest.mark.parametrize("method", ["UNCERTAINTY", "GRADNORM", "DWA", "PCGRAD", "CAGRAD"])
 def test_several_tasks_as_one_process_with_the_whole_batch(folder, method):
     for n in (1, 2):
         write(n, f"multi_task {{ method: {method} }}", TASK)

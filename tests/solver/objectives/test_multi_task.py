@@ -311,3 +311,22 @@ def test_a_gradient_that_is_no_number_is_told_with_its_task(method):
     assert "but its gradient for the shared parameters is not finite; lr = 0.05; no snapshot was made" in str(
         caught.value
     )
+
+
+MASKED = NET.replace(
+    'layer { name: "cvr_loss" type: "EuclideanLoss" bottom: "cvr" bottom: "u" top: "cvr_loss" loss_weight: 2 }',
+    """layer { name: "mask" type: "DummyData" top: "clicked" dummy_data_param { shape { dim: 6 dim: 1 } } }
+       layer { name: "cvr_loss" type: "BinaryCrossEntropy" bottom: "cvr" bottom: "u" bottom: "clicked" top: "cvr_loss"
+               binary_cross_entropy_param { logits: true } }""",
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_none_of_whose_samples_is_in_the_batch(method):
+    assert MASKED != NET
+    solver = build(f"method: {method} dwa {{ period: 2 }}", net=MASKED)
+    solver.step(6)
+    assert solver.net.engine_blobs["cvr_loss"].host() == 0
+    assert solver.multi_task.seen.gram[1].tolist() == [0, 0]
+    assert np.isfinite(solver.multi_task.weights).all()
+    assert all(np.isfinite(values).all() for values in weights(solver))
