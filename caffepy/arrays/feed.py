@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from caffepy import rng
+from caffepy.arrays.columns import RowColumn
 from caffepy.arrays.evaluate import Logs, logs_of
 from caffepy.arrays.inputs import fill, length_of, sizes_kept
 from caffepy.net.net import Net
@@ -21,9 +23,14 @@ class Feed(Observer):
 
     def __init__(self, net: Net, arrays: Mapping[str, np.ndarray], size: int, order: np.random.Generator | None):
         self.net, self.arrays = net, arrays
-        self.batches = rows(length_of(arrays), size, order)
+        self.batches = rows(length_of(arrays), size, order, self._begin)
         self.meters = Meters(net, single=True)
         self._items = 0
+
+    def _begin(self, epoch: int) -> None:
+        for values in self.arrays.values():
+            if isinstance(values, RowColumn):
+                values.rows.epoch = epoch
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -51,9 +58,12 @@ class Feed(Observer):
             self.meters.add(_loss(self.net), self._items)
 
 
-def rows(length: int, size: int, order: np.random.Generator | None) -> Iterator[np.ndarray]:
+def rows(
+    length: int, size: int, order: np.random.Generator | None, begin: Callable[[int], None] = lambda epoch: None
+) -> Iterator[np.ndarray]:
     """Indices of batch after batch, without end; each round goes through all items, in a new order if there is one."""
-    while True:
+    for epoch in count():
+        begin(epoch)
         indices = np.arange(length) if order is None else order.permutation(length)
         for start in range(0, length, size):
             yield indices[start : start + size]

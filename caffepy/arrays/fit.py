@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from caffepy.arrays.bar import shown
+from caffepy.arrays.columns import RowColumn
 from caffepy.arrays.definition import SolverLike, solver_parameter
 from caffepy.arrays.evaluate import Logs, evaluate
 from caffepy.arrays.feed import Feed, new_order
@@ -110,6 +111,7 @@ def fit_solver(
         history = solver.fit(images, labels, epochs=5, validation_data=(more_images, more_labels))
 
     `x` goes into the net's first Input, `y` into the second; a dict names the inputs. The first axis counts items.
+    `x` may be a dataset (`caffepy.data`), whose records have a part for each input; each batch is made when it is due.
     `validation_split` keeps the last items, that share of all, for validation; or `validation_data` is `(x, y)`.
     The mean loss and the other single-valued outputs of every epoch are logged, and with "val_" in front those of
     validation, which runs in the TEST phase. Each of `callbacks` is called after an epoch as `callback(epoch, logs)`,
@@ -179,4 +181,10 @@ def _parted(
     kept = length - int(length * split)
     if kept == length:
         return arrays, None
-    return {n: a[:kept] for n, a in arrays.items()}, {n: a[kept:] for n, a in arrays.items()}
+    return {n: _part(a, slice(kept)) for n, a in arrays.items()}, {
+        n: _part(a, slice(kept, None)) for n, a in arrays.items()
+    }
+
+
+def _part(values: Any, where: slice) -> Any:
+    return values.part(where) if isinstance(values, RowColumn) else values[where]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from caffepy.arrays.columns import RowColumn, columns_of
+from caffepy.data.composition import Dataset
 from caffepy.errors import ConfigError, ShapeError, whole_number
 from caffepy.net.named import unknown
 from caffepy.net.net import Net
@@ -17,14 +19,16 @@ Batch = dict[str, np.ndarray]
 
 
 def input_arrays(net: Net, x: Any, y: Any = None, needed: Sequence[str] | None = None) -> Batch:
-    """`x` and `y`, arrays or dicts, by the name of the input that they are for, with the shape of its items.
+    """`x` and `y`, arrays, dicts or a dataset, by the name of the input that they are for, with the shape of its items.
 
     All of `needed` (default: all inputs) must be there. Raises ConfigError and ShapeError that name the inputs.
     """
     check_inputs(net)
     arrays: dict[str, Any] = {}
     for values, name in zip((x, y), (*net.inputs, "y")):
-        if isinstance(values, Mapping):
+        if isinstance(values, Dataset):
+            arrays.update(columns_of(values, net.inputs[net.inputs.index(name) :] if name in net.inputs else ()))
+        elif isinstance(values, Mapping):
             arrays.update(values)
         elif values is not None:
             arrays[name] = values
@@ -37,7 +41,7 @@ def input_arrays(net: Net, x: Any, y: Any = None, needed: Sequence[str] | None =
             f"no array is given for the input {', '.join(missing)}",
             hint=f"The net's inputs are: {', '.join(net.inputs)}. Give a dict of arrays by these names.",
         )
-    out = {name: _items(net, name, np.asarray(values)) for name, values in arrays.items()}
+    out = {name: _items(net, name, values) for name, values in arrays.items()}
     lengths = {name: len(values) for name, values in out.items()}
     if len(set(lengths.values())) > 1 or not all(lengths.values()):
         raise ShapeError(f"the arrays must have one length, at least 1; they have {lengths}")
@@ -53,8 +57,9 @@ def check_inputs(net: Net) -> None:
         )
 
 
-def _items(net: Net, name: str, values: np.ndarray) -> np.ndarray:
+def _items(net: Net, name: str, given: Any) -> Any:
     """The array with items of the blob's shape; axes of length 1 may be missing or too many."""
+    values = given if isinstance(given, RowColumn) else np.asarray(given)
     wanted = net.engine_blobs[name].shape[1:]
     found = values.shape[1:]
     if values.ndim and tuple(d for d in found if d != 1) == tuple(d for d in wanted if d != 1):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.data.order import Cursor, Order
-from caffepy.errors import DataError
+from caffepy.errors import ConfigError, DataError
 from caffepy.files import near_names
 from caffepy.proto.caffe_pb2 import FoldParameter
 
@@ -30,6 +30,24 @@ class Subset:
 
     def _replace(self, **fields: Any) -> Subset:
         return Subset(self.order._replace(**fields), self.records)
+
+
+def part_of(split: str, length: int) -> np.ndarray:
+    """The records, of `length`, that `train:0.8`, `test:0.2` or `0.8:0.9` names, of one fixed mixture of them all."""
+    name, _, share = split.partition(":")
+    try:
+        whole = {"train": (0.0, float(share)), "test": (1 - float(share), 1.0)}
+        begin, end = whole[name] if name in whole else (float(name), float(share))
+    except ValueError:
+        begin, end = 1.0, 0.0
+    if not 0 <= begin < end <= 1:
+        raise ConfigError(
+            f'split: "{split}" names no part of the records', hint='Write "train:0.8", "test:0.2" or "0.8:0.9".'
+        )
+    first, last = round(begin * length), round(end * length)
+    if first == last:
+        raise ConfigError(f'split: "{split}" of {length} records is none of them')
+    return np.sort(np.random.default_rng(0).permutation(length)[first:last])
 
 
 def records_of(param: FoldParameter, length: int) -> np.ndarray:

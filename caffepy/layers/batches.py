@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from caffepy import limits, rng
+from caffepy.data.balance import Balanced
 from caffepy.data.order import Cursor, Order
 from caffepy.data.pictures.augment import Augmenter
 from caffepy.data.pictures.data_transformer import Choice, DataTransformer
@@ -144,7 +145,7 @@ class PictureLayer(BatchLayer):
     must come out alike.
     """
 
-    order: Order | Subset
+    order: Order | Subset | Balanced
     foldable = True
     seed = 0
     """Of what Caffe does not draw: augmentation and the order of records."""

@@ -7,9 +7,11 @@ import logging
 import numpy as np
 
 from caffepy import rng
+from caffepy.data.balance import Balanced
 from caffepy.data.order import Cursor, Order
 from caffepy.data.sources import datum as datums
-from caffepy.data.sources.databases import guess_backend, open_database
+from caffepy.data.sources.databases import Joined, guess_backend, open_database
+from caffepy.data.subset import Subset, part_of
 from caffepy.errors import ConfigError
 from caffepy.layers.batches import PictureLayer
 from caffepy.net.blob import Blob
@@ -27,7 +29,8 @@ class Data(PictureLayer):
 
     Records are read in key order and from the start again at the end; a batch may span the wrap. A record without a
     label counts as 0, as in Caffe, but is reported. Reads `data_param` (`source`, `backend`, `batch_size`, `prefetch`;
-    beyond Caffe `shuffle`, `threads`, `reader`) and `transform_param`; without `backend` the folder's files tell it.
+    beyond Caffe `shuffle`, `threads`, `reader`, `more_source`, `split`, `balance`) and `transform_param`; without
+    `backend` the folder's files tell it.
     Encoded pictures keep their channels unless `force_color` or `force_gray` is set; these do nothing to raw ones.
     """
 
@@ -43,14 +46,32 @@ class Data(PictureLayer):
         if p.reader and p.HasField("backend"):
             raise ConfigError("data_param gives both reader and backend", hint="Leave out backend.")
         backend = DataParameter.DB.Name(p.backend).lower() if p.HasField("backend") else ""
-        self.reader = open_database(p.source, p.reader or backend or guess_backend(p.source))
-        self.begin_order(Order(len(self.reader)))
+        sources = [p.source, *p.more_source]
+        readers = [open_database(source, p.reader or backend or guess_backend(source)) for source in sources]
+        self.reader = Joined(readers) if len(readers) > 1 else readers[0]
+        own = getattr(self.reader, "order", None)
+        if own and (p.shuffle or p.split or p.balance or self.param.HasField("fold_param")):
+            raise ConfigError(
+                "a dataset has an order of its own", hint="Compose it: .shuffle(), .split(), .resample()."
+            )
+        self.begin_order(own or Order(len(self.reader)))
         self._channels = 3 if t.force_color else 1 if t.force_gray else 0
         self._warned: set[str] = set()
         self.begin(top, p.threads, self._begin)
 
+    def kept(self, length: int) -> np.ndarray | None:
+        folds, split = super().kept(length), self.param.data_param.split
+        if not split:
+            return folds
+        part = part_of(split, length)
+        return part if folds is None else np.intersect1d(part, folds)
+
     def _begin(self) -> Cursor:
-        if self.param.data_param.shuffle:
+        if self.param.data_param.balance:
+            records = self.order.records if isinstance(self.order, Subset) else np.arange(self.length)
+            self.seed = rng.draw()
+            self.order = Balanced(Order(self.length, True, self.seed), records, self.column("label")[records])
+        elif self.param.data_param.shuffle:
             self.seed = rng.draw()
             self.order = self.order._replace(shuffle=True, seed=self.seed)
         return Cursor()

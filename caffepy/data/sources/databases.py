@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import import_module
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +35,23 @@ class Reader(Protocol):
     def __getitem__(self, i: int) -> tuple[bytes, bytes]: ...
 
 
-_readers: Registry[Callable[..., Reader]] = Registry("reader", "readers")
+class Joined:
+    """Several readers as one, in their order."""
+
+    def __init__(self, readers: Sequence[Reader]):
+        self.readers = readers
+        self.path = ", ".join(str(reader.path) for reader in readers)
+        self._ends = list(accumulate(map(len, readers)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, i: int) -> tuple[bytes, bytes]:
+        which = bisect_right(self._ends, i)
+        return self.readers[which][i - (self._ends[which - 1] if which else 0)]
+
+
+_readers: Registry[Callable[..., Reader]] = Registry("reader", "readers", own=("caffepy.data.records",))
 _readers.register("lmdb", LmdbReader)
 _readers.register("leveldb", LevelDbReader)
 
