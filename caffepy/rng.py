@@ -1,4 +1,4 @@
-"""Streams of random numbers: the process's own, as Caffe has one, and one of its own for each solver with a seed.
+"""Streams of random numbers: the process's own, as Caffe has one, and one of its own for each solver.
 
     with rng.use(solver.random):
         rng.draw()  # the solver's next number
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -23,14 +24,24 @@ class Stream:
 
     def __init__(self, seed: int | None = None):
         self._bits: np.random.BitGenerator = np.random.MT19937()
+        self._branches: WeakSet[Stream] = WeakSet()
         self.generator = np.random.Generator(self._bits)
         """For numbers other than 32-bit ones; it draws from this stream."""
         if seed is not None:
             self.seed(seed)
 
     def seed(self, value: int) -> None:
-        """Start over from `value`, taken modulo 2**32."""
+        """Start over from `value`, taken modulo 2**32; branches do, too."""
         self._bits.state = np.random.RandomState(value % 2**32).get_state(legacy=False)
+        for branch in list(self._branches):
+            branch.seed(value)
+
+    def branch(self) -> Stream:
+        """Another stream that goes on from here. What one draws changes nothing in the other."""
+        branch = Stream()
+        branch.state = self.state
+        self._branches.add(branch)
+        return branch
 
     def draw(self) -> int:
         """The next 32-bit number."""

@@ -237,7 +237,16 @@ def test_import_of_several_and_of_modules_that_say_import_caffe(tmp_path, capsys
 def test_every_command_that_builds_a_net_has_it():
     from caffepy.cli import cli
 
-    for name in ("train", "test", "time", "extract-features", "check-layer"):
+    for name in (
+        "train",
+        "test",
+        "time",
+        "extract-features",
+        "check-layer",
+        "serve",
+        "publish",
+        "compare-recommenders",
+    ):
         assert "--import" in [option for p in cli.get_command(None, name).params for option in p.opts]
 
 

@@ -60,3 +60,16 @@ def test_another_thread_has_the_process_stream():
         thread.start()
         thread.join()
     assert found == [rng.current()]
+
+
+def test_a_branch_goes_on_from_there_alone():
+    stream = rng.Stream(3)
+    stream.draw()
+    branch = stream.branch()
+    following = [branch.draw() for _ in range(3)]
+    assert [stream.draw() for _ in range(3)] == following
+    stream.seed(9)
+    assert branch.draw() == stream.draw() == rng.Stream(9).draw()
+    branch.seed(1)
+    stream.draw()
+    assert branch.draw() == rng.Stream(1).draw()

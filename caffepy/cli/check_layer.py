@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @options.max_memory
 @options.imports
 def command(layer, param, bottom, tops, phase, engine):
-    """Check LAYER: shapes, gradients, in-place use, exact resume, and that both engines agree.
+    """Check LAYER: shapes, gradients, in-place use, parts of a batch, exact resume, and that both engines agree.
 
     LAYER is a class, my_layers.py:MyLayer or my_package.layers:MyLayer, or a type, Convolution. Gradients are compared
     with differences of the layer's own forward pass, except at kinks. The exit status is 1 if something fails.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from caffepy import permissions
@@ -21,6 +23,7 @@ MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
 @click.option("--plot", default="", help="Also draw them to this file: seconds to train, RMSE.")
 @options.max_memory
 @options.no_python_layers
+@options.imports
 def command(folder, folds, models, seed, zoo, plot):
     """Train and test recommenders on the train.h5 and test.h5 in FOLDER, each in a process of its own."""
     import tempfile
@@ -32,9 +35,12 @@ def command(folder, folds, models, seed, zoo, plot):
     pictures.check(plot)
     names = [name for name in models.split(",") if name]
     trial.check_models(zoo, names)
-    given = click.get_current_context().meta.get("max_memory")
+    meta = click.get_current_context().meta
+    given = meta.get("max_memory")
     limits = [
         *(["--max-memory", given] if given else []),
+        *(["--path", os.getcwd()] if meta["imports"] else []),
+        *(word for name in meta["imports"] for word in ("--import", _anywhere(name))),
         *(["--no-python-layers"] * (not permissions.python_layers())),
     ]
     with tempfile.TemporaryDirectory() as place:
@@ -48,3 +54,8 @@ def command(folder, folds, models, seed, zoo, plot):
         terminal.echo("  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths))))
     if plot:
         recommenders.plot(found, plot)
+
+
+def _anywhere(module: str) -> str:
+    """As a process in another folder finds it."""
+    return os.path.abspath(module) if module.endswith(".py") else module

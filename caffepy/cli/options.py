@@ -97,8 +97,8 @@ def setting(of_net: bool = True) -> Callable:
     )
 
 
-def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
-    context.meta["imports"] = modules
+def load(modules: Sequence[str]) -> None:
+    """What --import does."""
     if modules:
         from caffepy import plugins
         from caffepy.pycaffe.alias import caffe_is_caffepy
@@ -106,6 +106,11 @@ def _load(context: click.Context, option: click.Parameter, modules: tuple[str, .
         caffe_is_caffepy()
         for name in modules:
             plugins.load(name)
+
+
+def _load(context: click.Context, option: click.Parameter, modules: tuple[str, ...]) -> None:
+    context.meta["imports"] = modules
+    load(modules)
 
 
 imports = click.option(

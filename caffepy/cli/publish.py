@@ -28,6 +28,7 @@ from caffepy.cli import options
 @click.option("--exclude-seen", is_flag=True, help="With --top: what the user has rated comes last.")
 @options.max_memory
 @options.no_python_layers
+@options.imports
 def command(model, weights, base, version, transform, labels, warmup, settings, top, exclude_seen):
     from caffepy.cli import terminal
     from caffepy.proto import text

@@ -60,7 +60,10 @@ def _switch(name: str, default: bool, help: str):
 @click.option("--gpu", is_flag=True, help="Compute with PyTorch on the GPU.")
 @click.option("--allow-python-layers", is_flag=True, help="Let nets run Python code that their folder brings.")
 @options.max_memory
+@options.imports
 def command(**given):
+    from functools import partial
+
     from caffepy import limits
     from caffepy.cli import terminal
     from caffepy.errors import ConfigError
@@ -74,6 +77,7 @@ def command(**given):
     terminal.start_logging()
     if bool(given["model_name"]) != bool(given["model_base_path"]):
         raise ConfigError("--model-name and --model-base-path are given together")
+    meta = click.get_current_context().meta
     models = [ModelConfig(name=given["model_name"], base_path=given["model_base_path"])] if given["model_name"] else []
     run(
         ServeOptions(
@@ -105,5 +109,15 @@ def command(**given):
             workers=given["workers"],
         ),
         terminal.echo,
-        terminal.start_logging,
+        partial(begin_worker, meta["max_memory"], meta["imports"]),
     )
+
+
+def begin_worker(max_memory: str | None, modules: tuple[str, ...]) -> None:
+    """What a process of --workers does first."""
+    from caffepy import limits
+    from caffepy.cli import terminal
+
+    terminal.start_logging()
+    limits.set_max_memory(max_memory)
+    options.load(modules)

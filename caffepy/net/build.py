@@ -6,8 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from weakref import ReferenceType
 
 from caffepy import limits
 from caffepy.engine import Engine
@@ -59,8 +57,6 @@ class Node:
     """Of the layer's blobs: whether it created them, or shares an earlier layer's."""
     shapes: tuple[tuple[int, ...], ...] = ()
     """The bottoms' shapes that the tops are shaped for."""
-    kept_by: ReferenceType[Any] | None = None
-    """Who has run it forward last and keeps what backward needs; None: the layer itself."""
 
     @property
     def is_shaped(self) -> bool:

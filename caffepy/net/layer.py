@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import wraps
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from weakref import ReferenceType
 
 from caffepy.engine import Engine, default_engine
 from caffepy.errors import ConfigError, ShapeError
@@ -84,6 +86,33 @@ class NoGradientError(ConfigError):
     """A gradient is asked of a layer that has none."""
 
 
+def _runs_itself(forward: Callable[..., None]) -> Callable[..., None]:
+    """A forward method after which the layer itself keeps what backward needs."""
+
+    @wraps(forward)
+    def run(self: Layer, *args: Any) -> None:
+        self.kept_by = None
+        forward(self, *args)
+
+    return run
+
+
+def _has_run_itself(backward: Callable[..., None]) -> Callable[..., None]:
+    """A backward method that refuses where it would go on from what the layer has not seen."""
+
+    @wraps(backward)
+    def run(self: Layer, *args: Any) -> None:
+        if self.kept_by is not None:
+            raise ConfigError(
+                "the layer has not run forward itself: copies of it have computed parts of the batch, or it was "
+                "computed as one with others",
+                hint="Run backward through the net, or forward with caffepy.passes.Whole.",
+            )
+        backward(self, *args)
+
+    return run
+
+
 class Layer:
     """Base of all layers.
 
@@ -122,6 +151,15 @@ class Layer:
     """Whether a pixel of the top comes from those at the same place of the bottoms."""
     colour: ClassVar[str] = "#6495ED"
     """In drawings of nets."""
+
+    kept_by: ReferenceType[Any] | None = None
+    """Who has run it forward last, in parts or with others, and keeps what backward needs; None: the layer itself."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        for name, guarded in (("forward", _runs_itself), ("backward", _has_run_itself)):
+            if name in vars(cls):
+                setattr(cls, name, guarded(vars(cls)[name]))
 
     def __init__(self, param: caffe_pb2.LayerParameter, phase: int = caffe_pb2.TRAIN, engine: Engine | None = None):
         self.param = param
@@ -219,6 +257,11 @@ class Layer:
 
     # What the base provides
 
+    @property
+    def is_patched(self) -> bool:
+        """Whether a script has given this one layer a `forward` or `backward` of its own: then it runs by itself."""
+        return "forward" in vars(self) or "backward" in vars(self)
+
     def set_up(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Check blob counts, then setup, reshape and loss weights."""
         self._check_count("bottom", self.num_bottom, len(bottom))
@@ -239,8 +282,7 @@ class Layer:
         forward pass changes more than workspaces and what `reshape` makes says so here.
         """
         copied = copy(self)
-        for method in ("forward", "backward"):  # those that say that parts have run: see `passes.divided`
-            vars(copied).pop(method, None)
+        copied.kept_by = None
         copied.engine, copied.xp, copied.blobs = engine, engine.xp, blobs
         for name, value in vars(self).items():
             if isinstance(value, Blob):

@@ -9,10 +9,14 @@ class Observer:
     """Is told of a net's passes once it is in `net.observers`; observers are told in the order of that list.
 
     `layers` are indices in the order in which they run. What is told of layers comes before and after each stretch of
-    them that runs together, so that nothing runs slower for it; with `every_layer` before and after each one.
+    them that runs together, so that nothing runs slower for it; where it `sees_each_layer` before and after each one.
     """
 
     every_layer: bool = False
+
+    def sees_each_layer(self, backward: bool) -> bool:
+        """Whether the layers of such a pass must run one by one for it: `every_layer`, of either kind of pass."""
+        return self.every_layer
 
     @property
     def sees_layers(self) -> bool:

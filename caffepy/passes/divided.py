@@ -6,12 +6,13 @@ stretch of layers with its items, without waiting. The parts follow from the bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, takewhile
 from typing import Any
-from weakref import proxy, ref
+from weakref import ref
 
+from caffepy.engine import Engine
 from caffepy.errors import ConfigError
 from caffepy.net.blob import Array, Blob, Layout
 from caffepy.net.build import Node
@@ -20,7 +21,7 @@ from caffepy.net.net import Net
 from caffepy.passes import fused
 from caffepy.passes.fused import FusedRun, Link
 from caffepy.passes.unseen import Unseen
-from caffepy.passes.whole import LayerRun, Told, Whole, forgotten, keeps_itself, placed
+from caffepy.passes.whole import LayerRun, Told, Whole, forgotten, placed
 from caffepy.proto.caffe_pb2 import TEST
 
 # Elements of all tops of a stretch below which dividing the batch does not pay. Nor does it where a layer has half as
@@ -37,7 +38,7 @@ PARTS = 2
 def divisible(layer: Layer) -> bool:
     """Whether a layer is divided: one of ours, or one whose own class, not a base of it, says that it may be."""
     said_itself = "divisible" in vars(type(layer)) or type(layer).__module__.startswith("caffepy.layers.")
-    if any(blob.rows is not None for blob in layer.blobs):
+    if layer.is_patched or any(blob.rows is not None for blob in layer.blobs):
         return False
     return said_itself and layer.divisible() and sum(blob.count for blob in layer.blobs) <= MOST_PARAMETERS
 
@@ -59,14 +60,14 @@ def add(xp: Any, *terms: Array) -> Array:
 
 
 class Part:
-    """Some items of the batch, seen by copies of a net's layers.
+    """Some items of the batch, seen by copies of layers, whose blobs all have memory.
 
     The first part adds to the parameters' gradients themselves, each other to `gradients`, by id of the parameter.
     """
 
-    def __init__(self, net: Net, layers: range, number: int, count: int):
-        engine, n = net.engine.among(number, count), net.nodes[layers.start].bottom[0].shape[0]
-        items = slice(number * n // count, (number + 1) * n // count)
+    def __init__(self, engine: Engine, nodes: Mapping[int, Node], number: int, count: int):
+        n = next(iter(nodes.values())).bottom[0].shape[0]
+        engine, items = engine.among(number, count), slice(number * n // count, (number + 1) * n // count)
         self.gradients: dict[int, Array] = {}
         self._steps: dict[int, Link] = {}
         seen: dict[int, Blob] = {}
@@ -80,8 +81,7 @@ class Part:
                         seen[id(blob)].use_diff(gradient)
             return [seen[id(blob)] for blob in blobs]
 
-        for i in layers:
-            node = net.nodes[i]
+        for i, node in nodes.items():
             bottom, top = cut(node.bottom, items), cut(node.top, items)
             layer = node.layer.part(engine, cut(node.layer.blobs, None))
             layer.reshape(bottom, top)
@@ -125,7 +125,7 @@ class Stretch:
                 blob.flat(which)  # pages that nobody writes to cost nothing
         self._blobs: list[tuple[Blob, Layout]] = [(blob, blob.layout) for blob in blobs.values()]
         self._parameters = [_parameters(node.layer) for node in self.nodes.values()]
-        self.parts = [Part(net, layers, number, count) for number in range(count)]
+        self.parts = [Part(self.engine, self.nodes, number, count) for number in range(count)]
         self._net = net
         self._fuses = net.phase == TEST and not any(node.need_backward for node in self.nodes.values())
         self._groups: dict[tuple[int, ...], LayerGroups] = {}
@@ -160,7 +160,7 @@ class Stretch:
 
 def _parameters(layer: Layer) -> tuple:
     """What of a layer's parameters a copy must agree in."""
-    return (id(layer.param_propagate_down), *map(id, layer.blobs))
+    return (id(layer.param_propagate_down), layer.is_patched, *map(id, layer.blobs))
 
 
 class LayerGroups:
@@ -183,10 +183,7 @@ class StretchRun:
 
     def forward(self, told: Told) -> None:
         for i in self.layers:
-            node = self.stretch.nodes[i]
-            node.kept_by = ref(self.stretch)
-            node.layer.forward = partial(_itself, proxy(node))  # type: ignore[method-assign]
-            node.layer.backward = _refuse  # type: ignore[method-assign, assignment]
+            self.stretch.nodes[i].layer.kept_by = ref(self.stretch)
         groups = None if told.every_layer else self.stretch.groups(self.layers)
         if groups is None:
             self._run(told, lambda part, i: part.forward(i), lambda layers: None)
@@ -234,20 +231,6 @@ class StretchRun:
         engine.run_in_step(steps, len(parts), between)
 
 
-def _itself(node: Node, bottom: list[Blob], top: list[Blob]) -> None:
-    """In the place of the forward method of a layer whose copies have run: now it keeps itself what backward needs."""
-    keeps_itself(node)
-    node.layer.forward(bottom, top)
-
-
-def _refuse(*args: Any) -> None:
-    """In the place of the backward method of a layer whose copies have run forward."""
-    raise ConfigError(
-        "the layer has not run forward itself: parts of the batch were computed by copies of it",
-        hint="Run backward through the net, or forward with caffepy.passes.Whole.",
-    )
-
-
 class Divided(Whole):
     """Runs stretches of layers in parts of the batch, the layers between them over the whole batch."""
 
@@ -274,7 +257,8 @@ class Divided(Whole):
         if key not in self._fused_runs:
             group = fused.group_at(self._net, layers)
             self._fused_runs[key] = FusedRun(self._net, group) if len(group) > 1 else None
-        return self._fused_runs[key]
+        run = self._fused_runs[key]
+        return None if run is None or any(node.layer.is_patched for node in run.nodes.values()) else run
 
     def _stretch(self, layers: Sequence[int]) -> Stretch | None:
         """The stretch that the first of these layers starts, or goes on with; all its layers are shaped."""
@@ -293,7 +277,7 @@ class Divided(Whole):
     def _is_divisible(self, i: int) -> bool:
         node = self._net.nodes[i]
         known = self._divisible.get(i)
-        if known is None or known[0] != node.shapes:
+        if known is None or known[0] != node.shapes or (known[1] and node.layer.is_patched):
             known = self._divisible[i] = node.shapes, divisible(node.layer)
         return known[1]
 

@@ -17,7 +17,7 @@ from caffepy.net.blob import Blob
 from caffepy.net.build import Node
 from caffepy.net.net import Net
 from caffepy.passes.unseen import Unseen
-from caffepy.passes.whole import OneLayer, Told, keeps_itself, placed
+from caffepy.passes.whole import OneLayer, Told, placed
 
 
 class Link(NamedTuple):
@@ -111,9 +111,7 @@ class FusedRun:
             self.one_by_one()
             return
         for node in self.nodes.values():
-            if node.kept_by is not None:
-                keeps_itself(node)
-            node.kept_by = ref(self)
+            node.layer.kept_by = ref(self)
         self._unseen.wait()
 
     def one_by_one(self) -> None:

@@ -36,7 +36,7 @@ class Told:
 
     def __init__(self, observers: Sequence[Observer], backward: bool):
         self.observers, self.backward = observers, backward
-        self.every_layer = any(observer.every_layer for observer in observers)
+        self.every_layer = any(observer.sees_each_layer(backward) for observer in observers)
 
     def around(self, run: LayerRun) -> Iterator[LayerRun]:
         """The run, to be run, with what is told before and after it; of its first layer `before` has been told."""
@@ -63,8 +63,7 @@ class OneLayer:
 
     def forward(self, told: Told) -> None:
         node = self.node
-        if node.kept_by is not None:
-            keeps_itself(node)
+        node.layer.kept_by = None
         if not node.is_shaped:
             placed(node, node.reshape)
         placed(node, node.layer.forward, node.bottom, node.top)
@@ -73,13 +72,6 @@ class OneLayer:
         node = self.node
         need = wanted.get(self.layers[0], node.bottom_need_backward)
         placed(node, node.layer.backward, node.top, need, node.bottom)
-
-
-def keeps_itself(node: Node) -> None:
-    """The layer runs itself, and none of the parts that have run in its place."""
-    node.kept_by = None
-    for method in ("forward", "backward"):  # those of `divided`
-        vars(node.layer).pop(method, None)
 
 
 def placed(node: Node, method: Callable[..., None], *args: Any) -> None:
@@ -174,7 +166,7 @@ class Whole(Executor):
     def _backward_runs(self, layers: Sequence[int], told: Told) -> Iterator[LayerRun]:
         """These layers, those together that ran forward together, whoever ran them."""
         while layers:
-            kept_by = self._net.nodes[layers[0]].kept_by
+            kept_by = self._net.nodes[layers[0]].layer.kept_by
             if kept_by is None:
                 run: LayerRun = OneLayer(self._net.nodes[layers[0]], layers[0])
             else:
@@ -188,7 +180,7 @@ class Whole(Executor):
             layers = layers[len(run.layers) :]
 
     def _keeps(self, kept_by: Any, i: int) -> bool:
-        return self._net.nodes[i].kept_by is kept_by
+        return self._net.nodes[i].layer.kept_by is kept_by
 
     def _add_loss(self, loss: Any, node: Node) -> Any:
         """The loss with what a layer adds: sum(data * diff) of tops whose gradient holds their weight."""

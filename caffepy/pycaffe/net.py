@@ -41,13 +41,12 @@ class Hooks(Observer):
         self.functions: dict[tuple[str, bool], list[Hook]] = {}
         """By "before" or "after", and whether backward."""
 
-    @property
-    def every_layer(self) -> bool:  # type: ignore[override]
-        return bool(self.functions)
+    def sees_each_layer(self, backward: bool) -> bool:
+        return any(of == backward for _, of in self.functions)
 
     @property
     def sees_layers(self) -> bool:
-        return self.every_layer
+        return bool(self.functions)
 
     def before_pass(self, layers: Sequence[int], backward: bool) -> None:
         take_back()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from caffepy import limits, permissions
+from caffepy import limits, permissions, plugins
 from caffepy.errors import CaffeError, ConfigError, DataError, did_you_mean
 
 Figures = dict[str, float]
@@ -73,10 +73,15 @@ def main() -> None:
     parser.add_argument("solver")
     parser.add_argument("--max-memory")
     parser.add_argument("--no-python-layers", action="store_true")
+    parser.add_argument("--path", action="append", default=[])
+    parser.add_argument("--import", dest="modules", action="append", default=[])
     given = parser.parse_args()
     try:
         limits.set_max_memory(given.max_memory)
         permissions.allow_python_layers(False if given.no_python_layers else None)
+        sys.path += given.path
+        for module in given.modules:
+            plugins.load(module)
         print(json.dumps(measure(given.solver)))
     except CaffeError as error:
         sys.exit(str(error))

@@ -37,8 +37,8 @@ class Solver:
 
     Every iteration: zero the gradients, test if due, `iter_size` forward and backward passes, clip, decay, update,
     snapshot if due; `listeners` are told of each (`caffepy.solver.events`). `net` is the net that it trains;
-    `test_nets` share its weights from the first test on, as in Caffe. With a `random_seed` the solver draws from a
-    stream of random numbers of its own, else from that of the process.
+    `test_nets` share its weights from the first test on, as in Caffe. The solver draws from a stream of random numbers
+    of its own: that of its `random_seed`, or else a branch of the process's, which seeds it anew when it is seeded.
     Raises ConfigError for definitions that cannot work, NotFiniteError when the loss is no number.
     """
 
@@ -77,10 +77,13 @@ class Solver:
         self.last_snapshot = ""
         """The one to resume from: written or restored last, but not the best."""
         seed = self.param.random_seed
-        self.random = rng.Stream(seed) if seed >= 0 else rng.current()
+        process = rng.current()
+        self.random = rng.Stream(seed) if seed >= 0 else process.branch()
         log.info("Initializing solver from parameters: \n%s", text.to_text(self.param))
         with text.named(self.file), rng.use(self.random):
             self._init()
+        if seed < 0:
+            process.state = self.random.state  # what is built next goes on behind it, as in Caffe
         log.info("Solver scaffolding done.")
 
     def _init(self) -> None:

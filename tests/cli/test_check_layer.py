@@ -80,7 +80,7 @@ def test_a_layer_of_ones_own(name, capsys):
     status, out, _ = run(capsys, name, "--engine", "numpy", "--param", "slope: 3", "--bottom", "2,3")
     assert status == 1
     assert table(out)["gradient of bottom 0"] == "fails" and table(out)["shapes"] == "passes"
-    assert out.endswith("\n1 of 4 checks failed\n")
+    assert out.endswith("\n1 of 5 checks failed\n")
 
 
 def test_a_python_layer(capsys):
@@ -89,6 +89,13 @@ def test_a_python_layer(capsys):
     assert table(out)["exact resume"] == "fails"
     status, out, _ = run(capsys, "checked_layers.py:WithState", "--param", "3", "--engine", "numpy")
     assert (status, set(table(out).values())) == (0, {"passes"})
+
+
+def test_a_layer_whose_setup_fails(capsys):
+    status, out, err = run(capsys, "checked_layers.py:ForPycaffe", "--param", "steep", "--engine", "numpy")
+    assert (status, err) == (1, "")
+    assert out.startswith("numpy  setup  fails  ValueError: could not convert string to float: 'steep' At ")
+    assert out.splitlines()[0].endswith("checked_layers.py:23.") and out.endswith("\n1 of 1 checks failed\n")
 
 
 @pytest.mark.parametrize(

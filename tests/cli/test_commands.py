@@ -58,7 +58,7 @@ def test_what_builds_nets_takes_files_from_strangers(name):
     """A merge once lost these options of one command."""
     spelled = {option for param in cli.get_command(click.Context(cli), name).params for option in param.opts}
     if name == "publish":  # copies the files as they are, never over others
-        assert {"--max-memory", "--no-python-layers"} <= spelled
+        assert {"--max-memory", "--no-python-layers", "--import"} <= spelled
     elif spelled & {"--model", "--solver"} and "--server" not in spelled:
         assert {"--max-memory", "--no-python-layers", "--force", "--import", "--set"} <= spelled
 

@@ -341,6 +341,31 @@ def test_a_layer_that_parts_have_run_refuses_to_run_backward_alone():
     assert node.layer.blobs[1].diff.shape == (8,)
 
 
+def test_a_layers_own_methods_of_a_script_are_run_and_stay():
+    net, reference = build(), build(executor=Whole)
+    assert_all_close(passes(net, 1), passes(reference, 1))
+    for one in (net, reference):
+        layer = one.layer_dict["conv1"]
+        usual = type(layer).forward.__get__(layer)
+
+        def twice(bottom, top, usual=usual):
+            usual(bottom, top)
+            top[0].data[...] *= 2
+
+        layer.forward = twice
+    assert_all_close(passes(net, 2), passes(reference, 2))
+    assert net.layer_dict["conv1"].forward.__name__ == "twice"
+    for one in (net, reference):
+        del one.layer_dict["conv1"].forward
+    assert_all_close(passes(net, 1), passes(reference, 1))
+
+
+def test_passes_put_nothing_on_layers():
+    net = build()
+    net.passes.forward_backward()
+    assert not any(vars(layer).keys() & {"forward", "backward"} for layer in net.layers)
+
+
 def test_a_layer_that_runs_forward_itself_runs_backward_itself():
     net, whole = build(), build(executor=Whole)
     gradients = []

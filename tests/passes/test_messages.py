@@ -12,11 +12,12 @@ from tests.passes.nets import build, passes
 def test_a_layer_whose_parts_have_run_refuses_to_run_backward():
     net = build()
     passes(net, 1)
-    node = next(node for node in net.nodes if node.kept_by is not None)
+    node = next(node for node in net.nodes if node.layer.kept_by is not None)
     with pytest.raises(ConfigError) as caught:
         node.layer.backward(node.top, node.bottom_need_backward, node.bottom)
     assert str(caught.value) == (
-        "the layer has not run forward itself: parts of the batch were computed by copies of it\n"
+        "the layer has not run forward itself: copies of it have computed parts of the batch, or it was computed as "
+        "one with others\n"
         "  Run backward through the net, or forward with caffepy.passes.Whole."
     )
 
@@ -45,8 +46,8 @@ def test_backward_without_what_forward_left():
     net = build()
     passes(net, 1)
     for node in net.nodes:
-        if node.kept_by is not None:
-            node.kept_by = lambda: None
+        if node.layer.kept_by is not None:
+            node.layer.kept_by = lambda: None
     with pytest.raises(ConfigError) as caught:
         Whole(net).backward()
     assert str(caught.value) == (

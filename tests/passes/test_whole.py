@@ -116,6 +116,19 @@ def test_one_who_must_see_every_layer_makes_all_see_it():
         assert observer.calls == [(when, i) for i in range(8) for when in ("before", "after")]
 
 
+def test_a_hook_of_the_way_back_leaves_the_way_forth_together():
+    net = build(SIX)
+    observer, seen = Layers(), []
+    net.observers.append(observer)
+    net.after_backward(seen.append)
+    net.passes.forward()
+    assert ("before", 1, 2, 3, 4, 5, 6) in observer.calls
+    observer.calls.clear()
+    net.passes.backward()
+    assert observer.calls == [(when, i) for i in (7, 6, 5, 4, 3, 2, 1) for when in ("before", "after")]
+    assert seen == [7, 6, 5, 4, 3, 2, 1]
+
+
 def test_a_hook_sees_each_layers_values_before_the_next_has_changed_them():
     net, reference = build(NET), build(NET, executor=Whole)
     seen = {}

@@ -1,7 +1,9 @@
 """The zoo's models trained in a folder with train.h5 and test.h5; recommend and compare-recommenders on them."""
 
 import csv
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,33 @@ def test_compare(inside):
     rows = [line.split() for line in shown.splitlines() if line.startswith(("mean ", "baseline "))]
     assert [row[0] for row in rows] == ["mean", "baseline"]
     assert all(0.5 < float(row[1]) < 2 for row in rows)
+
+
+def test_compare_with_a_layer_of_ones_own(inside, tmp_path):
+    """It runs in another process, in another folder."""
+    (tmp_path / "of_compared.py").write_text("""
+import caffepy
+from caffepy.net.layer import Layer
+
+@caffepy.register_layer("Same")
+class Same(Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape_like(bottom[0])
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data
+""")
+    shutil.copytree(ZOO / "mean", tmp_path / "zoo" / "mine")
+    for file in (tmp_path / "zoo" / "mine").glob("*.prototxt"):
+        text = file.read_text().replace('top: "prediction"', 'top: "mean"')
+        own = 'layer { name: "same" type: "Same" bottom: "mean" top: "prediction" '
+        end = 'include { not_stage: "ranking" } }' if file.name == "net.prototxt" else "}"
+        if file.name != "solver.prototxt":
+            before, after, rest = text.partition('layer {\n  name: "rmse"')
+            file.write_text(f"{before}{own}{end}\n{after}{rest}")
+    module = os.path.relpath(tmp_path / "of_compared.py")
+    shown = run("compare-recommenders", inside, "--zoo", tmp_path / "zoo", "--models", "mine", "--import", module)
+    assert [line.split()[0] for line in shown.splitlines()] == ["model", "mine"]
 
 
 def test_models_are_known_before_anything_is_trained(inside, monkeypatch):

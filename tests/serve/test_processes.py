@@ -14,8 +14,10 @@ import urllib.request
 import numpy as np
 import pytest
 
+from caffepy import plugins
 from caffepy.serve.client import Client
 from caffepy.serve.refusal import Refused
+from tests.serve.running import SMALL, make_net
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 
@@ -151,6 +153,46 @@ def test_kill_9_of_a_worker(small):
     for child in workers:
         with pytest.raises(OSError):
             os.kill(child, 0)
+
+
+OWN = """
+import caffepy
+from caffepy.net.layer import Layer
+
+@caffepy.register_layer("OfServed")
+class OfServed(Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape_like(bottom[0])
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 2 * bottom[0].data
+"""
+
+
+def test_workers_know_the_layers_of_ones_own(tmp_path, monkeypatch, capsys):
+    """Named with --import when it is published, and when it is served."""
+    from caffepy.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_served.py").write_text(OWN)
+    more = 'layer { name: "twice" type: "OfServed" bottom: "prob" top: "twice" }'
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.load("of_served")
+    model, weights = make_net(tmp_path, SMALL + more)
+    main(["publish", "--import", "of_served.py", "--model", str(model), "--weights", str(weights), "--to", "base"])
+    args = "--model_name=small", "--model_base_path=base", "--workers=2", "--max-memory=1G"
+    with Process(*args, "--import=of_served.py") as server, Client(server.grpc) as client:
+        np.testing.assert_allclose(client.predict("small", {"data": X})["twice"].sum(), 2, rtol=1e-6)
+
+
+def test_a_worker_begins_with_what_the_command_was_told(monkeypatch):
+    from caffepy import limits
+    from caffepy.cli.serve import begin_worker
+
+    monkeypatch.setattr(limits, "_chosen", None)
+    monkeypatch.setattr("caffepy.cli.terminal.start_logging", lambda: None)
+    begin_worker("5M", ())
+    assert limits.max_memory() == 5 << 20
 
 
 @pytest.mark.parametrize(

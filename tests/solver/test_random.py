@@ -1,4 +1,4 @@
-"""A solver with a seed has random numbers of its own; one without has those of the process, as in Caffe."""
+"""A solver has random numbers of its own: those of its seed or, without one, of the process's, as Caffe draws them."""
 
 from __future__ import annotations
 
@@ -77,17 +77,54 @@ def test_two_solvers_built_and_stepped_in_two_threads_at_once():
     assert [found[1], found[2]] == expected
 
 
-def test_without_a_seed_the_process_stream_counts():
+def test_without_a_seed_that_of_the_process_counts():
     caffe.set_random_seed(3)
     built = solver(None)
-    assert built.random is rng.current()
     built.step(8)
     assert bits(built) == alone(3)  # one seed, Caffe's numbers, whoever sets it
+    late = solver(None)
+    initial = bits(late)
     caffe.set_random_seed(3)
     again = solver(None)
+    assert bits(again) != initial
     solver(5).step(2)
     again.step(8)
     assert bits(again) == bits(built)
+
+
+def test_a_seed_that_is_set_later_counts_too():
+    found = []
+    for _ in range(2):
+        caffe.set_random_seed(3)
+        built = solver(None)
+        rng.current().draw()
+        caffe.set_random_seed(4)
+        built.step(4)
+        found.append(bits(built))
+    assert found[0] == found[1] != alone(3)
+
+
+def test_two_solvers_without_a_seed_do_not_disturb_each_other():
+    caffe.set_random_seed(3)
+    first, second = solver(None), solver(None)
+    initial = bits(second)
+    for _ in range(8):
+        first.step(1)
+        second.step(1)
+        rng.draw()
+    assert bits(first) == alone(3)
+    caffe.set_random_seed(3)
+    solver(None)
+    again = solver(None)  # built behind another, as in Caffe from the numbers that follow
+    assert bits(again) == initial != bits(solver(3))
+    again.step(8)
+    assert bits(again) == bits(second)
+
+
+def test_what_is_built_behind_a_solver_draws_what_follows():
+    caffe.set_random_seed(3)
+    built = solver(None)
+    assert rng.draw() == built.random.draw()
 
 
 def test_a_seed_leaves_the_process_stream_as_it_was():

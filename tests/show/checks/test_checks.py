@@ -14,6 +14,7 @@ from caffepy.errors import ConfigError
 from caffepy.net import layer as layers
 from caffepy.net.layer import Layer
 from caffepy.show.checks import Bottom, check_layer
+from caffepy.show.checks.parts import in_parts
 from caffepy.show.checks.places import in_place
 from caffepy.show.checks.resume import exact_resume
 from caffepy.show.checks.shapes import shapes
@@ -112,6 +113,35 @@ class RemembersAnObject(Remembers):
         return {"calls": self}
 
 
+class Divisible(Square):
+    def divisible(self):
+        return True
+
+
+class MixesItems(Divisible):
+    divisible = Divisible.divisible  # said by the class itself: what it inherits does not count
+
+    def forward(self, bottom, top):
+        super().forward(bottom, top)
+        top[0].data[...] -= self.xp.mean(top[0].data)
+
+
+class MeanOverItems(Divisible):
+    """Its parameter's gradient is no sum."""
+
+    divisible = Divisible.divisible
+
+    def backward(self, top, propagate_down, bottom):
+        before = self.blobs[0].diff + 0
+        super().backward(top, propagate_down, bottom)
+        self.blobs[0].diff[...] = before + (self.blobs[0].diff - before) / top[0].shape[0]
+
+
+class FailsInSetup(Square):
+    def setup(self, bottom, top):
+        raise KeyError("size")
+
+
 class NotFinite(Square):
     def forward(self, bottom, top):
         top[0].data[...] = np.inf
@@ -183,6 +213,9 @@ def test_what_is_right_passes(engine):
         "gradient of bottom 0": "passes: 120 points",
         "gradient of parameter 0": "passes: 1 points",
         "in place": "passes: the same values and gradients",
+        "in parts": "passes: over whole batches: it does not say divisible()"
+        if engine == "numpy"
+        else "skipped: this engine computes whole batches",
         "exact resume": "passes: the same bits",
     }
 
@@ -204,6 +237,10 @@ WRONG = {
     Remembers: {},
     RemembersAnObject: {"exact resume": "cannot store RemembersAnObject in a snapshot: state"},
     RefusesInPlace: {},
+    Divisible: {},
+    MixesItems: {"in parts": "in parts of the batch it gives .*, over the whole "},
+    MeanOverItems: {"in parts": "backward in parts of the batch gives .* Gradients of parameters must be sums"},
+    FailsInSetup: {"setup": r"^fails: KeyError: 'size' At .*test_checks\.py:\d+\.$"},
     SaysItNeedsTheBottom: {},
     NotFinite: {"shapes": "forward gives values that are not finite"},
     Raises: {
@@ -221,7 +258,7 @@ WRONG = {
 def test_each_mistake_is_found(cls):
     found = outcomes(cls)
     failed = {name: text for name, text in found.items() if text.startswith("fails")}
-    if cls in (RemembersAnObject, NotFinite, Corners):
+    if cls in (RemembersAnObject, NotFinite, Corners, MixesItems, MeanOverItems):
         failed = {name: failed[name] for name in WRONG[cls]}  # it trips over the others, too
     assert set(failed) == set(WRONG[cls])
     for name, message in WRONG[cls].items():
@@ -235,6 +272,9 @@ def test_what_is_said_of_what_does_not_fail():
     )
     assert outcomes(NoGradient)["gradient of bottom 0"].startswith("skipped: NoGradient has no gradient")
     assert outcomes(NoGradient)["in place"] == "passes: the same values"
+    assert outcomes(Divisible)["in parts"] == "passes: the same values and gradients"
+    assert outcomes(Divisible, (1, 3))["in parts"] == "skipped: its blobs do not all have several items"
+    assert list(outcomes(FailsInSetup, engines=ENGINES)) == ["setup"]
     kinks = outcomes(Absolute)["gradient of bottom 0"]
     assert kinks.startswith("passes: 120 points, ") and kinks.endswith(" of them left out at kinks")
 
@@ -310,8 +350,8 @@ def test_caffes_layers_pass(layer_type):
     for fields, lists, *tops in CASES[layer_type]:
         for bottoms in lists:
             checked = subject(layer_type, fields, bottoms, tops)
-            for check in (shapes, in_place, exact_resume):
+            for check in (shapes, in_place, in_parts, exact_resume):
                 try:
                     check(checked)
                 except Skipped:
-                    assert check is in_place
+                    assert check in (in_place, in_parts)
