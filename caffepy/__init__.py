@@ -133,16 +133,16 @@ _EXPORTS |= {
     "register_layer": ("caffepy.net.layer", "register"),
 }
 _MODULES = {
-    "classifier": "pycaffe.classifier",
-    "coord_map": "pycaffe.coord_map",
-    "detector": "pycaffe.detector",
-    "draw": "show.draw",
-    "io": "pycaffe.io",
-    "layers": "layers",
-    "net_spec": "net.spec",
-    "plugins": "plugins",
-    "proto": "proto",
-    "search": "search",
+    "classifier": "caffepy.pycaffe.classifier",
+    "coord_map": "caffepy.pycaffe.coord_map",
+    "detector": "caffepy.pycaffe.detector",
+    "draw": "caffepy.show.draw",
+    "io": "caffepy.pycaffe.io",
+    "layers": "caffepy.layers",
+    "net_spec": "caffepy.net.spec",
+    "plugins": "caffepy.plugins",
+    "proto": "caffepy.proto",
+    "search": "caffepy.search",
 }
 
 
@@ -151,7 +151,7 @@ def __getattr__(name: str) -> Any:
         home, own_name = _EXPORTS[name]
         value = getattr(import_module(home), own_name)
     elif name in _MODULES:
-        value = import_module(f"caffepy.{_MODULES[name]}")
+        value = import_module(_MODULES[name])
         if name == "proto":
             import_module("caffepy.proto.caffe_pb2")
     elif name == "__version__":

@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_each_is_under_thirty_lines():
-    assert len(FILES) == 11
+    assert len(FILES) == 13
     for name, text in FILES.items():
         assert len(text.splitlines()) < 30, name
 
@@ -84,6 +84,21 @@ def test_the_meter(folder):
         meter.add(None, bottom, 1)
     one.merge(other)
     assert one.value() == pytest.approx(5**0.5)
+
+
+def test_the_listener_follows_a_training(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    plugins.load("my_objectives")
+    solver = plugins.load("my_training").solver
+    patience = solver.listeners[-1]
+    assert solver.iter == 20 and 0 < patience.best < float("inf")
+    patience.best, rate = 0.0, solver.param.base_lr  # from here on nothing is better
+    solver.step(5)
+    assert solver.param.base_lr == pytest.approx(rate / 2)
+    again = Solver(read_solver("tasks_solver.prototxt"))
+    again.restore(solver.snapshot())
+    again.listeners.append(type(patience)())
+    assert again.listeners[-1].best == 0
 
 
 def test_the_objective_weighs_the_shared_gradients(folder):

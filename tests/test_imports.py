@@ -1,6 +1,7 @@
 """Imports run one way, from room to room as in ROOMS, and never in a circle inside a room.
 
-All of them count: lazy ones inside functions and those under TYPE_CHECKING, too.
+All of them count: lazy ones inside functions, those under TYPE_CHECKING, and modules that tables name to import later.
+The modules that fill a registry it imports itself, when something is first looked up: they, not it, know the other.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ PACKAGE = Path(__file__).parents[1] / "caffepy"
 ROOT = ("errors", "files", "hdf5", "limits", "permissions", "plugins", "rng", "temporary")
 ROOMS = [
     "root", "proto", "engine", "net", "passes", "data", "layers", "solver", "distributed", "arrays", "search", "export",
-    "recommend", "generate", "serve", "show", "zoo", "pycaffe", "cli",
+    "recommend", "generate", "serve", "show", "zoo", "pycaffe", "facade", "cli",
 ]  # fmt: skip
-FACADE = "caffepy"  # `caffepy/__init__.py` stands above all rooms, and `__main__.py`
+FACADE = "facade"  # `caffepy/__init__.py`: what scripts and commands import it from
 
 
 def modules() -> dict[str, Path]:
@@ -35,13 +36,17 @@ def room(module: str) -> str:
     """The room of a module; modules beside the rooms are of the root, if they are those that may be there."""
     inner = module.split(".")[1:]
     if not inner or inner == ["__main__"]:
-        return FACADE
+        return "cli" if inner else FACADE
     return "root" if inner[0] in ROOT else inner[0]
 
 
 def imports(source: str) -> Iterator[str]:
-    """The modules of caffepy that the text of a module imports, anywhere."""
-    for node in ast.walk(ast.parse(source)):
+    """The modules of caffepy that the text of a module imports, anywhere, or names."""
+    tree = ast.parse(source)
+    fill = set(fillers(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node not in fill and node.value in MODULES.keys() - {"caffepy"}:
+            yield str(node.value)
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -54,7 +59,18 @@ def imports(source: str) -> Iterator[str]:
                 yield name if name in MODULES else name.rpartition(".")[0]
 
 
-ARROWS = [(module, target) for module, path in MODULES.items() for target in imports(path.read_text())]
+def fillers(tree: ast.AST) -> Iterator[ast.Constant]:
+    """The modules that `Registry(..., own=(...))` names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Registry":
+            for keyword in node.keywords:
+                if keyword.arg == "own":
+                    yield from (inner for inner in ast.walk(keyword.value) if isinstance(inner, ast.Constant))
+
+
+ARROWS = [
+    (module, target) for module, path in MODULES.items() for target in imports(path.read_text()) if target != module
+]
 
 
 def circles(nodes: set[str], arrows: list[tuple[str, str]]) -> list[list[str]]:
@@ -69,15 +85,27 @@ def circles(nodes: set[str], arrows: list[tuple[str, str]]) -> list[list[str]]:
 
 
 def test_every_module_is_in_a_room():
-    assert {room(module) for module in MODULES} <= {*ROOMS, FACADE}
+    assert {room(module) for module in MODULES} <= set(ROOMS)
 
 
 def test_imports_run_one_way():
-    order = {name: i for i, name in enumerate([*ROOMS, FACADE])}
-    order[FACADE] = order["pycaffe"]  # what the facade offers may be asked of it there, and in the commands
-    inside = [(source, target) for source, target in ARROWS if room(source) != FACADE]
-    back = [f"{source} -> {target}" for source, target in inside if order[room(target)] > order[room(source)]]
+    order = {name: i for i, name in enumerate(ROOMS)}
+    back = [f"{source} -> {target}" for source, target in ARROWS if order[room(target)] > order[room(source)]]
     assert sorted(set(back)) == []
+
+
+def test_what_fills_a_registry_imports_it():
+    """Each module that a registry names, or one in it: else the name would be an arrow like any other."""
+    for module, path in MODULES.items():
+        for named in fillers(ast.parse(path.read_text())):
+            filling = [other for other in MODULES if f"{other}.".startswith(f"{named.value}.") and other != module]
+            assert any((other, module) in ARROWS for other in filling), f"{module} names {named.value}"
+
+
+def test_the_tables_of_the_facade_are_walked():
+    found = {target for source, target in ARROWS if source == "caffepy"}
+    assert {"caffepy.pycaffe.net", "caffepy.pycaffe.io", "caffepy.show.draw", "caffepy.solver.events"} <= found
+    assert {target for source, target in ARROWS if source == "caffepy.pycaffe"} >= {"caffepy.pycaffe.nccl"}
 
 
 @pytest.mark.parametrize("name", ROOMS)
@@ -95,7 +123,10 @@ if TYPE_CHECKING:
 def f():
     from caffepy.net.blob import Blob
 import numpy.random
+HOMES = {"caffepy.net.net": "Net"}
+registry = Registry("layer type", own=("caffepy.layers",))
 """
-    assert list(imports(source)) == ["caffepy.rng", "caffepy.net.blob", "caffepy.net.blob"]
+    found = ["caffepy.net.blob", "caffepy.net.blob", "caffepy.net.net", "caffepy.rng"]
+    assert sorted(imports(source)) == found
     assert circles({"a", "b", "c", "d"}, [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]) == [["a", "b", "c"]]
     assert circles({"a"}, [("a", "a")]) == [["a"]]

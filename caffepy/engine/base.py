@@ -40,6 +40,9 @@ class Engine(ABC):
     lazy: bool = False
     """Whether values are computed later than asked for, so that looking at one waits: as on a GPU."""
 
+    records: bool = False
+    """Whether `record` works: a GPU's engine can repeat what it has computed."""
+
     # How work is divided
 
     divides: bool = False
@@ -72,6 +75,10 @@ class Engine(ABC):
     def wait(self) -> None:
         """Return when all that was asked for is computed."""
 
+    def known(self, number: Array) -> float | None:
+        """A number as a float, None where looking at it would wait for all that was asked for before."""
+        return None if self.lazy and not isinstance(number, float) else float(number)
+
     def record(self, fn: Callable[[], Any]) -> Callable[[], Any]:
         """A function that repeats what `fn` does on a GPU, all kernels at once, and returns its result.
 
@@ -93,6 +100,10 @@ class Engine(ABC):
     @abstractmethod
     def zeros(self, count: int) -> Array:
         """(count,) zeros."""
+
+    def host_bytes(self, count: int) -> int:
+        """Bytes of the machine's memory that `count` values take: none where they lie in a GPU's, which has its own."""
+        return 0 if self.on_gpu else 4 * count
 
     @abstractmethod
     def asarray(self, host: Any) -> Array:

@@ -52,8 +52,9 @@ class Alone:
 
     def forward(self) -> list[np.ndarray]:
         """The tops, of the bottoms as they are now."""
-        self.layer.reshape(self.bottom, self.top)
-        self.layer.forward(self.bottom, self.top)
+        with self.engine.computing():
+            self.layer.reshape(self.bottom, self.top)
+            self.layer.forward(self.bottom, self.top)
         return [self.host(t.data) for t in self.top]
 
     def backward(self, *top_diffs: Any, propagate_down: list[bool] | None = None) -> list[np.ndarray]:
@@ -61,5 +62,6 @@ class Alone:
         for top, diff in zip(self.top, top_diffs):
             top.diff[...] = self.engine.asarray(diff)
         wanted = propagate_down or [True] * len(self.bottom)
-        self.layer.backward(self.top, wanted, self.bottom)
+        with self.engine.computing():
+            self.layer.backward(self.top, wanted, self.bottom)
         return [self.host(b.diff) for b in self.bottom]

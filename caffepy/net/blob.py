@@ -49,8 +49,7 @@ def _checked(shape: tuple[int, ...], engine: Engine) -> tuple[int, ...]:
     count = prod(shape)
     if count > MAX_COUNT:
         raise ShapeError(f"a blob of shape {shape} has {count} values; Caffe's limit is {MAX_COUNT}")
-    if not engine.on_gpu:
-        limits.check(4 * count, f"a blob of shape {shape}", ShapeError)
+    limits.check(engine.host_bytes(count), f"a blob of shape {shape}", ShapeError)
     return shape
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from caffepy.net.blob import Array, Blob
+
+Look = Callable[[Array], Any]
+
+
+def unseen(loss: Array) -> Array:
+    """The loss as it is."""
+    return loss
 
 
 class Executor(ABC):
@@ -40,8 +48,8 @@ class Executor(ABC):
         Raises ConfigError where forward has not left what is needed, and for a loss that the net does not have.
         """
 
-    def forward_backward(self) -> Array:
-        """One forward and one backward pass; the loss."""
-        loss = self.forward()
+    def forward_backward(self, look: Look = unseen) -> Any:
+        """One forward and one backward pass; what `look` makes of the loss, before the way back where it is there."""
+        loss = look(self.forward())
         self.backward()
         return loss

@@ -13,9 +13,7 @@ def count(layer: Layer, bottom: list[Blob], top: list[Blob]) -> None:
 
     Raises ShapeError where they are more than there may be. Gradients, which not every use of a net has, come on top.
     """
-    if layer.engine.on_gpu:
-        return
     own = [] if layer.shares_data else [blob for blob in top if not any(blob is other for other in bottom)]
-    size = 4 * sum(blob.count for blob in (*own, *layer.blobs))
+    size = layer.engine.host_bytes(sum(blob.count for blob in (*own, *layer.blobs)))
     limits.check(size, "the layer", ShapeError)
     limits.spend(size)

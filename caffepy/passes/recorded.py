@@ -8,6 +8,7 @@ from typing import Any
 
 from caffepy import rng
 from caffepy.errors import ConfigError
+from caffepy.net.executor import Look, unseen
 from caffepy.net.layer import Layer
 from caffepy.net.net import Net
 from caffepy.passes.whole import Told, Whole
@@ -35,7 +36,7 @@ class Recorded(Whole):
 
     def __init__(self, net: Net, record: Record | None = None):
         super().__init__(net)
-        if record is None and not net.engine.on_gpu:
+        if record is None and not net.engine.records:
             raise ConfigError("a CUDA graph needs a GPU", hint="Leave it out, or add --gpu 0.")
         self._record: Record = record or type(net.engine).record
         self.sources = [i for i, layer in enumerate(net.layers) if is_source(layer)]
@@ -50,18 +51,18 @@ class Recorded(Whole):
         if self.problem:
             log.warning("No CUDA graph: %s", self.problem)
 
-    def forward_backward(self) -> Any:
+    def forward_backward(self, look: Look = unseen) -> Any:
         """One forward and one backward pass; the loss.
 
         A GPU's random numbers are seeded once, plain or recorded: a resumed run, which records anew, draws the same.
         """
         with self._net.lock, rng.use(self._net.random), self._net.engine.seeded_once():
-            return self._forward_backward()
+            return self._forward_backward(look)
 
-    def _forward_backward(self) -> Any:
+    def _forward_backward(self, look: Look) -> Any:
         net = self._net
         if self.problem or net.param.debug_info or any(observer.sees_layers for observer in net.observers):
-            return super().forward_backward()
+            return super().forward_backward(look)
         every, usual = self.usual(False), self.usual(True)
         with self._pass(every, False) as told:
             loss = self._run_forward(self.sources, told)
@@ -70,7 +71,7 @@ class Recorded(Whole):
             loss = loss + (self._rest() if again is None else net.engine.copy(again()))
         with self._pass(usual, True):
             pass  # its layers have run with the others
-        return loss
+        return look(loss)
 
     def _recording(self) -> Callable[[], Any] | None:
         """The graph of all layers but the sources, for the shapes of now; None where they run as ever."""

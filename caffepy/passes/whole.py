@@ -14,7 +14,7 @@ from caffepy.errors import ConfigError, locate
 from caffepy.net.blob import Array, Blob
 from caffepy.net.build import Node
 from caffepy.net.debug import DebugLines
-from caffepy.net.executor import Executor
+from caffepy.net.executor import Executor, Look, unseen
 from caffepy.net.net import Net
 from caffepy.net.observer import Observer
 from caffepy.passes.plan import Plan, plan
@@ -114,9 +114,9 @@ class Whole(Executor):
         with self._pass(todo, True) as told, _only(self._net, made):
             self._run_backward(todo, made.wanted, told)
 
-    def forward_backward(self) -> Array:
+    def forward_backward(self, look: Look = unseen) -> Any:
         with self._net.lock:  # no other thread's pass may come between the two
-            return super().forward_backward()
+            return super().forward_backward(look)
 
     def together(self) -> list[list[int]]:
         return [[i] for i in self.usual(False)]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 __all__ = [
@@ -12,10 +13,10 @@ __all__ = [
     "Timer",
 ]  # fmt: skip
 
+_HOMES = {"NCCL": "caffepy.pycaffe.nccl", "Net": "caffepy.pycaffe.net", "Timer": "caffepy.pycaffe.mode"}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'caffepy.pycaffe' has no attribute {name!r}")
-    import caffepy
-
-    return getattr(caffepy, name)
+    return getattr(import_module(_HOMES.get(name, "caffepy.pycaffe.solvers")), name)

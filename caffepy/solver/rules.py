@@ -107,12 +107,16 @@ def adam(xp, grad, history, rate, p, t):
     return rate * (m / (xp.sqrt(v) + p.delta)), (m, v)
 
 
-update_rule("AdamW", history=2, decoupled=True)(adam)  # Loshchilov and Hutter 2019
+# Loshchilov and Hutter 2019. Of a table with `sparse: true` a row decays when it is touched, not in every step.
+update_rule("AdamW", history=2, decoupled=True)(adam)
 
 
 @update_rule("LAMB", history=2, decoupled=True, layerwise=True)
 def lamb(xp, grad, history, rate, p, t):
-    """Adam's direction, both moments corrected: (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + delta) (You et al. 2020)."""
+    """Adam's direction, both moments corrected: (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + delta) (You et al. 2020).
+
+    The step is then made as long as the parameter; of a table with `sparse: true` both are those of the touched rows.
+    """
     m, v = history
     m = (1 - p.momentum) * grad + p.momentum * m
     v = (1 - p.momentum2) * (grad * grad) + p.momentum2 * v

@@ -59,6 +59,7 @@ class Solver:
         """The learning rate of the last update."""
         self.smoothed_loss = SmoothedLoss(self.param.average_loss)
         self._loss_goes_on = False
+        self._unchecked = False  # there are losses that nobody has looked at
         self._unsaved = False  # the last snapshot that was due could not be written
         self._listeners = Listeners()
         self.requests = Requests()
@@ -266,16 +267,21 @@ class Solver:
         return total / self.param.iter_size
 
     def _forward_backward(self) -> Any:
-        if self.engine.lazy and not self.multi_task:
-            return self.passes.forward_backward()
+        if not self.multi_task:
+            return self.passes.forward_backward(self._looked_at)
         with self.net.lock:
-            loss = float(self.passes.forward())
-            divergence.check(self, [loss])
-            if self.multi_task:
-                self.multi_task.backward()
-            else:
-                self.passes.backward()
+            loss = self._looked_at(self.passes.forward())
+            self.multi_task.backward()
         return loss
+
+    def _looked_at(self, loss: Any) -> Any:
+        """The loss as a number, which is checked now; one that is still to come `_check_losses` looks at."""
+        number = self.engine.known(loss)
+        if number is None:
+            self._unchecked = True
+            return loss
+        divergence.check(self, [number])
+        return number
 
     def learning_rate(self) -> float:
         """The rate of the current iteration; counts `multistep` on."""
@@ -300,15 +306,18 @@ class Solver:
         with rng.use(self.random):
             self.before_test = resume.moving(self)
             if self._due(self.param.display):
-                self.smoothed_loss.add(float(self.passes.forward()))
+                loss = self.passes.forward()
+                self._unchecked |= self.engine.known(loss) is None
+                self.smoothed_loss.add(float(loss))
                 log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss.value)
             if self._due(self.param.test_interval):
                 self.test_all()
                 self._obey()
 
     def _check_losses(self) -> None:
-        """On a device: fetch the losses and find out what has gone wrong since the last look."""
-        if self.engine.lazy:
+        """Where losses were still to come: fetch them, and find out what has gone wrong since the last look."""
+        if self._unchecked:
+            self._unchecked = False
             self.net.settle()
             divergence.check(self, self.smoothed_loss.losses)
 

@@ -86,10 +86,9 @@ class Meters:
 
     def _double(self, loss: Array) -> Array:
         """In double precision, on a device still there."""
-        if isinstance(loss, float) or not self.net.engine.lazy:
-            return float(loss)
-        xp = self.net.engine.xp
-        return xp.astype(loss, xp.float64)
+        engine = self.net.engine
+        known = engine.known(loss)
+        return engine.xp.astype(loss, engine.xp.float64) if known is None else known
 
 
 def _maker(net: Net, name: str) -> tuple[int, int]:

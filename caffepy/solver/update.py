@@ -1,7 +1,9 @@
 """From gradients to new weights: clipping, `iter_size`, decay and `lr_mult`, once around every rule.
 
 A gradient that is rows (`param { sparse: true }`) updates the rows of table and history that it touches, and reads no
-others: momentum, decay and moving averages of a row go on when it is touched the next time.
+others. So with every rule momentum, decay (AdamW's and LAMB's own, too) and moving averages of a row go on when it is
+touched the next time, while Adam's corrections of the first steps count all steps; LAMB's |w| / |step| is that of the
+touched rows together, not of the table.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from caffepy.errors import FieldError
 from caffepy.net.blob import Array, Blob
 from caffepy.net.net import Net
 from caffepy.net.rows import Rows
@@ -35,6 +38,13 @@ class Update:
         blobs = [param.blob for param in net.learnable_params]
         self.history = [Blob(b.shape, net.engine, b.channels_last) for _ in range(rule.history) for b in blobs]
         """What the rule remembers of each parameter, zeros at first: all first blobs, then all second ones."""
+        if rule.layerwise and (spread := [blob.name for blob in blobs if blob.spread is not None]):
+            raise FieldError(
+                f"{p.type} compares a parameter with its step as a whole, but the rows of {spread[0]} are spread over "
+                "processes",
+                "type",
+                hint="Choose another type, or sparse: true instead of spread: true.",
+            )
         for i, blob in enumerate(self.history):
             blob.name, blob.spread = f"history[{i}]", blobs[i % len(blobs)].spread
 
@@ -118,11 +128,12 @@ class Update:
         flats = [flat for param in self.net.learnable_params if (flat := _gradient(param.blob)) is not None]
         if not flats:
             return
-        if self.net.engine.lazy:  # without a look at the norm, hence without the log's line
-            factor = xp.minimum(limit / xp.sqrt(sum(xp.sum(flat * flat) for flat in flats)), 1.0)
-            _scale(flats, factor)
+        squares = [xp.sum(flat * flat) for flat in flats]
+        known = [number for square in squares if (number := self.net.engine.known(square)) is not None]
+        if len(known) < len(squares):  # without a look at the norm, hence without the log's line
+            _scale(flats, xp.minimum(limit / xp.sqrt(sum(squares)), 1.0))
             return
-        norm = math.sqrt(sum(float(xp.sum(flat * flat)) for flat in flats))
+        norm = math.sqrt(sum(known))
         if norm > limit:
             factor = limit / norm
             log.info(

@@ -12,6 +12,7 @@ import caffepy
 from caffepy import engine as room
 from caffepy.engine import get_engine
 from caffepy.engine.base import Engine
+from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.errors import ConfigError
 
 PACKAGE = Path(caffepy.__file__).parent
@@ -94,10 +95,32 @@ def test_nobody_imports_a_kernel(path):
                 assert module in OF_THE_ROOM, f"line {node.lineno}"
 
 
-def test_no_layer_asks_when_values_are_computed():
-    for path in (PACKAGE / "layers").glob("*.py"):
-        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-        assert not names & {"lazy", "on_gpu"}, path.name
+WHERE_ARRAYS_LIE = {"cli/train.py", "pycaffe/host.py", "pycaffe/nccl.py"}
+"""Who must know: those that choose between NCCL and gloo, and that lend blobs to scripts, which know NumPy alone."""
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nobody_asks_which_engine_computes(path):
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    allowed = {"on_gpu"} if path.relative_to(PACKAGE).as_posix() in WHERE_ARRAYS_LIE else set()
+    assert not names & {"lazy", "on_gpu"} - allowed
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_known(engine):
+    if engine == "torch":
+        pytest.importorskip("torch")
+    made = get_engine(engine)
+    number = made.xp.sum(made.asarray([1.5, 2]))
+    assert made.known(number) == 3.5 and type(made.known(number)) is float
+    assert made.host_bytes(5) == 20
+
+
+def test_what_a_device_is_still_to_compute_is_not_known(monkeypatch):
+    made = NumpyEngine(threads=1)
+    made.lazy = made.on_gpu = True
+    assert made.known(made.asarray([1.0])[0]) is None and made.known(2.0) == 2
+    assert made.host_bytes(5) == 0
 
 
 def test_an_engine_is_one_instance():

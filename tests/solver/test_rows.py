@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from caffepy import rng
 from caffepy.engine import get_engine
+from caffepy.errors import ConfigError
+from caffepy.net.blob import Blob
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.proto.text import parse
 from caffepy.pycaffe.solvers import Solver
+from caffepy.solver.rules import find_rule
+from caffepy.solver.update import Update
 from tests.support import ENGINES, assert_close
 
 NET = """
@@ -70,6 +76,41 @@ def test_momentum_and_decay_wait_until_a_row_is_touched_again():
     train(other, [[1, 1, 1, 1], [1, 1, 1, 1]])
     train(solver, [[1, 1, 1, 1]])
     assert_close(table(solver)[1], table(other)[1], tolerance=1e-6)  # as if nothing had been in between
+
+
+def test_adamw_decays_the_rows_that_are_touched():
+    more = 'type: "AdamW" momentum: 0.9 weight_decay: 0.5'
+    solver, without = build(True, "numpy", more), build(True, "numpy", more.replace("0.5", "0"))
+    before = table(solver)
+    for one in (solver, without):
+        train(one, [[1, 2, 2, 1]])
+    rate = 0.1
+    assert_close(table(without)[[1, 2]] - table(solver)[[1, 2]], rate * 0.5 * before[[1, 2]], tolerance=1e-5)
+    others = [0, 3, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(table(solver)[others], before[others])
+
+
+def test_lambs_step_is_as_long_as_the_rows_that_are_touched():
+    solver = build(True, "numpy", 'type: "LAMB" momentum: 0.9 weight_decay: 0')
+    before = table(solver)
+    train(solver, [[1, 2, 2, 1]])
+    step = before - table(solver)
+    assert not step[[0, 3, 4, 5, 6, 7, 8]].any()
+    lengths = [np.linalg.norm(values[[1, 2]]) for values in (step, before)]
+    assert lengths[0] == pytest.approx(0.1 * lengths[1], rel=1e-5)
+
+
+def test_lamb_does_not_see_all_of_a_spread_table():
+    parameter = SimpleNamespace(blob=Blob((4, 3)))
+    parameter.blob.name, parameter.blob.spread = "e[0]", object()
+    net = SimpleNamespace(learnable_params=[parameter], engine=get_engine("numpy"))
+    definition = SolverParameter(type="LAMB")
+    with pytest.raises(ConfigError) as caught:
+        Update(definition, find_rule(definition), net)
+    assert str(caught.value) == (
+        "LAMB compares a parameter with its step as a whole, but the rows of e[0] are spread over processes\n"
+        "  Choose another type, or sparse: true instead of spread: true."
+    )
 
 
 def test_the_same_norm_is_clipped(caplog):

@@ -42,7 +42,7 @@ class TorchEngine(Engine):
         self.precision = precision
         self.on_host = self.device.type == "cpu"
         self.on_gpu = not self.on_host
-        self.lazy = self.on_gpu
+        self.lazy = self.records = self.on_gpu
         self.xp: Any = namespace(self.device)
         self.generator = None if self.on_host else torch.Generator(self.device)
         self.seeds_each = True
