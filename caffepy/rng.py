@@ -10,6 +10,7 @@ use: the process's, unless `use` says otherwise in this thread.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,12 +24,23 @@ class Stream:
     """Random numbers that depend on nothing but the seed and what was drawn before; without a seed on chance."""
 
     def __init__(self, seed: int | None = None):
-        self._bits: np.random.BitGenerator = np.random.MT19937()
         self._branches: WeakSet[Stream] = WeakSet()
-        self.generator = np.random.Generator(self._bits)
-        """For numbers other than 32-bit ones; it draws from this stream."""
+        self._begin()
         if seed is not None:
             self.seed(seed)
+
+    def _begin(self) -> None:
+        self._bits: np.random.BitGenerator = np.random.MT19937()
+        self._generator, self._of = np.random.Generator(self._bits), os.getpid()
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """For numbers other than 32-bit ones; it draws from this stream."""
+        if self._of != os.getpid():  # a forked process: another thread may have drawn, and holds numpy's lock for ever
+            state = self._bits.state
+            self._begin()
+            self._bits.state = state
+        return self._generator
 
     def seed(self, value: int) -> None:
         """Start over from `value`, taken modulo 2**32; branches do, too."""
@@ -45,7 +57,7 @@ class Stream:
 
     def draw(self) -> int:
         """The next 32-bit number."""
-        return int(self._bits.random_raw())
+        return int(self.generator.bit_generator.random_raw())
 
     @property
     def state(self) -> Mapping[str, Any]:

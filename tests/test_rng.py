@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -73,3 +75,19 @@ def test_a_branch_goes_on_from_there_alone():
     branch.seed(1)
     stream.draw()
     assert branch.draw() == rng.Stream(1).draw()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_forked_process_draws_though_another_thread_was_drawing():
+    stream = rng.Stream(3)
+    with stream.generator.bit_generator.lock, warnings.catch_warnings():  # as numpy holds it while it draws
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            drawn = []
+            # From another thread, for the lock is this one's.
+            thread = threading.Thread(target=lambda: drawn.append(stream.generator.random()), daemon=True)
+            thread.start()
+            thread.join(20)
+            os._exit(0 if drawn == [rng.Stream(3).generator.random()] else 1)
+    assert os.waitpid(child, 0)[1] == 0
