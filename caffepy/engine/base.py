@@ -43,6 +43,9 @@ class Engine(ABC):
     records: bool = False
     """Whether `record` works: a GPU's engine can repeat what it has computed."""
 
+    cheap_copy: int = 1 << 15
+    """Elements up to which copying an array costs less than a call of `map` for it alone."""
+
     # How work is divided
 
     divides: bool = False

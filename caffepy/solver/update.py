@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 Numbers = tuple[int, float, float]
 """The number of the step from 1 on, the rate, the decay."""
 
-SMALL = 1 << 15
-"""Elements of a parameter up to which a copy costs less than a step of its own."""
-
 
 class Update:
     """A rule at work on the parameters of a net."""
@@ -64,7 +61,7 @@ class Update:
                 self._update_rows(param.blob.rows, blobs, *numbers)
                 continue
             (w, *history), g = (blob.flat() for blob in blobs), param.blob.flat("diff")
-            if param.blob.count > SMALL or self.rule.layerwise or self.net.engine.lazy:
+            if param.blob.count > self.net.engine.cheap_copy or self.rule.layerwise:
                 self._map(w, g, history, numbers)
             else:
                 groups.setdefault(numbers, []).append([w, g, *history])
