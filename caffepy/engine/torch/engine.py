@@ -43,7 +43,8 @@ class TorchEngine(Engine):
         self.on_host = self.device.type == "cpu"
         self.on_gpu = not self.on_host
         self.lazy = self.records = self.on_gpu
-        self.cheap_copy = 0 if self.on_gpu else TorchEngine.cheap_copy
+        if self.on_gpu:
+            self.cheap_copy = 0
         self.xp: Any = namespace(self.device)
         self.generator = None if self.on_host else torch.Generator(self.device)
         self.seeds_each = True
