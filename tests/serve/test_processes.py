@@ -182,7 +182,15 @@ def test_workers_know_the_layers_of_ones_own(tmp_path, monkeypatch, capsys):
     main(["publish", "--import", "of_served.py", "--model", str(model), "--weights", str(weights), "--to", "base"])
     args = "--model_name=small", "--model_base_path=base", "--workers=2", "--max-memory=1G"
     with Process(*args, "--import=of_served.py") as server, Client(server.grpc) as client:
-        np.testing.assert_allclose(client.predict("small", {"data": X})["twice"].sum(), 2, rtol=1e-6)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                found = client.predict("small", {"data": X})["twice"]
+                break
+            except Refused as error:  # ready is one worker, this may be the other
+                assert error.code == "UNAVAILABLE" and time.monotonic() < end
+                time.sleep(0.1)
+        np.testing.assert_allclose(found.sum(), 2, rtol=1e-6)
 
 
 def test_a_worker_begins_with_what_the_command_was_told(monkeypatch):
