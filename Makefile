@@ -13,7 +13,7 @@ help:  ## show this list
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev,images,search,plot]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,images,search,plot,text]'
 	touch $@
 
 $(LENET)/mnist_%_lmdb: .venv/installed
@@ -33,7 +33,7 @@ test: .venv/installed  ## run the test suite
 	touch $@
 
 torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that computes on it
-	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/net \
+	CAFFEPY_TEST_ENGINES=torch $(BIN)/python -m pytest tests/engine tests/layers tests/solver tests/net tests/generate \
 		tests/passes/test_recorded.py tests/distributed tests/cli/test_devices.py
 
 # Clients of other servers, in an environment of their own: their packages must not meet ours.
@@ -47,7 +47,7 @@ torch: .venv/torch  ## install PyTorch into .venv and run the tests of all that 
 	touch $@
 
 serve: .venv/serve .venv-peers/installed  ## install the servers' packages into .venv and run their tests, with other servers' clients
-	$(BIN)/python -m pytest tests/serve
+	$(BIN)/python -m pytest tests/serve tests/test_sequences_page.py
 
 parts: .venv/installed  ## run the tests of nets and solvers with every batch divided, however small
 	CAFFEPY_TEST_PARTS=1 $(BIN)/python -m pytest tests/solver tests/net tests/arrays/test_fit.py \

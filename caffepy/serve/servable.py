@@ -78,7 +78,7 @@ def inside(folder: Path, name: str) -> Path:
 
 _FILES = {
     "source", "mean_file", "label_map_file", "name_size_file", "output_directory", "save_file", "file_name", "module",
-    "seen",
+    "seen", "vocabulary",
 }  # fmt: skip
 _PYTHON = "Let it run with --allow-python-layers, if you trust whoever can write into the folder."
 

@@ -102,6 +102,17 @@ def test_adding(zoo, kind):
     assert float(net.blobs["mse"].data) == pytest.approx(float((error**2).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["", "gru_"])
+def test_the_adding_problem_is_solved(zoo, kind):
+    made = script("adding/problem.py")
+    made["write"](Path("models/adding/data"), "train", 50000, 1)
+    made["write"](Path("models/adding/data"), "test", 2000, 2)
+    built = caffepy.get_solver(f"models/adding/{kind}solver.prototxt")
+    built.solve()
+    assert built.iter == 3000 and built.scores["mse"] < 0.001
+
+
 def test_tagging(zoo):
     made = script("seq_tagging/roles.py")
     line = next(line for line in made["lines"](made["LIBRARY"] / "textwrap.py") if line[0].string == "def")

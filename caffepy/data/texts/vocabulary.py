@@ -82,7 +82,7 @@ class ListVocabulary(Vocabulary):
         self._id = {token: i for i, token in enumerate(self.tokens)}
 
     @classmethod
-    def split(cls, text: str) -> list[str]:
+    def split(cls, text: str) -> Sequence[str]:
         """The tokens of a text."""
         raise NotImplementedError
 
@@ -105,8 +105,19 @@ class CharVocabulary(ListVocabulary):
     level = "CHAR"
 
     @classmethod
-    def split(cls, text: str) -> list[str]:
-        return list(text)
+    def split(cls, text: str) -> Sequence[str]:
+        return text
+
+    def encode(self, text: str) -> np.ndarray:
+        given = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        codes, ids = self._sorted
+        places = np.minimum(np.searchsorted(codes, given), len(codes) - 1)
+        return np.where(codes[places] == given, ids[places], 0).astype(np.int32)
+
+    @cached_property
+    def _sorted(self) -> np.ndarray:
+        """The codes of the characters in their order, and the ids of these, (2, V)."""
+        return np.array(sorted((ord(token), i) for i, token in enumerate(self.tokens))).T
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.tokens[i] for i in ids)
@@ -261,6 +272,8 @@ def _of_content(content: Any) -> Vocabulary:
     tokens = content.get("tokens")
     if not tokens or not _are_words(tokens):
         raise ValueError('"tokens" is no list of different words')
+    if level == "CHAR" and any(len(token) != 1 for token in tokens):
+        raise ValueError('"tokens" of level CHAR are characters')
     return LISTED[level](tokens, labels)
 
 

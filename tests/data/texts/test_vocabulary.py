@@ -83,6 +83,7 @@ def test_labels():
         ([1], 'this is no vocabulary: it has no "level" of CHAR, WORD, BYTE, BPE\n'),
         ({"level": "CHAR"}, 'this is no vocabulary: "tokens" is no list of different words\n'),
         ({"level": "WORD", "tokens": ["a", "a"]}, 'this is no vocabulary: "tokens" is no list of different words\n'),
+        ({"level": "CHAR", "tokens": ["a", "bc"]}, 'this is no vocabulary: "tokens" of level CHAR are characters\n'),
         ({"level": "BYTE", "labels": 3}, 'this is no vocabulary: "labels" is no list of different words\n'),
     ],
 )
