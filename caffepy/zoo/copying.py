@@ -87,7 +87,11 @@ def _moved(content: str, entry: ZooEntry, folder: str) -> str:
 
 
 def _kind(net: str, entry: ZooEntry) -> str:
-    kinds = [own_data.KINDS[b.layer.type] for b in edits.blocks(net)[1] if b.layer.type in own_data.KINDS]
+    types = [block.layer.type for block in edits.blocks(net)[1]]
+    kinds = [own_data.KINDS[kind] for kind in types if kind in own_data.KINDS]
+    if "TextData" in types:
+        hint = "Leave out --data; then caffepy convert-text FILES FOLDER/text writes what the copy in FOLDER reads."
+        raise ConfigError(f"{entry.name} reads a text of its own vocabulary", hint=hint)
     if not kinds:
         raise ConfigError(f"{entry.name} makes its own data", hint="Leave out --data.")
     return kinds[0]

@@ -122,6 +122,11 @@ def test_classes_reach_all_boxes_of_a_detector_and_all_maps_of_a_segmenter(name,
             "  --data takes a database, or databases train and val, as the convert commands write them.",
         ),
         (
+            ["char_rnn", "--data", "own"],
+            "char_rnn reads a text of its own vocabulary\n"
+            "  Leave out --data; then caffepy convert-text FILES FOLDER/text writes what the copy in FOLDER reads.",
+        ),
+        (
             ["recommend/svd", "--data", "own"],
             "own: no data to train on lies there\n"
             "  --data takes tables train.h5 and test.h5, as caffepy convert-ratings writes them.",
