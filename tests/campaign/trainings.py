@@ -35,6 +35,16 @@ layer { name: "ip" type: "InnerProduct" bottom: "both" top: "ip"
   inner_product_param { num_output: 1 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SigmoidCrossEntropyLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
+_TEXT = """
+layer { name: "e" type: "Embed" bottom: "data" top: "e"
+  embed_param { num_output: 4 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "lstm" type: "LSTM" bottom: "e" bottom: "cont" top: "lstm"
+  recurrent_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "lstm" top: "ip"
+  inner_product_param { num_output: 256 axis: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" softmax_param { axis: 2 } }
+"""
+_NETS = {"table": _RATINGS, "text": _TEXT}
 _COUNT = 10
 _TOPS = 'top: "data" top: "label"'
 
@@ -93,6 +103,12 @@ def _table() -> str:
         table_data_param { source: "t.h5" batch_size: 4 shuffle: true negatives: 1 }"""
 
 
+def _text() -> str:
+    Path("t.txt").write_text("It goes on from batch to batch, and so do the states of the layers. " * 2)
+    return """type: "TextData" top: "data" top: "label" top: "cont"
+        text_data_param { source: "t.txt" level: BYTE batch_size: 3 time_steps: 4 }"""
+
+
 def _memory() -> str:
     return f"""type: "MemoryData" {_TOPS}
         memory_data_param {{ batch_size: 5 channels: 3 height: 8 width: 8 }}"""
@@ -105,6 +121,7 @@ SOURCES: dict[str, Callable[[], str]] = {
     "images": _images,
     "dummy": _dummy,
     "table": _table,
+    "text": _text,
     "memory": _memory,
 }
 """Each makes its data in the working folder and says what the data layer is."""
@@ -125,7 +142,7 @@ class Training(NamedTuple):
     def prepare(self) -> None:
         """Put all that it takes into the working folder."""
         data = f'layer {{ name: "data" {SOURCES[self.source]()} }}'
-        Path("net.prototxt").write_text(data + (_RATINGS if self.source == "table" else _PICTURES))
+        Path("net.prototxt").write_text(data + _NETS.get(self.source, _PICTURES))
         test = "" if self.source == "memory" else "test_iter: 1 test_interval: 4"
         solver = _SOLVER.format(iterations=self.iterations, prefix=PREFIX, format=self.format, test=test)
         Path("solver.prototxt").write_text(solver)
