@@ -147,6 +147,11 @@ def search(*args):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+def ended(process: subprocess.Popen) -> int:
+    process.communicate()
+    return process.returncode
+
+
 def wait_for(*paths: Path) -> None:
     end = time.monotonic() + 60
     while not any(path.exists() for path in paths):
@@ -199,7 +204,7 @@ def _cwd(pid: str) -> bytes:
 def test_kills_at_any_moment_change_nothing(folder):
     pytest.importorskip("optuna")
     (folder / "search.prototxt").write_text(small.SEARCH + "pruner { type: HYPERBAND }")
-    assert search("--folder", "whole").wait() == 0
+    assert ended(search("--folder", "whole")) == 0
     random = np.random.default_rng()
     for _ in range(100):
         process = search("--folder", "killed")
@@ -210,7 +215,7 @@ def test_kills_at_any_moment_change_nothing(folder):
             process.kill()
             process.communicate()
     else:
-        assert search("--folder", "killed").wait() == 0
+        assert ended(search("--folder", "killed")) == 0
     whole, killed = (table(f"{name}/search.csv") for name in ("whole", "killed"))
     for a, b in zip(whole, killed, strict=True):
         assert {**a, "seconds": "", "folder": ""} == {**b, "seconds": "", "folder": ""}
