@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from os import PathLike, fspath
@@ -77,7 +77,18 @@ def _parsed(onnx: Any, path: str) -> Any:
         raise _incomplete(path) from None
     if not model.graph.node or not model.graph.output or not model.opset_import:
         raise _incomplete(path)
+    if any(isinstance(name, bytes) for name in _names(model.graph)):  # so protobuf gives what it cannot decode
+        raise SnapshotError("a name in this model is no UTF-8 text", where=path)
     return model
+
+
+def _names(graph: Any) -> Iterator[str | bytes]:
+    """Of all that has one."""
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
 
 
 def _incomplete(path: str) -> SnapshotError:

@@ -14,7 +14,7 @@ from contextlib import closing
 from itertools import islice
 
 from tests.campaign import faults, kill, leaks, limits, rivals, trial
-from tests.campaign.texts import KINDS
+from tests.campaign.all_kinds import KINDS
 from tests.campaign.turns import Turn
 
 PARTS = "kill", "faults", "mutants", "leaks"

@@ -92,8 +92,8 @@ class Reader:
 
 def serve() -> None:
     """What the other process does: prepare for a kind, read a mutant of it, say what came of it, again and again."""
+    from tests.campaign.all_kinds import KINDS
     from tests.campaign.kinds import SelfTest
-    from tests.campaign.texts import KINDS
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

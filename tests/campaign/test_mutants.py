@@ -13,8 +13,8 @@ pytest.importorskip("hypothesis")
 if sys.platform != "linux":
     pytest.skip("limits of memory are Linux's", allow_module_level=True)
 
+from tests.campaign.all_kinds import KINDS
 from tests.campaign.isolated import Reader
-from tests.campaign.texts import KINDS
 from tests.campaign.trial import try_mutants, whole_of
 
 

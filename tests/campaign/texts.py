@@ -1,4 +1,4 @@
-"""More kinds of file: definitions, ratings, tables, annotations and models of ONNX. All kinds are in KINDS."""
+"""More kinds of file: definitions, ratings, tables, annotations and models of ONNX."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.campaign.kinds import KINDS, NET, Hdf5, Kind, pictures
-
-__all__ = ["KINDS"]
+from tests.campaign.kinds import NET, Hdf5, Kind, pictures
 
 
 class Definition(Kind):

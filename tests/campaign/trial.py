@@ -14,10 +14,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
+from tests.campaign.all_kinds import KINDS
 from tests.campaign.failures import FAILURES
 from tests.campaign.isolated import Reader
 from tests.campaign.mutants import mutated_bytes
-from tests.campaign.texts import KINDS
 from tests.campaign.turns import Turn
 
 

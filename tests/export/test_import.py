@@ -298,6 +298,12 @@ def test_file_that_is_cut(tmp_path):
     assert refusal(path, tmp_path) == said
 
 
+def test_a_name_that_is_no_text(tmp_path):
+    path = write(tmp_path / "m.onnx", [("Conv", ["x", "filters"], ["y"], {})], {"x": IMAGE}, {"filters": W})
+    path.write_bytes(path.read_bytes().replace(b"filters", b"f\x80lters"))
+    assert refusal(path, tmp_path) == f"{path}: a name in this model is no UTF-8 text"
+
+
 def test_values_in_another_file(tmp_path):
     path = write(tmp_path / "m.onnx", [("Conv", ["x", "w"], ["y"], {})], {"x": IMAGE}, {"w": W})
     model = onnx.load(path)
