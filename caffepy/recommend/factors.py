@@ -39,13 +39,14 @@ class Factors(NamedTuple):
     def learn(self, p: FactorsParameter, history: UserHistory, epoch: int, random: np.random.Generator) -> None:
         """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
-        rows, ends = pieces(history, self._piece(r), random)
-        item, rest = history.item[rows], history.rating[rows] - np.float32(history.mean if p.biased else 0)
-        users, items = self._joined(p.biased)
-        step = _Step(r, users.shape[1], p.biased, history.high - history.low)
-        for user, a, b in zip(history.user[rows[[0, *ends[:-1]]]].tolist(), [0, *ends], ends):
-            step(users[user], items, item[a:b], rest[a:b])
-        self._part(users, items, p.biased)
+        mean = np.float32(history.mean if p.biased else 0)
+        of_users, of_items = self._joined(p.biased)
+        step = _Step(r, of_users.shape[1], p.biased, history.high - history.low)
+        for users, rows, ends in pieces(history, self._piece(r), random):
+            item, rest = history.item[rows], history.rating[rows] - mean
+            for user, a, b in zip(users, [0, *ends], ends):
+                step(of_users[user], of_items, item[a:b], rest[a:b])
+        self._part(of_users, of_items, p.biased)
 
     def _piece(self, r: Rates) -> int:
         """How many ratings may move a user at once, without a step beyond where they pull."""

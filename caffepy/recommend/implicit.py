@@ -23,10 +23,9 @@ class SvdPlusPlus(NamedTuple):
     def learn(self, p: FactorsParameter, history: UserHistory, epoch: int, random: np.random.Generator) -> None:
         """One pass, a piece of a user after the other."""
         r = rates(p, epoch)
-        rows, ends = pieces(history, PIECE, random)
-        users = history.user[rows[[0, *ends[:-1]]]].tolist()
-        for user, a, b in zip(users, [0, *ends], ends):
-            self._step(p, r, history, user, rows[a:b])
+        for users, rows, ends in pieces(history, PIECE, random):
+            for user, a, b in zip(users, [0, *ends], ends):
+                self._step(p, r, history, user, rows[a:b])
 
     def _step(self, p: FactorsParameter, r: Rates, history: UserHistory, user: int, rows: np.ndarray) -> None:
         b_user, b_item, factors, items = self.explicit

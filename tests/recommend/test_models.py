@@ -61,16 +61,16 @@ def test_sorted_by_digits(most):
 @pytest.mark.parametrize("rows", [50, 1 << 17])
 @pytest.mark.parametrize("most", [1, 4, 64])
 def test_pieces_are_all_rows_once(folder, most, rows, monkeypatch):
-    monkeypatch.setattr(batches, "_ROWS", rows)
+    monkeypatch.setattr(batches, "_ROWS", rows), monkeypatch.setattr(batches, "_PIECES", rows)
     history = open_history(RatingsParameter(source=str(folder / "train.h5")))
-    found = [batches.pieces(history, most, np.random.default_rng(seed)) for seed in range(200)]
-    order, ends = found[0]
-    assert sorted(order) == list(range(len(history)))
-    pieces = np.split(order, ends[:-1])
+    found = [list(batches.pieces(history, most, np.random.default_rng(seed))) for seed in range(200)]
+    pieces = [(u, piece) for part in found[0] for u, piece in zip(part.users, np.split(part.rows, part.ends[:-1]))]
+    assert sorted(np.concatenate([piece for _, piece in pieces])) == list(range(len(history)))
     assert len(pieces) == sum(-(-count // most) for count in history.user_counts)
-    assert all(len(set(history.user[piece])) == 1 and len(piece) <= most for piece in pieces)
-    places = np.mean([np.argsort(order) for order, _ in found], axis=0)  # where each row comes, on the average
-    assert np.abs(places - (len(order) - 1) / 2).max() < 5 * len(order) / np.sqrt(12 * len(found))
+    assert all({user} == {*history.user[piece]} and len(piece) <= most for user, piece in pieces)
+    orders = [np.concatenate([part.rows for part in parts]) for parts in found]
+    places = np.mean([np.argsort(order) for order in orders], axis=0)  # where each row comes, on the average
+    assert np.abs(places - (len(history) - 1) / 2).max() < 5 * len(history) / np.sqrt(12 * len(found))
 
 
 def test_mean(folder):
