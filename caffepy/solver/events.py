@@ -42,7 +42,8 @@ class Listener:
     update    behind an update                                     `iter` counts it; `rate` was its learning rate;
                                                                    weights may be changed; gradients are steps
     test      behind the tests of all test nets                    `scores`, none where a stop interrupted the test;
-                                                                   a stop now comes before the next iteration
+                                                                   a stop now comes before the next iteration; a
+                                                                   snapshot now resumes with this test
     snapshot  a snapshot is complete                               `written`, its path, in all processes; one that
                                                                    a listener writes in the middle of a test the
                                                                    first process alone hears of
