@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,8 @@ from caffepy.serve.api.tensorflow_serving_pb2 import (
 from caffepy.serve.batching import Limits
 
 M = TypeVar("M", bound=Message)
+Stop = Callable[[], Awaitable[object]]
+"""Ends a server after its drain."""
 
 METRICS = "/monitoring/prometheus/metrics"
 
@@ -187,3 +190,8 @@ def changed_at(path: str) -> tuple:
     except OSError:
         return ()
     return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def bracketed(host: str) -> str:
+    """As it stands before a port."""
+    return f"[{host}]" if ":" in host else host

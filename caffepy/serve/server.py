@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from caffepy import permissions
-from caffepy.errors import CaffeError, ConfigError, MissingExtraError
+from caffepy.errors import CaffeError, MissingExtraError
 from caffepy.serve import tls
 from caffepy.serve.api import tensorflow_serving_pb2 as tfs
-from caffepy.serve.api.pool import Default
 from caffepy.serve.catalog import Catalog
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import Computing
-from caffepy.serve.options import ServeOptions, changed_at, models_of
+from caffepy.serve.options import ServeOptions, Stop, changed_at, models_of
 from caffepy.serve.refusal import Refused
 from caffepy.serve.service import Service
 from caffepy.serve.tokens import Tokens
@@ -143,12 +140,20 @@ class Server:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Both servers, started; at the end they drain and all models are unloaded."""
-        stops: list[Callable[[], Awaitable[Any]]] = []
+        from caffepy.serve import grpc_server, rest_server  # whose libraries take long to import
+
+        stops: list[Stop] = []
         try:
             if self.options.port is not None:
-                stops.append(await self._start_grpc())
+                self.ports["grpc"], stop = await grpc_server.start(
+                    self.options, self.service, self.tokens, self.tls, self.reload
+                )
+                stops.append(stop)
             if self.options.rest_port is not None:
-                stops.append(await self._start_rest())
+                self.ports["rest"], stop = await rest_server.start(
+                    self.options, self.service, self.tokens, self.tls, self.metrics_paths
+                )
+                stops.append(stop)
             yield
         finally:
             self.service.draining = True
@@ -156,136 +161,6 @@ class Server:
             await asyncio.gather(*(stop() for stop in stops))
             await self.catalog.close()
             self.service.close()
-
-    async def _start_grpc(self) -> Callable[[], Awaitable[Any]]:
-        import grpc
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
-        from grpc_health.v1._async import HealthServicer
-        from grpc_reflection.v1alpha import reflection
-
-        from caffepy.serve import rpc, tfs_grpc, v2_grpc
-        from caffepy.serve.api import inference_pb2
-
-        most = self.options.max_message
-        server = grpc.aio.server(options=[
-            ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", most),
-            ("grpc.so_reuseport", int(self.options.workers > 1)),
-        ])  # fmt: skip
-        prediction = tfs_grpc.PredictionService(self.service, self.options.raw_tensors)
-        model = tfs_grpc.ModelService(self.service, self.reload)
-        inference = v2_grpc.InferenceService(self.service, self.tokens)
-        services = ["tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
-                    "inference.GRPCInferenceService"]  # fmt: skip
-        stream = "inference.GRPCInferenceService", "ModelStreamInfer", inference_pb2.ModelInferRequest
-        server.add_generic_rpc_handlers((
-            rpc.handlers(services[0], prediction.methods, self.tokens),
-            rpc.handlers(services[1], model.methods, self.tokens),
-            rpc.handlers(services[2], inference.methods, self.tokens),
-            rpc.stream_handler(*stream, inference.stream),
-        ))  # type: ignore[arg-type]  # fmt: skip
-        health = HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        pool = Default()
-        with suppress(TypeError):  # it is there already
-            pool.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
-        names = [*services, "grpc.health.v1.Health", reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, server, pool=pool)
-        address = f"{_bracketed(self.options.host)}:{self.options.port}"
-        try:
-            if self.tls is None:
-                self.ports["grpc"] = server.add_insecure_port(address)
-            else:
-                self.ports["grpc"] = server.add_secure_port(address, tls.grpc_credentials(self.tls))
-        except RuntimeError as error:
-            raise ConfigError(f"cannot listen on {address}: {error}", hint="Choose another --port.") from None
-        if not self.ports["grpc"]:
-            raise ConfigError(f"cannot listen on {address}", hint="Choose another --port.")
-        await server.start()
-        task = asyncio.create_task(self._tell_health(health))
-
-        async def stop() -> None:
-            await health.enter_graceful_shutdown()
-            await server.stop(self.options.drain_seconds)
-            task.cancel()
-
-        return stop
-
-    async def _tell_health(self, health: Any) -> None:
-        """Each model is a service of the health protocol, and the server as a whole is the empty name."""
-        from grpc_health.v1 import health_pb2
-
-        states = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
-        changed = asyncio.Event()
-        self.catalog.changed = changed.set
-        while True:
-            await health.set("", states[self.catalog.ready()])
-            for name, served in list(self.catalog.models.items()):
-                await health.set(name, states[bool(served.available)])
-            changed.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), 1)
-
-    async def _start_rest(self) -> Callable[[], Awaitable[Any]]:
-        import uvicorn
-
-        from caffepy.serve.app import application
-        from caffepy.serve.rest import Rules
-
-        rules = Rules(self.options.max_message, self.options.rest_seconds or None, self.tokens)
-
-        class Uvicorn(uvicorn.Server):
-            def capture_signals(self) -> Any:  # ours stop both servers
-                return nullcontext()
-
-        listener = _listener(self.options)
-        self.ports["rest"] = listener.getsockname()[1]
-        with tls.uvicorn_arguments(self.tls) as secure:
-            config = uvicorn.Config(
-                application(self.service, rules, self.metrics_paths),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                loop="none",
-                server_header=False,
-                timeout_graceful_shutdown=max(1, int(self.options.drain_seconds)),
-                **secure,
-            )
-            config.load()
-        server = Uvicorn(config)
-        task = asyncio.create_task(server.serve([listener]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        if task.done():
-            await task
-
-        async def stop() -> None:
-            server.should_exit = True
-            await task
-
-        return stop
-
-
-def _listener(options: ServeOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if options.workers > 1:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((options.host, options.rest_port))
-    except OSError as error:
-        listener.close()
-        where = f"{options.host}:{options.rest_port}"
-        raise ConfigError(
-            f"cannot listen on {where}: {error.strerror}", hint="Choose another --rest-api-port."
-        ) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def check_extra() -> None:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caffepy.errors import CaffeError
-from caffepy.serve.catalog import Catalog, Version
+from caffepy.serve.catalog import Catalog
 from caffepy.serve.engines import cores
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import LoadedModel
 from caffepy.serve.recommender import ids_of
 from caffepy.serve.refusal import Refused, as_refusal, invalid
+from caffepy.serve.served import Version
 from caffepy.serve.signature import Arrays, Tensor
 
 log = logging.getLogger("caffepy.serve")

@@ -6,8 +6,9 @@ from typing import Any
 
 from caffepy.serve.api import tensorflow_pb2 as tf
 from caffepy.serve.api import tensorflow_serving_pb2 as tfs
-from caffepy.serve.catalog import STATES, Catalog, Version
+from caffepy.serve.catalog import Catalog
 from caffepy.serve.refusal import Refused
+from caffepy.serve.served import STATES, Version
 from caffepy.serve.service import Asked
 from caffepy.serve.signature import Signature, Tensor
 

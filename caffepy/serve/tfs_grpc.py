@@ -8,9 +8,9 @@ from typing import Any
 from caffepy.errors import CaffeError
 from caffepy.serve import signature_def, tensors
 from caffepy.serve.api import tensorflow_serving_pb2 as tfs
-from caffepy.serve.catalog import Version
 from caffepy.serve.refusal import HTTP, invalid
 from caffepy.serve.rpc import deadline_of
+from caffepy.serve.served import Version
 from caffepy.serve.service import Asked, Service, session_of
 
 Reload = Callable[[tfs.ReloadConfigRequest], Awaitable[None]]

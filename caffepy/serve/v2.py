@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from caffepy.serve.catalog import AVAILABLE, END, LOADING, STATES, Catalog, Version
+from caffepy.serve.catalog import Catalog
 from caffepy.serve.metrics import Metrics, Statistics
 from caffepy.serve.model import LoadedModel
 from caffepy.serve.refusal import Refused, invalid
+from caffepy.serve.served import AVAILABLE, END, LOADING, STATES, Version
 from caffepy.serve.service import LARGEST, Asked, label_of
 from caffepy.serve.signature import Tensor
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 from caffepy.errors import ConfigError
-from caffepy.serve.options import ServeOptions
+from caffepy.serve.options import ServeOptions, bracketed
 from caffepy.serve.server import Server, serve
 
 log = logging.getLogger("caffepy.serve")
@@ -38,7 +38,7 @@ def run(options: ServeOptions, echo: Callable[[str], None], prepare: Callable[[]
 
 
 def where(options: ServeOptions, ports: dict[str, int]) -> str:
-    host = f"[{options.host}]" if ":" in options.host else options.host
+    host = bracketed(options.host)
     names = {"grpc": "gRPC", "rest": "REST"}
     return "Serving: " + ", ".join(f"{names[kind]} at {host}:{port}" for kind, port in ports.items())
 

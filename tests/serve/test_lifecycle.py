@@ -14,11 +14,11 @@ import pytest
 
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.tensorflow_serving_pb2 import ModelConfig, ModelServerConfig
-from caffepy.serve.catalog import AVAILABLE, END
 from caffepy.serve.client import Client
 from caffepy.serve.options import read_text
 from caffepy.serve.policy import CanaryShare, wanted
 from caffepy.serve.refusal import Refused
+from caffepy.serve.served import AVAILABLE, END
 from tests.serve.running import both, make_net, publish_net, served
 
 X = np.array([[1, 2, 3, 4]], np.float32)

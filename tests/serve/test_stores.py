@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from caffepy.errors import CaffeError, DataError
-from caffepy.serve.catalog import AVAILABLE, END
 from caffepy.serve.client import Client
 from caffepy.serve.publish import publish
+from caffepy.serve.served import AVAILABLE, END
 from caffepy.serve.stores import Local, is_version, open_store
 from tests.serve.running import expected, make_net, publish_net, served
 
