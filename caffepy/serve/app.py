@@ -17,7 +17,10 @@ def application(service: Service, rules: Rules, metrics_paths: Iterable[str]) ->
     """All of them, as an ASGI application."""
 
     async def metrics(request: Request) -> Reply:
-        return Reply(service.metrics.text(), headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+        return Reply(
+            (await service.control.numbers()).text(),
+            headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")],
+        )
 
     async def live(request: Request) -> Reply:
         return Reply(dumped({"live": True}))

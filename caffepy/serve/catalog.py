@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from caffepy.errors import CaffeError, described
@@ -130,6 +130,25 @@ class Catalog:
         await self._look(served)
 
     # What is asked of it as a whole
+
+    async def serve(self, configs: list[ModelConfig]) -> None:
+        """Serve these models and no others, and wait until they are loaded. Raises Refused for what cannot be."""
+        self.apply(configs)
+        await self.look()
+        await self.settle([config.name for config in configs])
+        if problems := [problem for config in configs for problem in self._problems(config)]:
+            raise Refused("FAILED_PRECONDITION", "; ".join(problems))
+
+    def _problems(self, config: ModelConfig) -> Iterator[str]:
+        served = self.models.get(config.name)
+        if served is None:
+            return
+        failed = [f"version {v.number}: {v.error}" for v in served.versions.values() if v.failed]
+        if served.problem or failed:
+            yield f"{config.name}: {served.problem or failed[0]}"
+        for label, number in config.version_labels.items():
+            if served.labels.get(label) != number:
+                yield (f"{config.name}: the label {label} can only be given to a loaded version, and {number} is not")
 
     async def settle(self, names: Iterable[str] | None = None, seconds: float = 600) -> None:
         """Wait until each of these models has been looked at, and nothing of it is being loaded for the first time."""

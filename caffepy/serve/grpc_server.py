@@ -22,7 +22,7 @@ from caffepy.serve.tokens import Tokens
 
 
 async def start(
-    options: ServeOptions, service: Service, tokens: Tokens | None, security: SSLConfig | None, reload: tfs_grpc.Reload
+    options: ServeOptions, service: Service, tokens: Tokens | None, security: SSLConfig | None
 ) -> tuple[int, Stop]:
     """Listen; the port, and what ends it after a drain. Raises ConfigError where the port cannot be had."""
     most = options.max_message
@@ -31,7 +31,7 @@ async def start(
         ("grpc.so_reuseport", int(options.workers > 1)),
     ])  # fmt: skip
     prediction = tfs_grpc.PredictionService(service, options.raw_tensors)
-    model = tfs_grpc.ModelService(service, reload)
+    model = tfs_grpc.ModelService(service)
     inference = v2_grpc.InferenceService(service, tokens)
     services = ["tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
                 "inference.GRPCInferenceService"]  # fmt: skip

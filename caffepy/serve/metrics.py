@@ -30,6 +30,10 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, other: Histogram) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts)]
+        self.total += other.total
+
     @property
     def count(self) -> int:
         return sum(self.counts)
@@ -43,6 +47,12 @@ class Statistics:
         self.queue_ns = self.compute_ns = self.items = self.executions = self.last = 0
         self.batches: Counter[int] = Counter()
         self.batch_ns: Counter[int] = Counter()
+
+    def add(self, other: Statistics) -> None:
+        last = max(self.last, other.last)
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        self.last = last
 
 
 class Metrics:
@@ -107,6 +117,20 @@ class Metrics:
     def forget(self, model: str, version: str) -> None:
         """Of a version that was unloaded its state and statistics; counters stay, as Prometheus wants it."""
         self.states.pop((model, version), None)
+
+    def add(self, other: Metrics) -> None:
+        """Those of another process: sums, and of each version's state the one that has come least far."""
+        self.requests.update(other.requests)
+        self.loads.update(other.loads)
+        for name in ("latency", "queue", "compute", "batch_size", "load_time"):
+            mine = getattr(self, name)
+            for key, histogram in getattr(other, name).items():
+                mine.setdefault(key, Histogram(histogram.bounds)).add(histogram)
+        for key, statistics in other.statistics.items():
+            self.statistics[key].add(statistics)
+        for key, state in other.states.items():
+            self.states[key] = min(state, self.states.get(key, state))
+        self.recent = deque(sorted([*self.recent, *other.recent]), maxlen=self.recent.maxlen)
 
     def text(self) -> bytes:
         """All in Prometheus' text format."""

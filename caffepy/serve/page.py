@@ -6,6 +6,7 @@ import time
 from importlib.resources import files
 
 from caffepy.serve import signature_def
+from caffepy.serve.metrics import Metrics
 from caffepy.serve.rest import Endpoint, Reply, Request, Rules, dumped
 from caffepy.serve.service import Service
 
@@ -24,7 +25,7 @@ def routes(service: Service, rules: Rules) -> list[tuple[str, Endpoint]]:
         return Reply(page, headers=headers)
 
     async def state(request: Request) -> Reply:
-        return Reply(dumped({"models": models(service), **traffic(service)}))
+        return Reply(dumped({"models": models(service), **traffic(await service.control.numbers())}))
 
     return [("/", Endpoint(show, rules, public=True)), ("/page/state", Endpoint(state, rules))]
 
@@ -51,14 +52,14 @@ def models(service: Service) -> list[dict]:
     return rows
 
 
-def traffic(service: Service) -> dict:
+def traffic(metrics: Metrics) -> dict:
     """Requests a second and their latency of the last seconds."""
     now = time.monotonic()
-    recent = sorted(seconds for at, seconds in service.metrics.recent if now - at <= WINDOW)
+    recent = sorted(seconds for at, seconds in metrics.recent if now - at <= WINDOW)
     if not recent:
         return {"rate": 0.0, "p50": None, "p99": None}
-    full = len(service.metrics.recent) == service.metrics.recent.maxlen
-    span = max(1e-3, now - service.metrics.recent[0][0]) if full else WINDOW
+    full = len(metrics.recent) == metrics.recent.maxlen
+    span = max(1e-3, now - metrics.recent[0][0]) if full else WINDOW
     return {
         "rate": round(len(recent) / min(span, WINDOW), 2),
         "p50": round(recent[len(recent) // 2] * 1e3, 3),

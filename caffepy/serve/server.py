@@ -7,18 +7,19 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 
 from caffepy import permissions
-from caffepy.errors import CaffeError, MissingExtraError
+from caffepy.errors import MissingExtraError
 from caffepy.serve import tls
-from caffepy.serve.api import tensorflow_serving_pb2 as tfs
 from caffepy.serve.catalog import Catalog
+from caffepy.serve.control import Control, Shared
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import Computing
-from caffepy.serve.options import ServeOptions, Stop, changed_at, models_of
-from caffepy.serve.refusal import Refused
+from caffepy.serve.options import ServeOptions, Stop
 from caffepy.serve.service import Service
 from caffepy.serve.tokens import Tokens
+from caffepy.serve.wanted import ConfigFile, Wanted
 
 log = logging.getLogger("caffepy.serve")
 
@@ -29,7 +30,8 @@ REFUSING = 0.2
 class Server:
     """A catalog behind gRPC and REST; `ports` are those that were bound."""
 
-    def __init__(self, options: ServeOptions):
+    def __init__(self, options: ServeOptions, wanted: Wanted | None = None, pipe: Connection | None = None):
+        """In one of several processes, `wanted` is what their parent serves now, and `pipe` leads to it."""
         options.check()
         self.options = options
         self.tokens = Tokens(options.token_file) if options.token_file else None
@@ -37,7 +39,7 @@ class Server:
         with tls.uvicorn_arguments(self.tls):  # raises here for what is no PEM
             pass
         self.metrics_paths = options.metrics_paths()
-        self.first = options.configured()
+        self.wanted = wanted or Wanted(options.configured())
         batching = options.batching_parameters()
         permissions.allow_python_layers(options.python_layers)
         self.metrics = Metrics()
@@ -50,10 +52,11 @@ class Server:
             retry_seconds=options.retry_seconds,
             labels_ahead=options.labels_ahead,
         )
-        self.service = Service(self.catalog, self.metrics)
+        parts = self.catalog, self.metrics, self.wanted
+        self.control = Control(*parts) if pipe is None else Shared(*parts, pipe)
+        self.service = Service(self.catalog, self.metrics, self.control)
         self.ports: dict[str, int] = {}
         self.stopping = asyncio.Event()
-        self.guard: asyncio.Future | None = None
 
     # What runs
 
@@ -69,9 +72,16 @@ class Server:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """In the block requests are answered; at its end those that are there, and no others."""
-        self.catalog.apply(self.first)
+        self.catalog.apply(self.wanted.models)
+        for name in self.wanted.away & set(self.catalog.models):
+            self.catalog.suspend(name)
         async with self.listening():
-            background = [asyncio.create_task(task()) for task in (self._scan, self._poll_config, self._say_ready)]
+            tasks = [self._scan, self._say_ready]
+            if isinstance(self.control, Shared):
+                self.control.listen(self.stopping.set)
+            else:
+                tasks.append(self._poll_config)
+            background = [asyncio.create_task(task()) for task in tasks]
             try:
                 yield
             finally:
@@ -89,17 +99,11 @@ class Server:
             await asyncio.sleep(self.options.poll_seconds or 3600)
 
     async def _poll_config(self) -> None:
-        path, seconds = self.options.config_file, self.options.config_poll_seconds
-        seen = changed_at(path) if path else ()
-        while path and seconds:
-            await asyncio.sleep(seconds)
-            if (now := changed_at(path)) and now != seen:
-                seen = now
-                try:
-                    self.catalog.apply(self.options.configured())
-                    log.info("%s: read anew", path)
-                except CaffeError as error:
-                    log.error("the configuration stays as it was: %s", error)
+        file = ConfigFile(self.options)
+        while file.seconds:
+            await asyncio.sleep(file.seconds)
+            if file.changed(self.wanted) is not None:
+                self.catalog.apply(self.wanted.models)
 
     async def _say_ready(self) -> None:
         await self.catalog.settle()
@@ -107,33 +111,6 @@ class Server:
             for label in set(served.config.version_labels) - set(served.labels):
                 log.error("%s: the label %s waits for version %d to be loaded", name, label,
                           served.config.version_labels[label])  # fmt: skip
-
-    async def reload(self, request: tfs.ReloadConfigRequest) -> None:
-        """Serve what the request says. Raises Refused, the old models still there, for what cannot be loaded."""
-        configs = models_of(request.config, "the request")
-        if not configs and request.mode == tfs.ReloadConfigRequest.REPLACE and not request.config.WhichOneof("config"):
-            raise Refused("INVALID_ARGUMENT", "the request has no model_config_list")
-        if request.mode == tfs.ReloadConfigRequest.MERGE:
-            names = {config.name for config in configs}
-            configs += [s.config for name, s in self.catalog.models.items() if name not in names]
-        self.catalog.apply(configs)
-        await self.catalog.look()
-        await self.catalog.settle([config.name for config in configs])
-        problems = []
-        for config in configs:
-            served = self.catalog.models.get(config.name)
-            if served is None:
-                continue
-            failed = [f"version {v.number}: {v.error}" for v in served.versions.values() if v.failed]
-            if served.problem or failed:
-                problems.append(f"{config.name}: {served.problem or failed[0]}")
-            problems += [
-                f"{config.name}: the label {label} can only be given to a loaded version, and {number} is not"
-                for label, number in config.version_labels.items()
-                if served.labels.get(label) != number
-            ]
-        if problems:
-            raise Refused("FAILED_PRECONDITION", "; ".join(problems))
 
     # How it is reached
 
@@ -145,9 +122,7 @@ class Server:
         stops: list[Stop] = []
         try:
             if self.options.port is not None:
-                self.ports["grpc"], stop = await grpc_server.start(
-                    self.options, self.service, self.tokens, self.tls, self.reload
-                )
+                self.ports["grpc"], stop = await grpc_server.start(self.options, self.service, self.tokens, self.tls)
                 stops.append(stop)
             if self.options.rest_port is not None:
                 self.ports["rest"], stop = await rest_server.start(
@@ -176,11 +151,16 @@ def check_extra() -> None:
             raise MissingExtraError(package, "serve", "serving")
 
 
-def serve(options: ServeOptions, started: Callable[[Server], None] = lambda server: None) -> None:
+def serve(
+    options: ServeOptions,
+    started: Callable[[Server], None] = lambda server: None,
+    wanted: Wanted | None = None,
+    pipe: Connection | None = None,
+) -> None:
     """Serve in this process until it is told to stop."""
 
     async def main() -> None:
-        await Server(options).run(started)
+        await Server(options, wanted, pipe).run(started)
 
     try:
         import uvloop

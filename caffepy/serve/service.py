@@ -13,6 +13,7 @@ import numpy as np
 
 from caffepy.errors import CaffeError
 from caffepy.serve.catalog import Catalog
+from caffepy.serve.control import Control
 from caffepy.serve.engines import cores
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import LoadedModel
@@ -44,8 +45,8 @@ class Asked(NamedTuple):
 class Service:
     """Answers from the models of a catalog."""
 
-    def __init__(self, catalog: Catalog, metrics: Metrics):
-        self.catalog, self.metrics = catalog, metrics
+    def __init__(self, catalog: Catalog, metrics: Metrics, control: Control):
+        self.catalog, self.metrics, self.control = catalog, metrics, control
         self.draining = False
         """Whether new requests are refused: they are for another replica."""
         self._pictures = ThreadPoolExecutor(cores(), "pictures")

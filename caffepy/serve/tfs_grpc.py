@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from caffepy.errors import CaffeError
@@ -12,8 +11,6 @@ from caffepy.serve.refusal import HTTP, invalid
 from caffepy.serve.rpc import deadline_of
 from caffepy.serve.served import Version
 from caffepy.serve.service import Asked, Service, session_of
-
-Reload = Callable[[tfs.ReloadConfigRequest], Awaitable[None]]
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
@@ -127,8 +124,8 @@ def _examples(given: tfs.Input) -> list[dict[str, Any]]:
 
 
 class ModelService:
-    def __init__(self, service: Service, reload: Reload):
-        self.catalog, self.reload = service.catalog, reload
+    def __init__(self, service: Service):
+        self.catalog, self.control = service.catalog, service.control
 
     @property
     def methods(self) -> dict[str, tuple[type, Any]]:
@@ -150,7 +147,7 @@ class ModelService:
         """What is wrong with a configuration is told in the reply, as TensorFlow Serving does."""
         response = tfs.ReloadConfigResponse()
         try:
-            await self.reload(request)
+            await self.control.reload(request)
         except CaffeError as error:
             code = getattr(error, "code", "INVALID_ARGUMENT")
             response.status.error_code = tfs.Code.Value(code if code in HTTP else "UNKNOWN")

@@ -74,7 +74,7 @@ class InferenceService:
         return ParseDict({"config": found}, kserve.ModelConfigResponse())
 
     async def statistics(self, request: kserve.ModelStatisticsRequest, context: Any) -> kserve.ModelStatisticsResponse:
-        found = v2.statistics(self.catalog, self.service.metrics, request.name, request.version)
+        found = v2.statistics(self.catalog, await self.service.control.numbers(), request.name, request.version)
         return ParseDict({"model_stats": found}, kserve.ModelStatisticsResponse())
 
     async def index(self, request: kserve.RepositoryIndexRequest, context: Any) -> kserve.RepositoryIndexResponse:
@@ -83,11 +83,11 @@ class InferenceService:
     async def load(self, request: kserve.RepositoryModelLoadRequest, context: Any) -> Any:
         if request.parameters:
             raise invalid("a model is loaded as it is configured: parameters are not taken")
-        await self.catalog.resume(request.model_name)
+        await self.service.control.load(request.model_name)
         return kserve.RepositoryModelLoadResponse()
 
     async def unload(self, request: kserve.RepositoryModelUnloadRequest, context: Any) -> Any:
-        self.catalog.suspend(request.model_name)
+        await self.service.control.unload(request.model_name)
         return kserve.RepositoryModelUnloadResponse()
 
     async def infer(self, request: kserve.ModelInferRequest, context: Any) -> kserve.ModelInferResponse:

@@ -71,7 +71,9 @@ class V2:
 
     async def statistics(self, request: Request) -> Reply:
         name, version = request.path.get("name", ""), request.path.get("version", "")
-        return Reply(dumped({"model_stats": v2.statistics(self.catalog, self.service.metrics, name, version)}))
+        return Reply(
+            dumped({"model_stats": v2.statistics(self.catalog, await self.service.control.numbers(), name, version)})
+        )
 
     async def index(self, request: Request) -> Reply:
         body = parsed(request.body) if request.body else {}
@@ -80,11 +82,11 @@ class V2:
     async def load(self, request: Request) -> Reply:
         if request.body and parsed(request.body).get("parameters"):
             raise invalid("a model is loaded as it is configured: parameters are not taken")
-        await self.catalog.resume(request.path["name"])
+        await self.service.control.load(request.path["name"])
         return Reply(b"{}")
 
     async def unload(self, request: Request) -> Reply:
-        self.catalog.suspend(request.path["name"])
+        await self.service.control.unload(request.path["name"])
         return Reply(b"{}")
 
     async def infer(self, request: Request) -> Reply:

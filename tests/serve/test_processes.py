@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 from caffepy import plugins
+from caffepy.serve.api.tensorflow_serving_pb2 import ModelServerConfig
 from caffepy.serve.client import Client
+from caffepy.serve.options import METRICS
 from caffepy.serve.refusal import Refused
 from tests.serve.running import SMALL, make_net
+from tests.serve.test_tfs import ask
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 
@@ -122,11 +125,101 @@ def children(pid):
 
 
 def is_worker(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return b"spawn_main" in file.read()
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"spawn_main" in file.read()
+    except OSError:  # it has gone
+        return False
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="Linux tells a process's children")
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="Linux tells a process's children")
+
+
+def of_each(server, path, body=None, times=12):
+    """Status and reply of as many connections, which the kernel spreads over the workers."""
+    return [ask(f"http://{server.rest}{path}", body) for _ in range(times)]
+
+
+def statuses(server, model):
+    return {status for status, *_ in of_each(server, f"/v1/models/{model}:predict", {"instances": X.tolist()})}
+
+
+def until(fine, seconds=60):
+    end = time.monotonic() + seconds
+    while not fine():
+        assert time.monotonic() < end, "it does not come to pass"
+        time.sleep(0.1)
+
+
+def counted(server, path="/metrics"):
+    """Requests that were answered, as several scrapes tell."""
+    found = set()
+    for _ in range(6):
+        with urllib.request.urlopen(f"http://{server.rest}{path}", timeout=30) as reply:
+            text = reply.read().decode()
+        lines = [line for line in text.splitlines() if line.startswith(":tensorflow:serving:request_count{")]
+        found.add(sum(float(line.split()[-1]) for line in lines if 'status="OK"' in line))
+    return found
+
+
+@needs_proc
+def test_workers_are_one_server(small, tmp_path):
+    """Metrics are those of all; what one is asked to change, all do, and so does one that takes a dead one's place."""
+    file = tmp_path / "models.config"
+    text = f'model_config_list {{ config {{ name: "small" base_path: "{small}" }} %s }}'
+    file.write_text(text % "")
+    with Process(f"--model_config_file={file}", "--workers=2") as server:
+        until(lambda: statuses(server, "small") == {200})
+        before = counted(server)
+        assert len(before) == 1
+        assert statuses(server, "small") == {200}
+        assert counted(server) == counted(server, METRICS) == {before.pop() + 12}
+        stats = [found["model_stats"][0] for _, found, _ in of_each(server, "/v2/models/small/stats")]
+        assert len({row["inference_stats"]["success"]["count"] for row in stats}) == 1
+
+        added = ModelServerConfig()
+        config = added.model_config_list.config.add(name="added", base_path=str(small))
+        config.model_version_policy.all.SetInParent()
+        config.version_labels["old"] = 1
+        with Client(server.grpc) as client:
+            client.reload(added, merge=True)
+            assert statuses(server, "small") == statuses(server, "added") == {200}
+            config.version_labels["old"], config.canary.version, config.canary.percent = 2, 1, 100
+            client.reload(added, merge=True)
+            by_label = of_each(server, "/v1/models/added/labels/old:predict", {"instances": X.tolist()})
+            assert {headers["x-model-version"] for *_, headers in by_label} == {"2"}
+            canary = of_each(server, "/v1/models/added:predict", {"instances": X.tolist()})
+            assert {headers["x-model-version"] for *_, headers in canary} == {"1"}
+            wrong = ModelServerConfig()
+            wrong.model_config_list.config.add(name="added")
+            with pytest.raises(Refused, match='model "added" has no base_path'):
+                client.reload(wrong)
+        assert ask(f"http://{server.rest}/v2/repository/models/small/unload", b"{}")[0] == 200
+        assert statuses(server, "small") == {503}
+        count = counted(server).pop()
+
+        workers = worker_ids(server)
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: len(set(worker_ids(server)) - {workers[0]}) == 2)
+        until(lambda: statuses(server, "added") == {200})
+        assert statuses(server, "small") == {503}
+        assert counted(server).pop() > count
+        assert ask(f"http://{server.rest}/v2/repository/models/small/load", b"{}")[0] == 200
+        assert statuses(server, "small") == {200}
+        assert ask(f"http://{server.rest}/v2/repository/models/absent/load", b"{}")[0] == 404
+
+        file.write_text(text % f'config {{ name: "new" base_path: "{small}" }}')
+        until(lambda: statuses(server, "new") == {200})
+        assert statuses(server, "added") == {404}
+    assert server.process.returncode == 0
+    assert "Traceback" not in server.err
+
+
+def worker_ids(server):
+    return [child for child in children(server.process.pid) if is_worker(child)]
+
+
+@needs_proc
 def test_kill_9_of_a_worker(small):
     """Another takes its place, and meanwhile the rest answers."""
     with Process("--model_name=small", f"--model_base_path={small}", "--workers=2") as server:
@@ -201,6 +294,15 @@ def test_a_worker_begins_with_what_the_command_was_told(monkeypatch):
     monkeypatch.setattr("caffepy.cli.terminal.start_logging", lambda: None)
     begin_worker("5M", ())
     assert limits.max_memory() == 5 << 20
+
+
+@needs_proc
+def test_workers_end_with_their_parent(small):
+    with Process("--model_name=small", f"--model_base_path={small}", "--workers=2") as server:
+        workers = worker_ids(server)
+        server.process.kill()
+        server.process.wait(30)
+        until(lambda: not any(is_worker(worker) for worker in workers))
 
 
 @pytest.mark.parametrize(
