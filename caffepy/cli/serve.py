@@ -53,7 +53,7 @@ def _switch(name: str, default: bool, help: str):
 @click.option("--workers", default=1, show_default=True, help="Processes that share the ports.")
 @click.option(
     "--engine",
-    type=options.choice(["onnxruntime", "numpy"]),
+    type=options.choice(["onnxruntime", "numpy", "torch"]),
     help="What computes on the CPU (default: the fastest there is).",
 )
 @click.option("--threads", default=0, help="Of onnxruntime for one batch (default: one a core).")

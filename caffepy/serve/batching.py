@@ -241,7 +241,7 @@ class Batcher:
         if wanted == size:
             return feeds
         return {
-            name: np.concatenate([values, np.zeros((wanted - size, *values.shape[1:]), np.float32)])
+            name: np.concatenate([values, np.zeros((wanted - size, *values.shape[1:]), values.dtype)])
             for name, values in feeds.items()
         }
 

@@ -16,6 +16,7 @@ from caffepy.net.net import Net
 from caffepy.net.stepwise import Stepwise
 from caffepy.passes.whole import Whole
 from caffepy.proto.caffe_pb2 import TEST, NetParameter
+from caffepy.serve.ids import Span
 from caffepy.serve.signature import Arrays
 
 log = logging.getLogger("caffepy.serve")
@@ -113,13 +114,13 @@ class OnnxModel:
         return dict(zip(outputs, values))
 
 
-def choose(net: Net, name: str | None, threads: int = 0) -> Computer:
+def choose(net: Net, name: str | None, threads: int = 0, ids: Mapping[str, Span] | None = None) -> Computer:
     """`name`, or onnxruntime where it is installed and can compute the net to the same values; else the net itself."""
     ours = Nets(net)
     if name in ("numpy", "torch") or net.engine.name != "numpy":
         return ours
     try:
-        return exported(net, ours, threads)
+        return exported(net, ours, threads, ids or {})
     except (CaffeError, ImportError) as error:
         if name == "onnxruntime":
             raise
@@ -128,7 +129,7 @@ def choose(net: Net, name: str | None, threads: int = 0) -> Computer:
         return ours
 
 
-def exported(net: Net, ours: Nets, threads: int) -> OnnxModel:
+def exported(net: Net, ours: Nets, threads: int, ids: Mapping[str, Span]) -> OnnxModel:
     """The net in onnxruntime, compared with our own pass for one item and for three."""
     from caffepy.export.onnx_file import model_of
 
@@ -138,10 +139,13 @@ def exported(net: Net, ours: Nets, threads: int) -> OnnxModel:
     shapes = {name: net.engine_blobs[name].shape for name in net.inputs}
     grows = all(isinstance(value.shape[0], str) for value in session.inputs.values() if value.shape)
     for items in (1, 3) if grows else (None,):
-        feeds = {
-            name: random.standard_normal((items or shape[0], *shape[1:]) if shape else shape, np.float32)
-            for name, shape in shapes.items()
-        }
+        feeds = {}
+        for name, shape in shapes.items():
+            shape = (items or shape[0], *shape[1:]) if shape else shape
+            if name in ids:
+                feeds[name] = random.integers(0, ids[name][1], shape, endpoint=True).astype(np.float32)
+            else:
+                feeds[name] = random.standard_normal(shape, np.float32)
         theirs, mine = session.run(feeds, outputs), ours.run(feeds, outputs)
         for name in outputs:
             scale = max(float(np.abs(mine[name]).max(initial=0)), 1e-6)
@@ -150,11 +154,11 @@ def exported(net: Net, ours: Nets, threads: int) -> OnnxModel:
     return session
 
 
-def engine_for(gpu: bool) -> Engine:
-    """NumPy's engine, or torch's on the first GPU."""
+def engine_for(name: str | None, gpu: bool) -> Engine:
+    """NumPy's engine, or torch's, on the first GPU with `gpu`."""
     from caffepy.engine import get_engine, gpu_engine
 
-    return gpu_engine(0) if gpu else get_engine("numpy")
+    return gpu_engine(0) if gpu else get_engine("torch" if name == "torch" else "numpy")
 
 
 def cores() -> int:

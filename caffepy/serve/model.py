@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,20 @@ from caffepy.serve import recommender, servable
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.servable_pb2 import Tensor as Renamed
 from caffepy.serve.engines import Computer, OnnxModel, choose, computed, engine_for, twin
+from caffepy.serve.ids import Span, spans
 from caffepy.serve.pictures import Pictures
 from caffepy.serve.servable import Parts
 from caffepy.serve.sessions import Sessions, begin_anew, stepwise
-from caffepy.serve.signature import Arrays, Signature, Tensor
+from caffepy.serve.signature import FLOAT, Arrays, Signature, Tensor
 
 log = logging.getLogger("caffepy.serve")
+
+
+ONNX_TYPES = {
+    "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16, "tensor(bool)": np.bool_,
+    "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16, "tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,11 @@ class LoadedModel:
     sessions: Sessions | None = None
     """Of a net that remembers earlier steps."""
 
+    @cached_property
+    def exact(self) -> frozenset[str]:
+        """The names of inputs whose numbers must not be rounded to float32 on the way."""
+        return frozenset(t.name for t in self.signature.inputs if t.dtype != FLOAT or t.span is not None)
+
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[Tensor]) -> Arrays:
         """The outputs by their names, of inputs by blob."""
         outputs = tuple(outputs)
@@ -64,7 +78,7 @@ class LoadedModel:
     def zeros(self, items: int = 1) -> Arrays:
         """Inputs of zeros, by blob."""
         inputs = self.signature.inputs
-        return {t.blob: np.zeros([items if i == 0 and d < 0 else abs(d) for i, d in enumerate(t.shape)], np.float32)
+        return {t.blob: np.zeros([items if i == 0 and d < 0 else abs(d) for i, d in enumerate(t.shape)], t.dtype)
                 for t in inputs}  # fmt: skip
 
 
@@ -84,9 +98,9 @@ def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     layers = definition.param.layer
     if recommender.is_one(layers):
         recommender.keep_inside(parts, layers)
-        return _load_recommender(parts, Net(definition, TEST, engine=engine_for(computing.gpu)))
+        return _load_recommender(parts, Net(definition, TEST, engine=engine_for(computing.engine, computing.gpu)))
     servable.check_layers(list(layers))
-    net = Net(definition, TEST, engine=engine_for(computing.gpu))
+    net = Net(definition, TEST, engine=engine_for(computing.engine, computing.gpu))
     if not net.inputs:
         raise ConfigError("the net has no Input layer to be given requests", where=str(parts.deploy))
     _copy_weights(net, str(parts.weights))
@@ -94,9 +108,10 @@ def _load_net(parts: Parts, computing: Computing) -> LoadedModel:
     shapes = {name: net.engine_blobs[name].shape for name in (*net.inputs, *net.outputs)}
     if grows:
         shapes = {name: (-1, *shape[1:]) for name, shape in shapes.items()}
-    signature = _signature(parts, net.inputs, net.outputs, shapes, grows)
+    ids = spans(net.param.layer, net.inputs)
+    signature = _signature(parts, net.inputs, net.outputs, shapes, grows, ids=ids)
     varies = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
-    computer = choose(net, "numpy" if varies and not computing.engine else computing.engine, computing.threads)
+    computer = choose(net, "numpy" if varies and not computing.engine else computing.engine, computing.threads, ids)
     model = _with_settings(parts, signature, computer)
     model.sessions = Sessions(twin(net)) if stepwise(net) else None
     return model
@@ -185,13 +200,14 @@ def _load_onnx(parts: Parts, computing: Computing) -> LoadedModel:
     if _outside_data(model.graph):
         raise ConfigError("the ONNX file keeps values in other files, which are not read", where=str(parts.weights))
     session = OnnxModel(data, computing.threads)
-    shapes = {}
+    shapes, kinds = {}, {}
     for name, value in (session.inputs | session.outputs).items():
-        if value.type != "tensor(float)":
-            raise ConfigError(f'"{name}" is a {value.type}; float32 is served', where=str(parts.weights))
+        if value.type not in ONNX_TYPES:
+            raise ConfigError(f'"{name}" is a {value.type}; tensors of numbers are served', where=str(parts.weights))
+        kinds[name] = np.dtype(ONNX_TYPES[value.type])
         shapes[name] = tuple(dim if isinstance(dim, int) else -1 for dim in value.shape)
     grows = all(shape[:1] == (-1,) for shape in shapes.values())
-    signature = _signature(parts, list(session.inputs), list(session.outputs), shapes, grows)
+    signature = _signature(parts, list(session.inputs), list(session.outputs), shapes, grows, kinds=kinds)
     return _with_settings(parts, signature, session)
 
 
@@ -207,13 +223,18 @@ def _outside_data(graph) -> bool:
 
 
 def _signature(
-    parts: Parts, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]], grows: bool
-) -> Signature:
+    parts: Parts, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]], grows: bool, *,
+    kinds: Mapping[str, np.dtype] | None = None, ids: Mapping[str, Span] | None = None,
+) -> Signature:  # fmt: skip
     settings = parts.settings
     ins = _renamed(settings.input, inputs, shapes, "input") if settings.input else _as_they_are(inputs, shapes)
     if left_out := {*inputs} - {tensor.blob for tensor in ins}:
         raise ConfigError(f"servable.prototxt leaves out the input {', '.join(sorted(left_out))}")
     outs = _renamed(settings.output, outputs, shapes, "output") if settings.output else _as_they_are(outputs, shapes)
+    ins, outs = (
+        tuple(replace(t, dtype=(kinds or {}).get(t.blob, FLOAT), span=(ids or {}).get(t.blob)) for t in tensors)
+        for tensors in (ins, outs)
+    )
     return Signature(ins, outs, grows)
 
 

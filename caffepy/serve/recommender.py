@@ -72,7 +72,7 @@ class Recommender:
 
     @property
     def signature(self) -> Signature:
-        user, item = Tensor("user", "user", (-1,)), Tensor("item", "item", (-1,))
+        user, item = (Tensor(name, name, (-1,), words=True) for name in ("user", "item"))
         if self.top:
             return Signature((user,), (Tensor("score", "score", (-1, self.scorer.history.num_items)),), True)
         return Signature((user, item), (Tensor(self.scorer.output, self.scorer.output, (-1,)),), True)

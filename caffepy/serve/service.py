@@ -214,7 +214,7 @@ def stacked(model: LoadedModel, examples: Sequence[Mapping[str, np.ndarray]]) ->
         shape = tensor.shape[1:]
         if -1 in shape or any(row.size != np.prod(shape) for row in rows):
             raise invalid(f'examples have {rows[0].size} numbers for "{tensor.name}" {shape}')
-        out[tensor.name] = np.stack([row.reshape(shape) for row in rows]).astype(np.float32)
+        out[tensor.name] = np.stack([row.reshape(shape) for row in rows])
     return out
 
 
@@ -228,7 +228,7 @@ def _feature(tensor: Tensor, example: Mapping[str, np.ndarray], alone: bool) -> 
 
 def ranked(model: LoadedModel, scores: np.ndarray) -> list[tuple[str, float]]:
     """The best classes: label, or index where there are no labels, and score."""
-    best = np.argsort(-scores, kind="stable")[: model.settings.top_k or None]
+    best = np.argsort(-scores.astype(float), kind="stable")[: model.settings.top_k or None]
     return [(label_of(model, int(i)), float(scores[i])) for i in best]
 
 

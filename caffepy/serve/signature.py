@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from caffepy.errors import did_you_mean
+from caffepy.serve.ids import EXACT, Span
 from caffepy.serve.refusal import invalid
 
 Arrays = dict[str, np.ndarray]
@@ -16,14 +17,22 @@ NAMES = ("", "serving_default", "predict", "classify", "regress")
 """Signatures that every model has, as far as its outputs allow; one and the same net is behind them."""
 
 
+FLOAT = np.dtype(np.float32)
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: float32."""
+    """An input or output: float32, or what an ONNX file has."""
 
     name: str
     blob: str
     shape: tuple[int, ...]
     """-1 for an axis of any length; the first counts items where the model takes batches."""
+    dtype: np.dtype = FLOAT
+    span: Span | None = None
+    """Of ids: the least and the largest."""
+    words: bool = False
+    """Whether it is given words, or numbers that stand for such, in place of ids."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Signature:
     """Whether the first axis of all inputs and outputs counts items, of which there may be any number."""
 
     def feeds(self, given: Mapping[str, np.ndarray]) -> Arrays:
-        """The arrays as float32, by blob. Raises Refused for names and shapes that do not fit."""
+        """The arrays in the tensors' types, by blob. Raises Refused for names, shapes and values that do not fit."""
         if len(given) != len(self.inputs) or any(tensor.name not in given for tensor in self.inputs):
             self._refuse_names(given)
         return {tensor.blob: _fit(tensor, given[tensor.name]) for tensor in self.inputs}
@@ -78,11 +87,11 @@ class Signature:
 
 
 def _fit(tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """The array as float32 in the tensor's shape; axes of length 1 may be missing or too many."""
-    if values.dtype != np.float32:
-        if values.dtype.kind not in "fiub":
-            raise invalid(f'the input "{tensor.name}" takes numbers (float32), got {_kind(values)}')
-        values = values.astype(np.float32)
+    """The array in the tensor's type and shape; axes of length 1 may be missing or too many."""
+    if tensor.span is not None:
+        _check_ids(tensor, values)
+    if values.dtype != tensor.dtype:
+        values = _converted(tensor, values)
     shape, wanted = values.shape, tensor.shape
     if len(shape) == len(wanted) and all(b in (-1, a) for a, b in zip(shape, wanted)):
         return values
@@ -92,6 +101,28 @@ def _fit(tensor: Tensor, values: np.ndarray) -> np.ndarray:
         if found == tuple(n for n in wanted[items:] if n != 1):
             return values.reshape(*shape[:items], *wanted[items:])
     raise invalid(f'the input "{tensor.name}" has shape {tensor.shape} (-1: any), got {shape}')
+
+
+def _check_ids(tensor: Tensor, values: np.ndarray) -> None:
+    least, largest = tensor.span or (0, 0)
+    if values.dtype.kind not in "fiub" or not values.size:
+        return
+    low, high = values.min(), values.max()
+    if not (least <= low and high <= largest):  # which NaN is not, either
+        found = low if least > low else high
+        hint = f"float32, in which the net takes them, holds whole numbers up to {EXACT}." if high > EXACT else ""
+        raise invalid(f'the input "{tensor.name}" takes ids from {least} to {largest}, got {found}', hint)
+
+
+def _converted(tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    """In the tensor's type; whole numbers and truth values must be so exactly."""
+    if values.dtype.kind not in "fiub":
+        raise invalid(f'the input "{tensor.name}" takes numbers ({tensor.dtype}), got {_kind(values)}')
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = values.astype(tensor.dtype)
+    if tensor.dtype.kind in "iub" and not (found == values).all():
+        raise invalid(f'the input "{tensor.name}" takes {tensor.dtype}, which does not hold all of the values given')
+    return found
 
 
 def _kind(values: np.ndarray) -> str:

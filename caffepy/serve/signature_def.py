@@ -11,6 +11,7 @@ from caffepy.serve.refusal import Refused
 from caffepy.serve.served import STATES, Version
 from caffepy.serve.service import Asked
 from caffepy.serve.signature import Signature, Tensor
+from caffepy.serve.tensors import NUMBERS
 
 PREDICT = "tensorflow/serving/predict"
 
@@ -28,9 +29,13 @@ def of(signature: Signature) -> tfs.SignatureDefMap:
 
 
 def _describe(tensor: Tensor, info: tf.TensorInfo) -> None:
-    info.name, info.dtype = tensor.blob, tf.DT_FLOAT
+    info.name, info.dtype = tensor.blob, type_of(tensor)  # type: ignore[assignment]
     for size in tensor.shape:
         info.tensor_shape.dim.add(size=size)
+
+
+def type_of(tensor: Tensor) -> int:
+    return tf.DT_STRING if tensor.words else NUMBERS[tensor.dtype]
 
 
 def as_json(signature: Signature) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def as_json(signature: Signature) -> dict[str, Any]:
     def described(tensors: tuple[Tensor, ...]) -> dict[str, Any]:
         return {
             t.name: {
-                "dtype": "DT_FLOAT",
+                "dtype": tf.DataType.Name(type_of(t)),  # type: ignore[arg-type]
                 "tensor_shape": {"dim": [{"size": str(n), "name": ""} for n in t.shape], "unknown_rank": False},
                 "name": t.blob,
             }

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from caffepy.serve.api import tensorflow_pb2 as tf
+from caffepy.serve.bfloat16 import widened
 from caffepy.serve.refusal import invalid
 from caffepy.serve.service import LARGEST
 
@@ -25,6 +26,7 @@ TYPES = {
     tf.DT_BOOL: (np.bool_, "bool_val"),
     tf.DT_HALF: (np.float16, "half_val"),
 }
+NUMBERS: dict[np.dtype, int] = {np.dtype(kind): number for number, (kind, _) in TYPES.items()}
 
 
 def to_array(name: str, tensor: tf.TensorProto) -> np.ndarray:
@@ -39,6 +41,8 @@ def to_array(name: str, tensor: tf.TensorProto) -> np.ndarray:
         if strings.size != count:
             raise invalid(f'the input "{name}" of shape {shape} has {strings.size} strings')
         return strings.reshape(shape)
+    if tensor.dtype == tf.DT_BFLOAT16:
+        return _bfloat16(name, tensor, shape)
     if tensor.dtype not in TYPES:
         known = tf.DataType.Name(tensor.dtype) if tensor.dtype in tf.DataType.values() else tensor.dtype
         raise invalid(f'the input "{name}" has the type {known}, which is not served')
@@ -51,26 +55,40 @@ def to_array(name: str, tensor: tf.TensorProto) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, kind).reshape(shape)
     values = getattr(tensor, field)
     if tensor.dtype == tf.DT_HALF:
-        found = np.array([value & 0xFFFF for value in values], np.uint16).view(np.float16)
-    else:
-        found = np.array(values, np.int64 if field == "int_val" else kind).astype(kind, copy=False)
+        return _filled(name, np.array([value & 0xFFFF for value in values], np.uint16), shape).view(np.float16)
+    return _filled(name, np.array(values, np.int64 if field == "int_val" else kind).astype(kind, copy=False), shape)
+
+
+def _bfloat16(name: str, tensor: tf.TensorProto, shape: list[int]) -> np.ndarray:
+    if not tensor.tensor_content:
+        return widened(_filled(name, np.array([value & 0xFFFF for value in tensor.half_val], np.uint16), shape))
+    if len(tensor.tensor_content) != 2 * prod(shape):
+        raise invalid(f'the input "{name}" of shape {shape} has {len(tensor.tensor_content)} bytes of bfloat16')
+    return widened(np.frombuffer(tensor.tensor_content, np.uint16).reshape(shape))
+
+
+def _filled(name: str, found: np.ndarray, shape: list[int]) -> np.ndarray:
+    """In its shape; where there are fewer values, the last stands for the rest."""
+    count = prod(shape)
     if found.size == count:
         return found.reshape(shape)
     if not 0 < found.size < count:
         raise invalid(f'the input "{name}" of shape {shape} has {found.size} values')
-    return np.concatenate([found, np.repeat(found[-1:], count - found.size)]).reshape(shape)  # the last stands for more
+    return np.concatenate([found, np.repeat(found[-1:], count - found.size)]).reshape(shape)
 
 
 def to_proto(values: np.ndarray, out: tf.TensorProto, raw: bool = False) -> None:
-    """Write a float32 array; `raw` as bytes, else as a list, which much client code reads directly."""
-    out.dtype = tf.DT_FLOAT
+    """Write numbers; `raw` as bytes, else as a list, which much client code reads directly."""
+    out.dtype = NUMBERS[values.dtype]  # type: ignore[assignment]
     dims = out.tensor_shape.dim
     for size in values.shape:
         dims.add(size=size)
     if raw:
         out.tensor_content = values.tobytes()
+    elif values.dtype == np.float16:
+        out.half_val.extend(values.ravel().view(np.uint16).tolist())
     else:
-        out.float_val.extend(values.ravel().tolist())
+        getattr(out, TYPES[out.dtype][1]).extend(values.ravel().tolist())
 
 
 def from_values(values: object, out: tf.TensorProto) -> None:
@@ -81,9 +99,8 @@ def from_values(values: object, out: tf.TensorProto) -> None:
         out.string_val.extend(values)
         return
     array = np.asarray(values)
-    kinds = {np.dtype(kind): number for number, (kind, _) in TYPES.items()}
-    array = array if array.dtype in kinds else array.astype(np.float32)
-    out.dtype = kinds[array.dtype]  # type: ignore[assignment]
+    array = array if array.dtype in NUMBERS else array.astype(np.float32)
+    out.dtype = NUMBERS[array.dtype]  # type: ignore[assignment]
     for size in array.shape:
         out.tensor_shape.dim.add(size=size)
     out.tensor_content = array.tobytes()

@@ -110,29 +110,33 @@ def from_rows(model: LoadedModel, instances: Any) -> Arrays:
     if isinstance(first, dict) and "b64" not in first:
         if not all(isinstance(item, dict) and item.keys() == first.keys() for item in instances):
             raise invalid("all instances must be objects with the same names")
-        return {name: values_of(name, [item[name] for item in instances], name in model.words) for name in first}
+        return {name: values_of(model, name, [item[name] for item in instances]) for name in first}
     if len(inputs) != 1:
         raise invalid(f"instances must be objects with the inputs {', '.join(tensor.name for tensor in inputs)}")
-    return {inputs[0].name: values_of(inputs[0].name, instances, inputs[0].name in model.words)}
+    return {inputs[0].name: values_of(model, inputs[0].name, instances)}
 
 
 def from_columns(model: LoadedModel, inputs: Any) -> Arrays:
     """Inputs by name, each with all its items; or the only input's."""
     if isinstance(inputs, dict) and "b64" not in inputs:
-        return {name: values_of(name, values, name in model.words) for name, values in inputs.items()}
+        return {name: values_of(model, name, values) for name, values in inputs.items()}
     if len(model.signature.inputs) != 1:
         raise invalid('"inputs" is an object by the name of the input')
     name = model.signature.inputs[0].name
-    return {name: values_of(name, inputs, name in model.words)}
+    return {name: values_of(model, name, inputs)}
 
 
-def values_of(name: str, values: Any, are_words: bool = False) -> np.ndarray:
-    """Numbers as float32; byte strings of {"b64": ...}, and words, text or numbers, as objects. Raises Refused."""
-    if are_words:
+def values_of(model: LoadedModel, name: str, values: Any) -> np.ndarray:
+    """Numbers; byte strings of {"b64": ...}, and words, text or numbers, as objects. Raises Refused."""
+    if name in model.words:
         listed = values if isinstance(values, list) else [values]
         return np.array([*(_word(name, value) for value in listed), None], object)[:-1]
     try:
-        return np.array(values, np.float32)
+        if name not in model.exact:
+            return np.array(values, np.float32)
+        numbers = np.array(values)  # as they stand there: float32 would round them
+        if numbers.dtype.kind in "fiub":
+            return numbers
     except (ValueError, TypeError, OverflowError):
         pass
     pictures: list[bytes] = []
@@ -168,12 +172,11 @@ def _examples(body: Mapping[str, Any], model: LoadedModel) -> list[dict[str, np.
     examples, context = body.get("examples"), body.get("context", {})
     if not isinstance(examples, list) or not all(isinstance(example, dict) for example in [*examples, context]):
         raise invalid('"examples" is a list of objects, "context" an object')
-    words = model.words
-    return [{name: _flat(name, value, name in words) for name, value in (context | one).items()} for one in examples]
+    return [{name: _flat(model, name, value) for name, value in (context | one).items()} for one in examples]
 
 
-def _flat(name: str, value: Any, are_words: bool) -> np.ndarray:
-    return values_of(name, value if isinstance(value, list) else [value], are_words).ravel()
+def _flat(model: LoadedModel, name: str, value: Any) -> np.ndarray:
+    return values_of(model, name, value if isinstance(value, list) else [value]).ravel()
 
 
 def _text(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from caffepy.serve.bfloat16 import widened
 from caffepy.serve.catalog import Catalog
 from caffepy.serve.metrics import Metrics, Statistics
 from caffepy.serve.model import LoadedModel
@@ -23,6 +24,7 @@ TYPES: dict[str, Any] = {
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
     "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
 }  # fmt: skip
+NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 EXTENSIONS = ["classification", "model_configuration", "model_repository", "statistics", "binary_tensor_data"]
 PLATFORM = "caffepy"
 
@@ -51,17 +53,21 @@ def from_bytes(name: str, kind: str, shape: Sequence[int], raw: bytes | memoryvi
     count = prod(dims)
     if kind == "BYTES":
         return strings(name, _split(name, bytes(raw)), dims)
-    dtype = np.dtype(_known(name, kind))
+    dtype = np.dtype(np.uint16 if kind == "BF16" else _known(name, kind))
     if len(raw) != count * dtype.itemsize:
         raise invalid(f'the input "{name}" of shape {dims} and type {kind} has {len(raw)} bytes')
-    return np.frombuffer(raw, dtype).reshape(dims)
+    found = np.frombuffer(raw, dtype).reshape(dims)
+    return widened(found) if kind == "BF16" else found
 
 
 def from_list(name: str, kind: str, shape: Sequence[int], values: Any) -> np.ndarray:
     """An array of numbers in a list, flat or nested. Raises Refused."""
     dims = shape_of(name, shape)
     try:
-        found = np.array(values, _known(name, kind))
+        dtype = np.dtype(np.float32 if kind == "BF16" else _known(name, kind))
+        found = np.array(values, dtype)
+        if dtype.kind in "iu" and not np.array_equal(found, np.array(values)):  # 1.5 is no integer
+            raise ValueError
     except (ValueError, TypeError, OverflowError):
         raise invalid(f'the data of the input "{name}" are no values of type {kind}') from None
     if found.size != prod(dims):
@@ -77,7 +83,7 @@ def strings(name: str, values: Sequence[bytes], dims: list[int]) -> np.ndarray:
 
 def _known(name: str, kind: str) -> Any:
     if kind not in TYPES:
-        raise invalid(f'the input "{name}" has the type "{kind}"', f"Known types: {', '.join(TYPES)}, BYTES.")
+        raise invalid(f'the input "{name}" has the type "{kind}"', f"Known types: {', '.join(TYPES)}, BF16, BYTES.")
     return TYPES[kind]
 
 
@@ -106,7 +112,7 @@ def classes(model: LoadedModel, values: np.ndarray, count: int) -> np.ndarray:
     count = min(count, rows.shape[1])
     out = np.empty((len(rows), count), object)
     for i, row in enumerate(rows):
-        for j, k in enumerate(np.argsort(-row, kind="stable")[:count]):
+        for j, k in enumerate(np.argsort(-row.astype(float), kind="stable")[:count]):
             label = f":{label_of(model, int(k))}" if model.labels else ""
             out[i, j] = f"{row[k]:f}:{k}{label}".encode()
     return out
@@ -126,7 +132,19 @@ def metadata(catalog: Catalog, name: str, version: str) -> tuple[Version, dict[s
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": "FP32", "shape": list(tensor.shape)}
+    return {"name": tensor.name, "datatype": type_of(tensor), "shape": list(tensor.shape)}
+
+
+def type_of(tensor: Tensor) -> str:
+    return "BYTES" if tensor.words else NAMES[tensor.dtype]
+
+
+def _triton_type(tensor: Tensor) -> str:
+    return "TYPE_STRING" if tensor.words else f"TYPE_{NAMES[tensor.dtype]}"
+
+
+def _configured(tensor: Tensor, skip: int) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": _triton_type(tensor), "dims": list(tensor.shape[skip:])}
 
 
 def configuration(catalog: Catalog, name: str, version: str) -> dict[str, Any]:
@@ -140,8 +158,8 @@ def configuration(catalog: Catalog, name: str, version: str) -> dict[str, Any]:
         "platform": PLATFORM,
         "backend": found.model.computer.name,
         "max_batch_size": found.batcher.limits.max_batch_size if signature.batched else 0,
-        "input": [{"name": t.name, "data_type": "TYPE_FP32", "dims": list(t.shape[skip:])} for t in signature.inputs],
-        "output": [{"name": t.name, "data_type": "TYPE_FP32", "dims": list(t.shape[skip:])} for t in signature.outputs],
+        "input": [_configured(t, skip) for t in signature.inputs],
+        "output": [_configured(t, skip) for t in signature.outputs],
     }
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 from google.protobuf.json_format import ParseDict
 
 from caffepy.errors import CaffeError
@@ -182,17 +183,15 @@ def write_outputs(
 ) -> None:
     """Raw bytes where the request had them, lists otherwise."""
     counts = {out.name: out.parameters["classification"].int64_param for out in request.outputs if out.parameters}
-    raw = bool(request.raw_input_contents)
+    raw = bool(request.raw_input_contents) or any(values.dtype == np.float16 for values in outputs.values())
     for name, values in outputs.items():
         if counts.get(name, 0) > 0 and model is not None:
             values = v2.classes(model, values, counts[name])
-        kind = "BYTES" if values.dtype == object else "FP32"
+        kind = "BYTES" if values.dtype == object else v2.NAMES[values.dtype]
         tensor = response.outputs.add(name=name, datatype=kind, shape=values.shape)
         if raw:
             response.raw_output_contents.append(
                 v2.packed(values.ravel().tolist()) if kind == "BYTES" else values.tobytes()
             )
-        elif kind == "BYTES":
-            tensor.contents.bytes_contents.extend(values.ravel().tolist())
         else:
-            tensor.contents.fp32_contents.extend(values.ravel().tolist())
+            getattr(tensor.contents, CONTENTS[kind]).extend(values.ravel().tolist())

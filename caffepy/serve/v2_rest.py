@@ -201,7 +201,8 @@ def _write(
         if isinstance(count, int) and count > 0 and model is not None:
             values = v2.classes(model, values, count)
         text = values.dtype == object
-        row: dict[str, Any] = {"name": name, "datatype": "BYTES" if text else "FP32", "shape": list(values.shape)}
+        kind = "BYTES" if text else v2.NAMES[values.dtype]
+        row: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(values.shape)}
         if choice.get("binary_data", default):
             raw.append(v2.packed(values.ravel().tolist()) if text else np.ascontiguousarray(values).tobytes())
             row["parameters"] = {"binary_data_size": len(raw[-1])}

@@ -55,6 +55,16 @@ def server(trained):
         yield running
 
 
+def test_metadata_say_that_words_are_taken(server):
+    _, found, _ = ask(f"{server.rest}/v2/models/rating")
+    assert [(t["name"], t["datatype"]) for t in found["inputs"]] == [("user", "BYTES"), ("item", "BYTES")]
+    _, found, _ = ask(f"{server.rest}/v2/models/rating/config")
+    assert [t["data_type"] for t in found["input"]] == ["TYPE_STRING", "TYPE_STRING"]
+    _, found, _ = ask(f"{server.rest}/v1/models/top/metadata")
+    inputs = found["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]
+    assert inputs["user"]["dtype"] == "DT_STRING"
+
+
 def test_the_version_holds_its_table(trained):
     folder, _ = trained
     files = {path.name for path in (folder / "top" / "1").iterdir()}

@@ -34,7 +34,7 @@ def ask(url, body=None, headers=()):
 def call(server, method, request, kind, **options):
     with grpc.insecure_channel(server.grpc) as channel:
         return channel.unary_unary(
-            f"/tensorflow.serving.{method}",
+            method if method.startswith("/") else f"/tensorflow.serving.{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=kind.FromString,
         )(request, timeout=30, **options)
