@@ -188,6 +188,7 @@ def _files_of(state: str) -> Iterator[str]:
     stem, suffix = _split_name(state)
     yield state  # first, so that what remains after a crash is not taken for a snapshot
     yield f"{stem}.caffemodel{suffix}"
+    yield f"{stem}_average.caffemodel{suffix}"
     yield resume_path(stem)
 
 

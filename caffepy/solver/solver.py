@@ -17,6 +17,7 @@ from caffepy.net.net import Net
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import NetState, SolverParameter
 from caffepy.solver import divergence, nets, policies, resume, snapshot, tests
+from caffepy.solver.average import WeightAverage
 from caffepy.solver.claim import Claim
 from caffepy.solver.display import Display
 from caffepy.solver.events import Action, Listener, Requests
@@ -108,8 +109,11 @@ class Solver:
         watches = list(self._watches())
         for watch in watches:
             watch.check([name for net in self.test_nets for name in net.outputs])
+        averages = [WeightAverage(p.average_weights)] if p.average_weights else []
         curves = [TensorBoard(p.tensorboard_dir, self.multi_task)] if p.tensorboard_dir else []
-        self.listeners.extend([*([self.multi_task] if self.multi_task else []), Display(), *watches, *curves])
+        self.listeners.extend(
+            [*([self.multi_task] if self.multi_task else []), Display(), *watches, *averages, *curves]
+        )
 
     def _build(self, definition: text.Definition, state: NetState) -> Net:
         return self.net_class(definition, state=state, engine=self.engine)
@@ -180,6 +184,8 @@ class Solver:
             resume.check_states(self)
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy)
+        if p.iter_size > 1:
+            log.info("Gradients of %d batches are averaged for each update: iter_size", p.iter_size)
         try:
             if writes and self.root:
                 with text.named(self.file):

@@ -273,6 +273,7 @@ CASES = {
         ("mvn_param { normalize_variance: false }", [[IMAGE]]),
         ("mvn_param { across_channels: true eps: 0.001 }", [[IMAGE], [MATRIX]]),
     ],
+    "Mixup": [("mixup_param { classes: 3 alpha: 1 }", [[IMAGE, ("index 3", (2,))], [MATRIX, ("index 3", (4,))]], 2)],
     "Mish": [("", ANY)],
     "MultinomialLogisticLoss": [("", [[("positive", (5, 3)), ("index 3", (5,))]])],
     "PReLU": [
@@ -376,6 +377,7 @@ CASES = {
         ("slice_param { axis: -1 slice_point: 4 }", [[IMAGE]], 2),
     ],
     "Softmax": [("", [[IMAGE], [MATRIX]]), ("softmax_param { axis: -1 }", [[IMAGE], [VECTOR]])],
+    "SoftTargetLoss": [("", [[IMAGE, ("target", IMAGE)], [MATRIX, ("target", MATRIX)]])],
     "SoftmaxWithLoss": [
         ("", [[IMAGE, ("index 3", (2, 4, 5))], [MATRIX, ("index 3", (4,))]]),
         (

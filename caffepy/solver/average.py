@@ -1,0 +1,71 @@
+"""The exponential moving average of the weights, saved beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caffepy.errors import FieldError
+from caffepy.net import weights
+from caffepy.net.blob import Array, Blob
+from caffepy.solver import written
+from caffepy.solver.events import Listener
+from caffepy.solver.training import Training
+
+
+class WeightAverage(Listener):
+    """a = d a + (1 - d) w behind each update, d = min(`share`, (1 + t) / (10 + t)): early weights soon count little.
+
+    A snapshot saves a as `<its name>_average.caffemodel`; `.resume` has it, too.
+    """
+
+    name = "average_weights"
+
+    def __init__(self, share: float):
+        if not 0 < share < 1:
+            raise FieldError(f"average_weights must lie between 0 and 1, got {share:g}", "average_weights")
+        self.share = share
+        self.averages: list[Blob] = []
+        self._restored: list[Any] = []
+
+    def start(self, solver: Training) -> None:
+        """Begin with the weights as they are, or with what a snapshot has brought."""
+        blobs = [param.blob for param in solver.net.learnable_params]
+        if not self.averages:
+            self.averages = [Blob(b.shape, solver.net.engine, b.channels_last) for b in blobs]
+            for average, blob in zip(self.averages, blobs):
+                average.flat()[...] = blob.flat()
+        for average, values in zip(self.averages, self._restored):
+            average.fill(values)
+        self._restored = []
+
+    def update(self, solver: Training) -> None:
+        d = min(self.share, (1 + solver.iter) / (10 + solver.iter))
+        with solver.net.lock, solver.net.engine.computing():
+            for average, param in zip(self.averages, solver.net.learnable_params):
+                solver.net.engine.map(_towards, average.flat(), param.blob.flat(), d, out=average.flat())
+
+    def snapshot(self, solver: Training) -> None:
+        if not solver.root:
+            return
+        suffix = ".caffemodel.h5" if solver.written.endswith(".h5") else ".caffemodel"
+        path = f"{written.stem(solver.written)}_average{suffix}"
+        blobs = [param.blob for param in solver.net.learnable_params]
+        with solver.net.lock:
+            own = [solver.net.engine.copy(blob.flat()) for blob in blobs]
+            try:
+                for blob, average in zip(blobs, self.averages):
+                    blob.flat()[...] = average.flat()
+                (weights.save_hdf5 if suffix.endswith(".h5") else weights.save)(solver.net, path)
+            finally:
+                for blob, values in zip(blobs, own):
+                    blob.flat()[...] = values
+
+    def state(self) -> dict[str, Any]:
+        return {"averages": [average.host() for average in self.averages] or self._restored}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._restored = list(state["averages"])
+
+
+def _towards(xp: Any, average: Array, values: Array, d: float) -> Array:
+    return d * average + (1 - d) * values

@@ -1,0 +1,60 @@
+"""Mixup and the loss of soft targets, against their formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from caffepy import rng
+from caffepy.errors import ConfigError, ShapeError
+from caffepy.proto.caffe_pb2 import TEST
+from tests.support import ENGINES, Built, assert_close
+
+pytestmark = pytest.mark.parametrize("engine", ENGINES)
+X = np.random.default_rng(0).normal(size=(6, 2, 3)).astype("f4")
+LABELS = [0, 1, 2, 0, 1, 1]
+HOT = np.eye(3)[LABELS]
+
+
+def test_pairs_in_shares(engine):
+    rng.seed(3)
+    mixed = Built('type: "Mixup" mixup_param { classes: 3 alpha: 1 }', X, LABELS, engine=engine, tops=2)
+    seen = set()
+    for _ in range(5):
+        y, t = mixed.forward()
+        s = mixed.layer.share
+        pairs = [[np.allclose(y[i], s * X[i] + (1 - s) * X[j], atol=1e-6) for j in range(6)] for i in range(6)]
+        partner = [row.index(True) for row in pairs]
+        assert sorted(partner) == list(range(6))
+        np.testing.assert_allclose(t, s * HOT + (1 - s) * HOT[partner], atol=1e-6)
+        seen.add(s)
+    assert len(seen) == 5 and all(0 < s < 1 for s in seen)
+
+
+@pytest.mark.parametrize("phase, alpha", [(TEST, 1), (0, 0)])
+def test_nothing_is_mixed(phase, alpha, engine):
+    layer = f'type: "Mixup" mixup_param {{ classes: 3 alpha: {alpha} }}'
+    y, t = Built(layer, X, LABELS, engine=engine, tops=2, phase=phase).forward()
+    assert_close(y, X, 0)
+    assert_close(t, HOT.astype("f4"), 0)
+
+
+def test_soft_targets_of_one_class_are_softmax_with_loss(engine):
+    x = X.reshape(6, 6)[:, :3]
+    soft, hard = (Built(f'type: "{kind}"', x, target, engine=engine)
+                  for kind, target in (("SoftTargetLoss", HOT), ("SoftmaxWithLoss", LABELS)))  # fmt: skip
+    assert_close(soft.forward()[0], hard.forward()[0])
+    assert_close(soft.backward(1, propagate_down=[True, False])[0],
+                 hard.backward(1, propagate_down=[True, False])[0])  # fmt: skip
+    mixed = Built('type: "SoftTargetLoss"', x, 0.3 * HOT + 0.7 * HOT[::-1], engine=engine)
+    of_both = [Built('type: "SoftmaxWithLoss"', x, y, engine=engine).forward()[0] for y in (LABELS, LABELS[::-1])]
+    assert_close(mixed.forward()[0], 0.3 * of_both[0] + 0.7 * of_both[1])
+
+
+def test_mistakes(engine):
+    with pytest.raises(ConfigError, match="classes is not set"):
+        Built('type: "Mixup"', X, LABELS, engine=engine, tops=2)
+    with pytest.raises(ShapeError, match="must have a label for each of 6 items"):
+        Built('type: "Mixup" mixup_param { classes: 3 }', X, [0], engine=engine, tops=2)
+    with pytest.raises(ShapeError, match="must have one shape"):
+        Built('type: "SoftTargetLoss"', X, LABELS, engine=engine)
