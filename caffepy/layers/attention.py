@@ -163,24 +163,24 @@ class Attention(Layer, Stepwise):
             return {}
         found: dict[str, Any] = {"capacity": self.capacity, "seen": self.seen}
         if self.keys is not None:
-            for name in ("keys", "values", "there"):
-                found[name] = self.engine.to_host(getattr(self, name)).copy()
+            for name in ("keys", "values"):
+                found[name] = self.engine.to_host(getattr(self, name)[:, :, : self.seen, :]).copy()
+            found["there"] = self.engine.to_host(self.there[:, : self.seen]).copy()
         return found
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.restart(int(state.get("capacity", 0)))
         if "keys" in state:
-            self.seen = int(state["seen"])
-            self.keys, self.values, self.there = (
-                self.engine.copy(self.engine.asarray(state[name])) for name in ("keys", "values", "there")
-            )
+            self.seen = seen = int(state["seen"])
+            keys, values, there = (self.engine.asarray(state[name]) for name in ("keys", "values", "there"))
+            self._make_room(*keys.shape[:2], keys.shape[-1], values.shape[-1])
+            self.keys[:, :, :seen, :], self.values[:, :, :seen, :], self.there[:, :seen] = keys, values, there
 
     def _step(self, q: Array, k: Array, v: Array, y: Array, bottom: list[Blob]) -> None:
         xp, (n, h, steps, d) = self.xp, k.shape
         if self.keys is None or self.keys.shape[0] != n:
             self.seen = 0
-            self.keys, self.values = (self._zeros(n, h, self.capacity, depth) for depth in (d, v.shape[-1]))
-            self.there = self._zeros(n, self.capacity)
+            self._make_room(n, h, d, v.shape[-1])
         end = self.seen + steps
         if end > self.capacity:
             raise ConfigError(f"the sequence has more than the {self.capacity} steps that are kept")
@@ -200,6 +200,11 @@ class Attention(Layer, Stepwise):
         y[...] = xp.matmul(p, self.values[:, :, :end, :])
 
     # Within
+
+    def _make_room(self, items: int, heads: int, depth: int, value_depth: int) -> None:
+        """For the keys and values of `capacity` steps."""
+        self.keys, self.values = (self._zeros(items, heads, self.capacity, each) for each in (depth, value_depth))
+        self.there = self._zeros(items, self.capacity)
 
     def _heads(self, bottom: list[Blob], which: str) -> list[Array]:
         """q, k and v, or their gradients, as views (N, h, T, d)."""

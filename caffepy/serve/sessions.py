@@ -21,6 +21,8 @@ STEPS = 4096
 """Steps that attention can look back on in a session."""
 MOST = 1000
 """Sessions that are kept; beyond, the one that has waited longest is forgotten."""
+MEMORY = 1 << 30
+"""Bytes that the states of a version's sessions may take together."""
 IDLE = 600.0
 """Seconds after which a session is forgotten."""
 
@@ -30,6 +32,11 @@ class Kept(NamedTuple):
     states: dict[str, dict[str, Any]]
     """By layer."""
     used: float
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(np.asarray(value).nbytes for state in self.states.values() for value in state.values())
 
 
 def stepwise(net: Net) -> list[tuple[str, Any]]:
@@ -53,6 +60,7 @@ class Sessions:
     def __init__(self, net: Net):
         self._net, self._layers = net, stepwise(net)
         self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -73,8 +81,7 @@ class Sessions:
                     "Only the number of steps may change; another id begins another session.",
                 )
             found, states = self._pass(feeds, kept, outputs)
-            self._kept[session] = Kept(shapes, states, time.monotonic())
-            self._kept.move_to_end(session)
+            self._keep(session, Kept(shapes, states, time.monotonic()))
             return found
 
     def _pass(
@@ -103,7 +110,17 @@ class Sessions:
             cont[:1] = 0
         return {**given, CONT: cont}
 
+    def _keep(self, session: str, kept: Kept) -> None:
+        before = self._kept.pop(session, None)
+        self._kept[session] = kept
+        self._bytes += kept.size - (before.size if before else 0)
+        while len(self._kept) > MOST or (self._bytes > MEMORY and len(self._kept) > 1):
+            self._drop()
+
     def _forget(self) -> None:
         oldest = time.monotonic() - IDLE
-        while self._kept and (len(self._kept) >= MOST or next(iter(self._kept.values())).used < oldest):
-            self._kept.popitem(last=False)
+        while self._kept and next(iter(self._kept.values())).used < oldest:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._bytes -= self._kept.popitem(last=False)[1].size

@@ -97,6 +97,9 @@ def test_sessions_are_forgotten(tmp_path, monkeypatch):
         assert len(kept) == 2
         assert_close(client.predict("small", {"data": TOKENS}, session="a")["score"], first)  # it begins anew
         assert not np.allclose(client.predict("small", {"data": TOKENS}, session="a")["score"], first)
+        monkeypatch.setattr(sessions, "MEMORY", 100)  # the last one stays, however large it is
+        assert_close(client.predict("small", {"data": TOKENS}, session="d")["score"], first)
+        assert len(kept) == 1
         monkeypatch.setattr(sessions, "IDLE", -1.0)
         assert_close(client.predict("small", {"data": TOKENS}, session="a")["score"], first)
         assert len(kept) == 1
