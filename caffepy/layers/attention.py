@@ -173,7 +173,8 @@ class Attention(Layer, Stepwise):
         if "keys" in state:
             self.seen = seen = int(state["seen"])
             keys, values, there = (self.engine.asarray(state[name]) for name in ("keys", "values", "there"))
-            self._make_room(*keys.shape[:2], keys.shape[-1], values.shape[-1])
+            items, heads, _, depth = keys.shape
+            self._make_room(items, heads, depth, values.shape[-1])
             self.keys[:, :, :seen, :], self.values[:, :, :seen, :], self.there[:, :seen] = keys, values, there
 
     def _step(self, q: Array, k: Array, v: Array, y: Array, bottom: list[Blob]) -> None:

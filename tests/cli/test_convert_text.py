@@ -69,6 +69,15 @@ def test_byte_pairs_by_default_where_a_size_is_given(folder):
     assert known.decode(found.tokens.tolist()) == "abcab"
 
 
+@pytest.mark.parametrize("level, size", [("char", 4), ("byte", 256)])
+def test_line_ends_are_made_alike_but_for_bytes(folder, level, size):
+    (folder / "dos.txt").write_bytes(b"a\r\nb\r\n")
+    run(f"dos.txt out --level {level}")
+    known, found = read("out", "train")
+    assert known.size == size
+    assert known.decode(found.tokens.tolist()) == ("a\nb\n" if level == "char" else "a\r\nb\r\n")
+
+
 def test_a_vocabulary_that_is_there(folder):
     run("a.txt out")
     run("b.txt more --vocabulary out/vocabulary.json")

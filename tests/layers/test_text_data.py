@@ -70,6 +70,16 @@ def test_a_text_needs_no_conversion(folder):
     assert batch(raw)["data"].tolist() == [[97], [98], [99]]
 
 
+def test_byte_pairs(folder):
+    pytest.importorskip("tokenizers")
+    (folder / "text.txt").write_text("low lower lowest " * 20)
+    built = net("data label", f"{made('text', 'BPE', 'NEXT', 262)} level: BPE batch_size: 1 time_steps: 9")
+    found, known = batch(built), built.layers[0].vocabulary
+    assert known.size == 262
+    assert len(known.decode(found["data"][:, 0].astype(int).tolist())) > 9
+    assert np.array_equal(found["data"][1:], found["label"][:-1])
+
+
 def test_windows(folder):
     rng.seed(3)
     built = net("data label cont", f"{made('text', 'CHAR')} batch_size: 2 time_steps: 4 shuffle: true")

@@ -91,9 +91,11 @@ def _ids(line: LabelledLine, vocabulary: Vocabulary, kind: str) -> np.ndarray:
 
 
 def text_of(path: str, level: str) -> str:
-    """A file's text; at level BYTE of any bytes, else UTF-8."""
+    """A file's text; at level BYTE of any bytes, else UTF-8, its lines ended by `\\n` whatever ends them there."""
     try:
-        return read_file(path).decode("utf-8", "surrogateescape" if level == "BYTE" else "strict")
+        if level == "BYTE":
+            return read_file(path).decode("utf-8", "surrogateescape")
+        return read_file(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise DataError(f"cannot read the text: {error.strerror}", where=path, hint=near_names(path)) from None
     except UnicodeDecodeError as error:
@@ -106,9 +108,9 @@ def lines_of(path: str, kind: str, level: str) -> list[LabelledLine]:
     """Labelled sentences, `SENTENCE<tab>LABEL` or `WORD WORD ...<tab>TAG TAG ...`; empty lines are skipped."""
     if kind == TOKEN and level != "WORD":
         raise ConfigError(f"labels: TOKEN needs level WORD, not {level}", hint="A tag belongs to a word.")
-    text = text_of(path, level).replace("\r\n", "\n")
     lines = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text_of(path, level).split("\n"), 1):
+        line = line.rstrip("\r")  # which level BYTE leaves
         if not line.strip():
             continue
         where = f"{path}:{number}"
