@@ -67,6 +67,8 @@ class Recommender:
     def __init__(self, net: Net, settings: Servable):
         self.name = net.engine.name
         self.scorer = Scorer(net)
+        for model in self.scorer.members.models:
+            model.tells_unknown = False  # at every request
         self.top, self.exclude_seen = settings.answer == Servable.TOP, settings.exclude_seen
         self._lock = threading.Lock()
 

@@ -71,7 +71,8 @@ def test_the_version_holds_its_table(trained):
     assert {"deploy.prototxt", "model.caffemodel", "train.h5", "manifest.json", "servable.prototxt"} == files
 
 
-def test_ratings_of_users_and_items(server, trained):
+def test_ratings_of_users_and_items(server, trained, caplog):
+    caplog.set_level("INFO", "caffepy")
     pairs = [("u3", 5), ("u7", 0), ("u3", 6)]
     expected = trained[1].scores(np.array([3, 7, 3]), np.array([5, 0, 6])).tolist()
     rows = [{"user": user, "item": int(ITEMS[item])} for user, item in pairs]
@@ -92,6 +93,8 @@ def test_ratings_of_users_and_items(server, trained):
         items = np.array([int(ITEMS[item]) for _, item in pairs])
         found = client.predict("rating", {"user": [user.encode() for user, _ in pairs], "item": items})
     assert found["prediction"].tolist() == pytest.approx(expected)
+    ask(f"{server.rest}/v1/models/rating:predict", {"instances": [{"user": "u29", "item": int(ITEMS[0])}]})
+    assert "without ratings" not in caplog.text
 
 
 def test_the_best_items_of_users(server, trained):

@@ -34,6 +34,8 @@ class RatingModel(Layer):
     recordable = False
     clips: bool = True
     """Whether predictions are ratings, and stay in their range."""
+    tells_unknown: bool = True
+    """Whether the log says how many pairs of a test have nobody's ratings to go by."""
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Of the parameters."""
@@ -114,7 +116,7 @@ class RatingModel(Layer):
         ids = [np.broadcast_to(array, top[0].shape).reshape(-1).astype(np.int64) for array in given]
         for i, size in enumerate((self.history.num_users, self.history.num_items)):
             self._check_ids(i, ids[i], size)
-        if self.phase == TEST and len(bottom) > 1:
+        if self.phase == TEST and len(bottom) > 1 and self.tells_unknown:
             self._count_unknown(*ids[:2])
         found = self.predict(values, *ids)
         if self.clips and len(bottom) > 1:  # for a ranking, clipping would make ties
