@@ -10,6 +10,7 @@ import numpy as np
 from caffepy import passes
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net.blob import Array
+from caffepy.net.layer import Layer
 from caffepy.net.net import Net
 from caffepy.net.stepwise import Stepwise
 from caffepy.proto.caffe_pb2 import RecurrentParameter
@@ -41,11 +42,7 @@ class Stepper:
             )
         self.layers = [layer for layer in net.layers if isinstance(layer, Stepwise)]
         for layer in net.layers:
-            if layer.param.recurrent_param.direction != RecurrentParameter.FORWARD:
-                raise ConfigError(
-                    f'layer "{layer.name}" also reads from the end, which is not there while a sequence is made',
-                    hint="Train with direction: FORWARD.",
-                )
+            _check(layer)
         self.most = min((most for layer in self.layers if (most := layer.most_steps())), default=0)
         """Steps that the net can see at once; 0: any number."""
         self._makers = [node.layer.type for node in net.nodes if net.outputs[-1] in node.top_names]
@@ -121,3 +118,17 @@ class Stepper:
                 f'the output "{self.net.outputs[-1]}" is {self.output.shape} for tokens {shape}',
                 hint="It must be (T, N, V): a score for each token that may come next, at every step.",
             )
+
+
+def _check(layer: Layer) -> None:
+    """Raises ConfigError for a recurrent layer that cannot go on from its own states."""
+    p = layer.param.recurrent_param
+    if p.direction != RecurrentParameter.FORWARD:
+        raise ConfigError(
+            f'layer "{layer.name}" also reads from the end, which is not there while a sequence is made',
+            hint="Train with direction: FORWARD.",
+        )
+    if p.expose_hidden:
+        raise ConfigError(
+            f'layer "{layer.name}" is given its states, so that it keeps none', hint="Leave out expose_hidden."
+        )

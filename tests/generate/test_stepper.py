@@ -112,3 +112,12 @@ def test_nets_that_cannot():
     next(layer for layer in net.layer if layer.name == "score").inner_product_param.num_output = 7
     with pytest.raises(ConfigError, match='layer "rnn" also reads from the end'):
         Stepper(Net(net, TEST))
+    states = small.definition("GRU")
+    rnn = next(layer for layer in states.layer if layer.name == "rnn")
+    rnn.recurrent_param.expose_hidden = True
+    rnn.bottom.append("before")
+    rnn.top.append("after")
+    before = 'layer { name: "before" type: "Input" top: "before" input_param { shape { dim: 1 dim: 1 dim: 8 } } }'
+    states.layer.insert(2, small.text.parse(before, type(states)()).layer[0])
+    with pytest.raises(ConfigError, match='layer "rnn" is given its states, so that it keeps none'):
+        Stepper(Net(states, TEST))
