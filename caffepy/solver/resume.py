@@ -46,13 +46,30 @@ def moving(solver: Training) -> dict[str, Any]:
     return deepcopy({"random": solver.random.state, "layers": layers, **solver.state()})
 
 
+def before(solver: Training) -> dict[str, Any]:
+    """`moving` as it is at the moment; one of the user's that has not run may have nothing to remember yet."""
+    nets = [solver.net, *solver.test_nets]
+    layers = [{name: state for name, layer in _by_name(net) if (state := _so_far(layer))} for net in nets]
+    if not (rest := _so_far(solver)):
+        listeners = {name: state for name, listener in solver.listeners.named() if (state := _so_far(listener))}
+        rest = {"smoothed_loss": solver.smoothed_loss.state(), "listeners": listeners}
+    return deepcopy({"random": solver.random.state, "layers": layers, **rest})
+
+
+def _so_far(remembers: Any) -> dict[str, Any]:
+    try:
+        return remembers.state()
+    except AttributeError:  # what it makes when it first runs
+        return {}
+
+
 def check_states(solver: Training) -> None:
     """Raises SnapshotError for the first layer or listener whose state a snapshot cannot hold."""
     nodes = [node for net in (solver.net, *solver.test_nets) for node in net.nodes]
     owners = [(node.place, node.layer) for node in nodes]
     for owner, remembers in [*owners, *((f'listener "{listener.name}"', listener) for listener in solver.listeners)]:
         try:
-            resume_file.to_json(remembers.state())
+            resume_file.to_json(_so_far(remembers))
         except (TypeError, ValueError, RecursionError) as error:
             raise SnapshotError(f"its state cannot be written: {error}", where=owner, hint=_STORABLE) from None
 
@@ -77,7 +94,7 @@ def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
         log.warning("%s: it is of a solver with %d nets, this one has %d", where, len(remembered["layers"]), len(nets))
     for net, states in zip(nets, remembered["layers"]):
         for name, layer in _by_name(net):
-            if name not in states and layer.state():
+            if name not in states and _so_far(layer):
                 log.warning('%s: there is no state of layer "%s", which starts anew', where, name)
     _set(solver, remembered, where)
 
@@ -85,12 +102,12 @@ def restore(solver: Training, remembered: dict[str, Any], where: str) -> None:
 @contextmanager
 def undone(solver: Training) -> Iterator[None]:
     """An error in the block leaves generator, layers and solver as they are now."""
-    before = moving(solver)
+    found = before(solver)
     try:
         yield
     except BaseException:
         with suppress(SnapshotError):  # of one that takes no state: those behind it have not been changed
-            _set(solver, before, "")
+            _set(solver, found, "")
         raise
 
 

@@ -234,7 +234,7 @@ class Solver:
         p = self.param
         self.net.clear_param_diffs()
         if self._due(p.test_interval) and (self.iter > 0 or p.test_initialization):
-            self.before_test = resume.moving(self)
+            self.before_test = resume.before(self)
             self.test_all()
             self._obey()
             if self.stopped_early:
@@ -310,7 +310,7 @@ class Solver:
     def _look_at_the_end(self) -> None:
         """The display and the test that are due when all iterations are done."""
         with rng.use(self.random):
-            self.before_test = resume.moving(self)
+            self.before_test = resume.before(self)
             if self._due(self.param.display):
                 loss = self.passes.forward()
                 self._unchecked |= self.engine.known(loss) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from caffepy import rng
@@ -42,7 +42,7 @@ class Training(Protocol):
     _iter: int
 
     @property
-    def listeners(self) -> MutableSequence[Any]: ...
+    def listeners(self) -> Any: ...
 
     @property
     def iter(self) -> int: ...

@@ -140,6 +140,30 @@ def test_a_state_that_no_snapshot_can_hold_is_refused_before_training(value, sai
     assert built.iter == 0 and not list(Path().iterdir())
 
 
+class Late(Remembers):
+    """Has something to remember when it first hears of an update."""
+
+    def __init__(self):
+        pass
+
+    def update(self, solver):
+        self.value = getattr(self, "value", 0) + 1
+
+
+def test_one_may_have_nothing_to_remember_yet():
+    fields = "test_iter: 1 test_interval: 1 snapshot_after_train: true"
+    built = solver(Late(), fields=fields)
+    built.listeners.append(asks := Listener())
+    asks.batch = lambda solver: solver.testing and solver.snapshot()
+    built.param.max_iter = 2
+    built.solve()
+    for iteration, value in ((0, 1), (2, 3)):
+        again = solver(late := Late(), fields=fields)
+        again.restore(f"out_iter_{iteration}.solverstate")
+        again.step(1)
+        assert late.value == value
+
+
 @register("Locked", replace=True)
 class Locked(Layer):
     def reshape(self, bottom, top):
