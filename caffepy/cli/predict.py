@@ -95,8 +95,8 @@ def command(
         except ValueError:
             raise click.UsageError(f'--mean-value takes numbers, got "{mean_value}"') from None
     answers = _Answers(labels, bool(labels) or (not blob and net.layers[-1].type == "Softmax"), top)
-    prepared = partial(_prepared, net, model, like, own, resize, rgb)
-    for name, values in _predictions(net, inputs, prepared, blob, batch_size):
+    prepare = partial(prepared, net, model, like, own, resize, rgb)
+    for name, values in _predictions(net, inputs, prepare, blob, batch_size):
         terminal.echo(f"{name}: {answers.add(name, values.reshape(-1))}")
     if not answers.rows:
         raise DataError("none of the inputs can be read", hint="The files are named above.")
@@ -138,7 +138,7 @@ class _Answers:
             csv.writer(file).writerows([["input", *header], *self.rows])
 
 
-def _predictions(net: Net, inputs, prepared, blob: str | None, batch_size) -> Iterator[tuple[str, np.ndarray]]:
+def _predictions(net: Net, inputs, prepare_all, blob: str | None, batch_size) -> Iterator[tuple[str, np.ndarray]]:
     """Name and output of each picture or row; what cannot be read is reported and left out."""
     import numpy as np
 
@@ -155,7 +155,7 @@ def _predictions(net: Net, inputs, prepared, blob: str | None, batch_size) -> It
             pictures.append(name)
     if not pictures:
         return
-    prepare, size = prepared(), batch_length(net, batch_size)
+    prepare, size = prepare_all(), batch_length(net, batch_size)
     for start in range(0, len(pictures), size):
         some = [(name, x) for name in pictures[start : start + size] if (x := _read(name, prepare)) is not None]
         if some:
@@ -180,7 +180,8 @@ def _read(name: str, prepare: Prepared) -> np.ndarray | None:
         return None
 
 
-def _prepared(net: Net, model: str, like: str | None, own, resize, rgb: bool) -> Prepared:
+def prepared(net: Net, model: str, like: str | None, own, resize, rgb: bool) -> Prepared:
+    """What makes the net's input of a picture, as the options or the net beside it say."""
     from caffepy.arrays.inputs import check_inputs
     from caffepy.data.pictures.prepared import Preparation, Prepared, as_in, beside
     from caffepy.errors import ConfigError

@@ -69,3 +69,51 @@ def test_a_resumed_run_goes_on_in_its_curves(capsys):
     main(["train", "--solver", "s.prototxt", "--snapshot", "s_iter_2.solverstate", "--tensorboard", "other"])
     assert [step for step, _ in curve("train/loss", "other")] == [0, 2, 4]
     assert not Path("curves").exists()
+
+
+PICTURES = """
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 4 dim: 3 dim: 6 dim: 6 } shape { dim: 4 } data_filler { type: "gaussian" } data_filler { value: 1 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 5 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+def test_histograms_filters_graph_pictures_and_settings():
+    Path("net.prototxt").write_text(PICTURES)
+    solver = Solver(read_solver("s.prototxt"))
+    first = solver.net.layers[1].blobs[0].host().copy()
+    solver.solve()
+    events = reader.EventAccumulator("curves", size_guidance={"images": 0, "histograms": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    names = {blob.blob.name for blob in solver.net.learnable_params}
+    assert set(tags["histograms"]) == {f"{kind}/{name}" for kind in ("weights", "gradients") for name in names}
+    histogram = next(events.Histograms(f"weights/{b.blob.name}") for b in solver.net.learnable_params)[0]
+    value = histogram.histogram_value
+    assert (histogram.step, value.num) == (0, first.size) and sum(value.bucket) == first.size
+    assert value.min == pytest.approx(first.min()) and value.sum == pytest.approx(first.sum())
+    assert {"filters/conv", "predictions/0"} == set(tags["images"])
+    from caffepy.data.pictures import image
+
+    drawn = image.decode(events.Images("filters/conv")[0].encoded_image_string, "")
+    assert drawn.shape[0] == 3 and drawn.shape[1] > 30
+    assert [shown.step for shown in events.Images("predictions/0")] == [0, 3, 6]
+    assert tags["graph"]
+    from tensorboard.compat.proto import graph_pb2
+
+    graph = graph_pb2.GraphDef.FromString(events.Graph().SerializeToString())
+    assert [(node.name, node.op, list(node.input)) for node in graph.node][1:] == [
+        ("conv", "Convolution", ["data"]),
+        ("ip", "InnerProduct", ["conv"]),
+        ("loss", "SoftmaxWithLoss", ["ip", "data"]),
+    ]
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    content = events.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["base_lr"].number_value == pytest.approx(0.01)
+    assert start.hparams["lr_policy"].string_value == "step"
