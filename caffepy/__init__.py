@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
     from typing import Any
 
-    from caffepy import layers, plugins, proto
+    from caffepy import data, layers, plugins, proto
     from caffepy.net import spec as net_spec
     from caffepy.net.blob import Blob
     from caffepy.net.layer import register as register_layer
@@ -84,6 +84,7 @@ __all__ = [
     "classifier",
     "coord_map",
     "cross_validate",
+    "data",
     "detector",
     "draw",
     "get_solver",
@@ -135,6 +136,7 @@ _EXPORTS |= {
 _MODULES = {
     "classifier": "caffepy.pycaffe.classifier",
     "coord_map": "caffepy.pycaffe.coord_map",
+    "data": "caffepy.data",
     "detector": "caffepy.pycaffe.detector",
     "draw": "caffepy.show.draw",
     "io": "caffepy.pycaffe.io",
@@ -172,4 +174,4 @@ def _version() -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

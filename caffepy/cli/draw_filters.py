@@ -23,6 +23,7 @@ from caffepy.cli import options
 @options.setting()
 @options.max_memory
 @options.no_python_layers
+@options.force
 @click.argument("output")
 def command(model, weights, layer, picture, occlusion, size, stride, which, like, gpu, engine, output):
     """Draw the filters of a layer to OUTPUT (.png, .jpg, ...): by default those of the first.

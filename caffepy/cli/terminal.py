@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, cast
 
 import click
@@ -57,6 +58,13 @@ def show(*parts: RenderableType) -> None:
         console.print(part, markup=False, highlight=False)
 
 
+def _state_of(solver: Training) -> str:
+    """Loss, learning rate and the last test, in a few words; of a device that computes behind us no loss."""
+    words = [] if solver.engine.lazy else [f"loss {solver.smoothed_loss.value:.4g}"]
+    words += [f"lr {solver.rate:.3g}", *(f"{name} {score:.4g}" for name, score in list(solver.scores.items())[:2])]
+    return "  ".join(words)
+
+
 @contextmanager
 def training(handler: Lines, solver: Solver, file: LogFile | None = None) -> Iterator[None]:
     """A progress bar that follows a solver, and a log file from its first iteration on: what is wrong leaves none."""
@@ -65,7 +73,7 @@ def training(handler: Lines, solver: Solver, file: LogFile | None = None) -> Ite
     class Bar(Listener):
         def update(self, solver: Training) -> None:
             self.stop(solver)
-            advance(solver.iter)
+            advance(solver.iter, partial(_state_of, solver))
 
         def stop(self, solver: Training) -> None:
             if file is not None:

@@ -69,7 +69,8 @@ def read_weights(path: str) -> NetParameter:
     except DecodeError:
         problem, hint = "this is no complete caffemodel: truncated, or another kind of file", ""
         if path.endswith((".solverstate", ".solverstate.h5")):
-            problem, hint = "this is a solver state, weights are expected", "To resume from it: --snapshot."
+            problem = "this is a solver state, weights are expected"
+            hint = f"Weights are in {path.replace('.solverstate', '.caffemodel')}. To resume: caffepy train --snapshot."
         raise SnapshotError(problem, where=path, hint=hint) from None
     except ConfigError as error:
         raise error.at(path) from None

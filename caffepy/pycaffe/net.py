@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffepy import passes
+from caffepy.arrays.options import shows_options
 from caffepy.engine import Engine, get_engine
 from caffepy.errors import ConfigError, ShapeError
 from caffepy.net import net as core
@@ -285,6 +286,7 @@ class Net(core.Net):
             take_back()
             return evaluate(self, x, y, batch_size)
 
+    @shows_options
     def fit(self, x: Any, y: Any = None, *, solver: SolverLike | None = None, **options: Unpack[FitOptions]) -> History:
         """Train on arrays, with Adam or the `solver` of your choice: a prototxt, a message or a dict of its fields.
 

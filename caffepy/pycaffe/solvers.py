@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffepy.arrays.fit import FitOptions, History, check_options, fit_solver
+from caffepy.arrays.options import shows_options
 from caffepy.engine import Engine
 from caffepy.errors import ConfigError
 from caffepy.proto import text
@@ -78,6 +79,7 @@ class Solver(core.Solver):
         take_back()
         super().step(iterations)
 
+    @shows_options
     def fit(self, x: Any, y: Any = None, **options: Unpack[FitOptions]) -> History:
         """Train on arrays, which go into the net's Input layers, from where the solver is.
 

@@ -132,11 +132,11 @@ def also_into(path: str) -> Iterator[LogFile]:
 
 
 @contextmanager
-def progress(handler: Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on a terminal; yields a function that takes how much is done."""
+def progress(handler: Lines, description: str, total: int | None, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A bar with rate and time left, on a terminal; yields a function that takes how much is done, and a note."""
     stream = Deaf(sys.stderr)
     if not stream.isatty():
-        yield lambda done: None
+        yield lambda done, note=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -145,14 +145,16 @@ def progress(handler: Lines, description: str, total: int | None, done: int = 0)
     start, first = time.perf_counter(), done
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f}/s"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=total, completed=done, rate=0.0)
+        task = bar.add_task(description, total=total, completed=done, rate=0.0, note="")
 
-        def advance(done: int) -> None:
+        def advance(done: int, note: Callable[[], str] | None = None) -> None:
             seconds = time.perf_counter() - start
-            bar.update(task, completed=done, rate=(done - first) / seconds if seconds else 0.0)
+            bar.update(
+                task, completed=done, rate=(done - first) / seconds if seconds else 0.0, note=note() if note else ""
+            )
 
         handler.write = lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
         try:

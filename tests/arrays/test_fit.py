@@ -370,3 +370,21 @@ def test_fit_draws_its_order_from_the_solvers_own_numbers():
         net.fit(x, y, solver={"base_lr": 0.1, "type": "SGD", "random_seed": 5})
         results.append(net.params["w"][0].data.tolist())
     assert results[0] == results[1]
+
+
+def test_options_are_in_the_signature():
+    import inspect
+
+    from caffepy.arrays.fit import FitOptions, fit_solver
+
+    of_fit = inspect.signature(fit_solver).parameters
+    for method in (caffe.Net.fit, caffe.Solver.fit):
+        found = inspect.signature(method).parameters
+        assert {name: found[name].default for name in FitOptions.__annotations__} == {
+            name: of_fit[name].default for name in FitOptions.__annotations__
+        }
+
+
+def test_dir_is_what_is_public():
+    assert sorted(name for name in dir(caffe) if not name.startswith("__")) == sorted(caffe.__all__)
+    assert all(hasattr(caffe, name) for name in dir(caffe))

@@ -226,7 +226,8 @@ def test_files_of_another_kind_are_told_from_each_other(folder, capsys):
     main(["train", "--solver", "solver.prototxt"])
     line = "train --solver solver.prototxt --weights out_iter_2.solverstate"
     assert failure(line, capsys) == (
-        "out_iter_2.solverstate: this is a solver state, weights are expected\n  To resume from it: --snapshot."
+        "out_iter_2.solverstate: this is a solver state, weights are expected\n  "
+        "Weights are in out_iter_2.caffemodel. To resume: caffepy train --snapshot."
     )
     assert failure("show db", capsys) == "db: this is a folder\n  If it is a database: caffepy data inspect db"
     assert failure("extract-features net.prototxt out_iter_2.caffemodel ip o 1 lmdb", capsys).startswith(

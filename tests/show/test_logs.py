@@ -72,7 +72,7 @@ def test_the_bar_of_a_training_follows_its_iterations(handler, monkeypatch):
     @contextmanager
     def progress(*arguments):
         shown.append(arguments)
-        yield shown.append
+        yield lambda done, note: shown.append((done, note()))
 
     monkeypatch.setattr(terminal, "progress", progress)
     solver = Solver(text.parse(f'{NET % ""} base_lr: 0.1 lr_policy: "fixed" max_iter: 9', SolverParameter()))
@@ -80,7 +80,12 @@ def test_the_bar_of_a_training_follows_its_iterations(handler, monkeypatch):
     with terminal.training(handler, solver):
         solver.step(2)
     solver.step(1)
-    assert shown == [(handler, "training", 9, 2), 3, 4]
+    assert shown[0] == (handler, "training", 9, 2) and [done for done, _ in shown[1:]] == [3, 4]
+    assert re.fullmatch(r"loss [\d.e-]+  lr 0.1", shown[1][1])
+    solver.scores = {"accuracy": 0.75}
+    with terminal.training(handler, solver):
+        solver.step(1)
+    assert shown[-1][1].endswith("lr 0.1  accuracy 0.75")
 
 
 BAR = """
