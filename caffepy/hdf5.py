@@ -73,13 +73,13 @@ class H5Group:
             raise self._error(f'"{name}" is no group', where=self._path)
         return H5Group(found, self._path, self._error)
 
-    def dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str) -> H5Dataset:
         import h5py
 
         found = self._find(self._group, name, _HOPS)
         if not isinstance(found, h5py.Dataset):
             raise self._error(f'"{name}" is no dataset', where=self._path)
-        return Dataset(found, name, self._path, self._error)
+        return H5Dataset(found, name, self._path, self._error)
 
     def has_attribute(self, name: str) -> bool:
         return name in self._group.attrs
@@ -111,7 +111,7 @@ class H5Group:
         return group
 
 
-class Dataset:
+class H5Dataset:
     """An array of the file; nothing is read before `numbers` or `text`."""
 
     def __init__(self, dataset: h5py.Dataset, name: str, path: str, error: type[CaffeError]):

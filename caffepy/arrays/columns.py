@@ -11,7 +11,7 @@ from caffepy.data.composition import Dataset, stacked
 from caffepy.errors import ConfigError
 
 
-class Rows:
+class RecordRows:
     """The records of a dataset, of the epoch that `epoch` says, stacked; the last ones are kept for their columns."""
 
     def __init__(self, records: Dataset, names: Sequence[str]):
@@ -40,7 +40,7 @@ class Rows:
 class RowColumn:
     """A column of rows, as far as batches need an array: length, shape, and the values at numbers or in a slice."""
 
-    def __init__(self, rows: Rows, which: int, numbers: np.ndarray, item: tuple[int, ...]):
+    def __init__(self, rows: RecordRows, which: int, numbers: np.ndarray, item: tuple[int, ...]):
         self.rows, self.which, self.numbers, self.item = rows, which, numbers, item
         self.shape, self.ndim = (len(numbers), *item), 1 + len(item)
 
@@ -61,7 +61,7 @@ def columns_of(records: Dataset, names: Sequence[str]) -> dict[str, RowColumn]:
     """A column for each part of the records: dicts by the names of inputs, tuples in the inputs' order."""
     if not len(records):
         raise ConfigError("the dataset is empty")
-    rows = Rows(records, names)
+    rows = RecordRows(records, names)
     return {
         name: RowColumn(rows, i, np.arange(len(records)), shape)
         for i, (name, shape) in enumerate(zip(rows.names, rows.shapes))

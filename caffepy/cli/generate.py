@@ -39,7 +39,7 @@ def command(model, weights, prompt, length, temperature, top_k, top_p, beam, see
 
     chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     sampling = Sampling(**{name: value for name, value in chosen.items() if value is not None})
-    wanted = texts.Wanted(length, sampling, beam, seed, stop)
+    wanted = texts.TextRequest(length, sampling, beam, seed, stop)
     net = Net(model, TEST, weights=weights, engine=options.choose_engine(engine, gpu))
     found = texts.pieces(net, known.find(model, weights, vocabulary), prompt, wanted)
     with terminal.writing() as write:

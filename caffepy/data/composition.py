@@ -54,7 +54,7 @@ class Dataset:
 
     def records(self, start: Cursor = Cursor(), epochs: int | None = 1) -> Iterator[Record]:  # noqa: B008
         """The records from a place on, to the end of so many epochs (None: without end)."""
-        return Reading(self, start, epochs)
+        return RecordIterator(self, start, epochs)
 
     def concat(self, *others: Any) -> Dataset:
         return concat(self, *others)
@@ -83,7 +83,7 @@ class Dataset:
 
     def filter(self, wanted: Callable[[Record], bool]) -> Dataset:
         """The records that are `wanted`, which all are asked for once, when the first is needed."""
-        return Filtered(self, wanted)
+        return FilteredDataset(self, wanted)
 
     def resample(self, label: Callable[[Record], Hashable] | None = None, seed: int = 0) -> Dataset:
         """As many records, every class equally often, drawn anew in every epoch; `label`: by default the last part."""
@@ -106,7 +106,7 @@ class Dataset:
         return Parallel(self, whole_number("threads", threads, least=1))
 
 
-class Reading(Iterator[Record]):
+class RecordIterator(Iterator[Record]):
     """Goes through a dataset; `position` is where it stands, for a resume."""
 
     def __init__(self, dataset: Dataset, start: Cursor, epochs: int | None):
@@ -230,7 +230,7 @@ class Shuffled(Reordered):
         return self.order.permuted(epoch, i)
 
 
-class Filtered(Reordered):
+class FilteredDataset(Reordered):
     def __init__(self, inner: Dataset, wanted: Callable[[Record], bool]):
         super().__init__(inner)
         self.wanted = wanted

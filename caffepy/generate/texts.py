@@ -26,7 +26,7 @@ _LONGEST = 4
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TextRequest:
     """How much text, and how its tokens are chosen."""
 
     length: int = 500
@@ -48,7 +48,7 @@ class Wanted:
 
 
 class TextChoice(TypedDict, total=False):
-    """How tokens are chosen: see `Sampling` and `Wanted`."""
+    """How tokens are chosen: see `Sampling` and `TextRequest`."""
 
     temperature: float
     top_k: int
@@ -69,10 +69,10 @@ def generate(
 ) -> str:
     """The text behind the prompt."""
     known = vocabulary if isinstance(vocabulary, Vocabulary) else read(fspath(vocabulary))
-    return "".join(pieces(net, known, prompt, Wanted(length, Sampling(**sampling), beam, seed, stop)))
+    return "".join(pieces(net, known, prompt, TextRequest(length, Sampling(**sampling), beam, seed, stop)))
 
 
-def pieces(net: Net, vocabulary: Vocabulary, prompt: str, wanted: Wanted) -> Iterator[str]:
+def pieces(net: Net, vocabulary: Vocabulary, prompt: str, wanted: TextRequest) -> Iterator[str]:
     """The text behind the prompt, piece by piece as it is made.
 
     Characters of the prompt that the vocabulary lacks are replaced, which is reported. Raises DataError for a
@@ -96,7 +96,7 @@ def _decoded(decoder: Decoder, tokens: Iterable[int]) -> Iterator[str]:
     yield decoder.rest()
 
 
-def _tokens(stepper: Stepper, prompt: np.ndarray, wanted: Wanted, hidden: int, end: int) -> Iterator[int]:
+def _tokens(stepper: Stepper, prompt: np.ndarray, wanted: TextRequest, hidden: int, end: int) -> Iterator[int]:
     """The tokens behind the prompt; those below `hidden`, which stand for unknown ones, are not made."""
     with stepper.begun(len(prompt) + wanted.length):
         if wanted.beam > 1:

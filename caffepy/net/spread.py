@@ -12,7 +12,7 @@ import numpy as np
 from caffepy import rng
 
 if TYPE_CHECKING:
-    from caffepy.hdf5 import Dataset
+    from caffepy.hdf5 import H5Dataset
 
 Array = Any
 
@@ -75,7 +75,7 @@ class Spread:
         with rng.use(rng.Stream(rng.draw() + self.share.rank)):
             yield
 
-    def read(self, dataset: Dataset) -> np.ndarray:
+    def read(self, dataset: H5Dataset) -> np.ndarray:
         """The rows that are kept here, (kept, K), from a file that has all."""
         found = dataset.rows(self.own)
         return np.concatenate([found, np.zeros((self.kept - len(found), *found.shape[1:]), found.dtype)])

@@ -177,7 +177,7 @@ def write_values(group: Any, name: str, blob: Blob) -> None:
         blob.spread.write(blob.name, blob.host(), group.create_dataset(name, blob.whole_shape, np.float32))
 
 
-def read_values(dataset: hdf5.Dataset, blob: Blob | None) -> np.ndarray:
+def read_values(dataset: hdf5.H5Dataset, blob: Blob | None) -> np.ndarray:
     """A dataset's values for a blob."""
     return dataset.numbers() if blob is None or blob.spread is None else blob.spread.read(dataset)
 

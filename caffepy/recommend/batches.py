@@ -15,7 +15,7 @@ _PIECES = 1 << 12
 """Handed out at once."""
 
 
-class Stretch(NamedTuple):
+class HistoryPiece(NamedTuple):
     """Some pieces: the user of each, their rows one piece after the other, and where each ends."""
 
     users: list[int]
@@ -23,7 +23,7 @@ class Stretch(NamedTuple):
     ends: list[int]
 
 
-def pieces(history: UserHistory, most: int, random: np.random.Generator) -> Iterator[Stretch]:
+def pieces(history: UserHistory, most: int, random: np.random.Generator) -> Iterator[HistoryPiece]:
     """All rows once, in pieces of at most `most` rows of one user, in random order.
 
     The items of a piece differ: a step for all of it is two products of a vector and a matrix, and nothing adds up.
@@ -39,7 +39,7 @@ def pieces(history: UserHistory, most: int, random: np.random.Generator) -> Iter
         part = chosen[a : a + _PIECES]
         ends = np.cumsum(lengths[part])
         places = np.repeat(first[part] - (ends - lengths[part]), lengths[part]) + np.arange(ends[-1])
-        yield Stretch(user[part].tolist(), order[places], ends.tolist())
+        yield HistoryPiece(user[part].tolist(), order[places], ends.tolist())
 
 
 def _mixed_within_users(history: UserHistory, random: np.random.Generator) -> np.ndarray:

@@ -22,7 +22,7 @@ from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.servable_pb2 import Tensor as Renamed
 from caffepy.serve.engines import Computer, OnnxModel, choose, computed, engine_for, twin
 from caffepy.serve.ids import Span, spans
-from caffepy.serve.pictures import Pictures
+from caffepy.serve.pictures import PictureInput
 from caffepy.serve.servable import Parts
 from caffepy.serve.sessions import Sessions, begin_anew, stepwise
 from caffepy.serve.signature import FLOAT, Arrays, Signature, Tensor
@@ -56,7 +56,7 @@ class LoadedModel:
     computer: Computer
     settings: Servable = field(default_factory=Servable)
     labels: Sequence[str] = ()
-    pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    pictures: Mapping[str, PictureInput] = field(default_factory=dict)
     """By the name of the input."""
     words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Ids by the words that stand for them, by the name of the input."""
@@ -268,7 +268,7 @@ def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> Lo
     for tensor in signature.inputs:
         if len(tensor.shape) == 4 and tensor.shape[1] in (1, 3):
             try:
-                pictures[tensor.name] = Pictures(settings.transform, parts.folder, tensor.shape[1:])
+                pictures[tensor.name] = PictureInput(settings.transform, parts.folder, tensor.shape[1:])
             except CaffeError as error:
                 if settings.HasField("transform"):
                     raise error.at("transform") from None

@@ -16,7 +16,7 @@ from caffepy.serve.refusal import Refused, invalid
 from caffepy.serve.servable import inside
 
 
-class Pictures:
+class PictureInput:
     """y = (pixel - mean) * scale of the middle of a resized picture, (C, H, W)."""
 
     def __init__(self, param: Transform, folder: Path, shape: tuple[int, ...]):

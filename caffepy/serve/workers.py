@@ -84,7 +84,7 @@ class Worker:
 
 
 @dataclass(eq=False)
-class Order:
+class Instruction:
     """What all are told, until all have answered the one that asked for it."""
 
     kind: str
@@ -102,7 +102,7 @@ class Workers:
         self.options, self.prepare = options, prepare
         self.wanted, self.file = Wanted(options.configured()), ConfigFile(options)
         self.running: list[Worker] = []
-        self.orders: dict[int, Order] = {}
+        self.orders: dict[int, Instruction] = {}
         self.past = Metrics()
         """What workers counted that have died: counters never fall."""
         self._context = multiprocessing.get_context("spawn")
@@ -187,16 +187,16 @@ class Workers:
                 refused = as_refusal(error)
                 worker.send("answers", number, [(refused.code, str(refused))])
                 return
-            self._tell(kind, payload, Order(kind, worker, number, {one for one in self.running if one.up}))
+            self._tell(kind, payload, Instruction(kind, worker, number, {one for one in self.running if one.up}))
 
-    def _tell(self, kind: str, payload: Any, order: Order | None = None) -> None:
+    def _tell(self, kind: str, payload: Any, order: Instruction | None = None) -> None:
         self._number += 1
         if order is not None:
             self.orders[self._number] = order
         for worker in list(self.running):
             worker.send("do", self._number, kind, payload)
 
-    def _answered(self, number: int, order: Order, worker: Worker) -> None:
+    def _answered(self, number: int, order: Instruction, worker: Worker) -> None:
         order.waiting.discard(worker)
         if not order.waiting:
             del self.orders[number]

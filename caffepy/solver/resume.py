@@ -40,14 +40,14 @@ def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def moving(solver: Training) -> dict[str, Any]:
-    """What tests move on as training does: the generator, the states of all layers and listeners. A copy."""
+    """What tests move on as training does: the generator, the states of all layers and listeners."""
     nets = [solver.net, *solver.test_nets]
     layers = [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets]
-    return deepcopy({"random": solver.random.state, "layers": layers, **solver.state()})
+    return {"random": solver.random.state, "layers": layers, **solver.state()}
 
 
 def before(solver: Training) -> dict[str, Any]:
-    """`moving` as it is at the moment; one of the user's that has not run may have nothing to remember yet."""
+    """A copy of what is `moving`; one of the user's that has not run may have nothing to remember yet."""
     nets = [solver.net, *solver.test_nets]
     layers = [{name: state for name, layer in _by_name(net) if (state := _so_far(layer))} for net in nets]
     if not (rest := _so_far(solver)):

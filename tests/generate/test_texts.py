@@ -64,7 +64,7 @@ def test_the_command_shows_the_prompt_and_the_text(folder):
 def test_text_comes_as_it_is_made(folder):
     """A piece is there before the next step is made."""
     net = small.net("LSTM")
-    made = texts.pieces(net, KNOWN, "ab", texts.Wanted(length=10**9))
+    made = texts.pieces(net, KNOWN, "ab", texts.TextRequest(length=10**9))
     assert all(len(next(made)) == 1 for _ in range(5))
 
 
@@ -132,6 +132,6 @@ def test_no_vocabulary_is_found(folder, capsys):
 
 def test_wanted():
     with pytest.raises(ConfigError, match="length must be at least 1, got 0"):
-        texts.Wanted(length=0)
+        texts.TextRequest(length=0)
     with pytest.raises(ConfigError, match="beam must be at least 1, got 0"):
-        texts.Wanted(beam=0)
+        texts.TextRequest(beam=0)

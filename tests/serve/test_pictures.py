@@ -14,7 +14,7 @@ from caffepy.errors import CaffeError
 from caffepy.serve.api.servable_pb2 import Servable, Transform
 from caffepy.serve.client import Client, RestClient
 from caffepy.serve.options import read_text
-from caffepy.serve.pictures import Pictures
+from caffepy.serve.pictures import PictureInput
 from caffepy.serve.refusal import Refused
 from tests.serve.running import PICTURES, expected, publish_net, served
 from tests.serve.test_tfs import ask
@@ -32,16 +32,16 @@ def test_transform(tmp_path, channels, scale, mean):
     param.channels = Transform.Channels.Value(channels)
     pixels = PIXELS[::-1] if channels == "RGB" else PIXELS
     wanted = (pixels[:, 1:5, 1:5] - np.reshape(mean or [0], (-1, 1, 1))) * scale
-    np.testing.assert_allclose(Pictures(param, tmp_path, (3, 4, 4))(PNG), wanted, rtol=1e-6)
+    np.testing.assert_allclose(PictureInput(param, tmp_path, (3, 4, 4))(PNG), wanted, rtol=1e-6)
 
 
 def test_mean_file_gray_and_resizing(tmp_path):
     mean = RANDOM.uniform(0, 255, (3, 6, 6)).astype(np.float32)
     write_mean(mean, tmp_path / "mean.binaryproto")
     param = Transform(height=6, width=6, crop_size=4, mean_file="mean.binaryproto")
-    found = Pictures(param, tmp_path, (3, 4, 4))(PNG)
+    found = PictureInput(param, tmp_path, (3, 4, 4))(PNG)
     np.testing.assert_allclose(found, (PIXELS - mean)[:, 1:5, 1:5], rtol=1e-5)
-    gray = Pictures(Transform(channels=Transform.GRAY), tmp_path, (1, 3, 3))(PNG)
+    gray = PictureInput(Transform(channels=Transform.GRAY), tmp_path, (1, 3, 3))(PNG)
     np.testing.assert_array_equal(gray, image.resize(image.decode(PNG, "", 1), 3, 3))
 
 
@@ -57,7 +57,7 @@ def test_mean_file_gray_and_resizing(tmp_path):
 )
 def test_transforms_that_cannot_be(tmp_path, text, said):
     with pytest.raises(CaffeError) as caught:
-        Pictures(read_text(text, Transform()), tmp_path, (3, 4, 4))
+        PictureInput(read_text(text, Transform()), tmp_path, (3, 4, 4))
     assert said in str(caught.value)
 
 

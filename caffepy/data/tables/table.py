@@ -19,7 +19,7 @@ import numpy as np
 
 from caffepy.errors import ConfigError, DataError, did_you_mean
 from caffepy.files import near_names
-from caffepy.hdf5 import Dataset, H5Group, open_hdf5
+from caffepy.hdf5 import H5Dataset, H5Group, open_hdf5
 
 VOCABULARIES, FEATURES = "vocabularies", "features"
 PAD = -1
@@ -139,7 +139,7 @@ def _columns(group: H5Group | None) -> dict[str, Column]:
     return {name: _column(group.dataset(name)) for name in group if not group.is_group(name)}
 
 
-def _column(data: Dataset) -> Column:
+def _column(data: H5Dataset) -> Column:
     if not data.is_numbers:
         return Column(np.array(data.texts(), object))
     attributes = data.attributes
