@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,14 @@ class RecordRows:
         self.names = list(first) if named else list(names[: len(parts)])
         self.shapes = [np.shape(part) for part in parts]
         self._kept: tuple[Any, list[np.ndarray]] = None, []
+        self._parts: dict[Any, RecordRows] = {}
+
+    def part(self, key: Any) -> RecordRows:
+        """The same records for a part of them, which others go through at the same time: one for each key."""
+        if key not in self._parts:
+            self._parts[key] = made = copy(self)
+            made._kept, made._parts = (None, []), {}
+        return self._parts[key]
 
     def get(self, numbers: np.ndarray) -> list[np.ndarray]:
         key = self.epoch, numbers.tobytes()
@@ -54,7 +63,7 @@ class RowColumn:
         return RowColumn(self.rows, self.which, self.numbers, item)
 
     def part(self, where: slice) -> RowColumn:
-        return RowColumn(self.rows, self.which, self.numbers[where], self.item)
+        return RowColumn(self.rows.part((where.start, where.stop)), self.which, self.numbers[where], self.item)
 
 
 def columns_of(records: Dataset, names: Sequence[str]) -> dict[str, RowColumn]:

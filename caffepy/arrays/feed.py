@@ -13,9 +13,13 @@ from caffepy import rng
 from caffepy.arrays.columns import RowColumn
 from caffepy.arrays.evaluate import Logs, logs_of
 from caffepy.arrays.inputs import fill, length_of, sizes_kept
+from caffepy.data.prefetch import Prefetcher
 from caffepy.net.net import Net
 from caffepy.net.observer import Observer
 from caffepy.solver.testing import Meters
+
+_AHEAD = 4
+"""Batches of a dataset that are made ahead."""
 
 
 class Feed(Observer):
@@ -26,6 +30,18 @@ class Feed(Observer):
         self.batches = rows(length_of(arrays), size, order, self._begin)
         self.meters = Meters(net, single=True)
         self._items = 0
+        made = any(isinstance(values, RowColumn) for values in arrays.values())
+        self._ahead = Prefetcher(self._make, None, _AHEAD) if made else None
+
+    def _make(self, state: None, recycled: Any) -> tuple[dict[str, np.ndarray], None]:
+        """The next batch."""
+        batch = next(self.batches)
+        return {name: values[batch] for name, values in self.arrays.items()}, state
+
+    @property
+    def data_wait(self) -> float:
+        """Seconds that forward passes have waited for records of a dataset, which a thread makes ahead."""
+        return self._ahead.wait if self._ahead else 0.0
 
     def _begin(self, epoch: int) -> None:
         for values in self.arrays.values():
@@ -41,6 +57,8 @@ class Feed(Observer):
                 yield
         finally:
             self.net.observers.remove(self)
+            if self._ahead:
+                self._ahead.close()
 
     def means(self) -> Logs:
         """The mean loss and outputs of all items since the last call; empty if there were none."""
@@ -49,9 +67,9 @@ class Feed(Observer):
 
     def before_pass(self, layers: Sequence[int], backward: bool) -> None:
         if not backward:
-            batch = next(self.batches)
-            fill(self.net, {name: values[batch] for name, values in self.arrays.items()})
-            self._items = len(batch)
+            batch = self._ahead.next() if self._ahead else self._make(None, None)[0]
+            fill(self.net, batch)
+            self._items = length_of(batch)
 
     def after_pass(self, layers: Sequence[int], backward: bool) -> None:
         if not backward:

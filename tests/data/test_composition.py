@@ -193,3 +193,15 @@ def test_a_dataset_that_was_not_offered():
         caffepy.Net(text.parse(READ % ("knwon", "batch_size: 3 }"), NetParameter()), caffepy.TRAIN)
     with pytest.raises(ConfigError, match="a dataset has an order of its own"):
         caffepy.Net(text.parse(READ % ("known", "batch_size: 3 shuffle: true }"), NetParameter()), caffepy.TRAIN)
+
+
+def test_fit_makes_batches_ahead_on_a_thread():
+    threads = set()
+
+    def told(record):
+        threads.add(threading.current_thread())
+        return record
+
+    net().fit(data.arrays(X, Y).map(told), epochs=2, batch_size=5, progress=False)
+    assert threading.main_thread() in threads and len(threads) > 1  # the first record tells the parts
+    assert not [t for t in threading.enumerate() if t in threads and t is not threading.main_thread()]
