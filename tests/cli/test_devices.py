@@ -51,7 +51,7 @@ def failure(line: str, capsys) -> str:
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_without_torch(line, monkeypatch, capsys):
-    for place in ("importlib.util.find_spec", "caffepy.engine.find_spec"):
+    for place in ("importlib.util.find_spec", "caffepy.engine.find_spec", "caffepy.engine.gpus.find_spec"):
         monkeypatch.setattr(place, lambda name: None)
     message = "computing on a GPU needs the package torch, which is not installed\n"
     assert failure(line, capsys) == f"{message}  Install it with: {INSTALL}\n"
