@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 import string
 import sys
 from pathlib import Path
+from urllib import request as urlrequest
 
 import pytest
 
@@ -81,8 +83,11 @@ def test_labelled_sentences(tmp_path, monkeypatch, capsys):
     for command in made:
         run(command, monkeypatch)
     assert "takes data (any, any)" in capsys.readouterr().out
-    name, base = re.fullmatch(r"caffepy serve --model_name (\w+) --model_base_path (\S+) --port 8500", serve).groups()
+    name, base = re.match(r"caffepy serve --model_name (\w+) --model_base_path (\S+) --port 8500", serve).groups()
+    body, path = re.findall(r"^    curl -d '(.*)' localhost:8501(\S+)$", SECOND, re.MULTILINE)[0]
     with served(base, name) as running:
         exec(python(SECOND).replace("localhost:8500", running.grpc), {})
+        answer = json.loads(urlrequest.urlopen(urlrequest.Request(running.rest + path, body.encode())).read())
+    assert capsys.readouterr().out == "(1, 8)\n"
     labels = Path("my_cnn/text/labels.txt").read_text().split()
-    assert capsys.readouterr().out.strip() in labels and len(labels) == 8
+    assert len(labels) == 8 and {label for label, _ in answer["results"][0]} < {*labels}

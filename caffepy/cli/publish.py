@@ -54,6 +54,10 @@ def command(model, weights, base, version, transform, labels, warmup, settings, 
     if mean := servable.transform.mean_file:
         extra[os.path.basename(mean)] = mean if os.path.exists(mean) else _beside(settings, mean)
         servable.transform.mean_file = os.path.basename(mean)
+    for tensor in servable.input:
+        if path := tensor.vocabulary:
+            tensor.vocabulary = os.path.basename(path)
+            extra[tensor.vocabulary] = path if os.path.exists(path) else _beside(settings, path)
     number, found = publish(base, weights, model, version, servable, extra)
     for what, tensors in (("takes", found.signature.inputs), ("gives", found.signature.outputs)):
         terminal.echo(f"{what} " + ", ".join(f"{tensor.name} ({_sizes(tensor.shape)})" for tensor in tensors))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from caffepy.serve.pictures import PictureInput
 from caffepy.serve.servable import Parts
 from caffepy.serve.sessions import Sessions, begin_anew, stepwise
 from caffepy.serve.signature import FLOAT, Arrays, Signature, Tensor
+from caffepy.serve.texts import TextInput
 
 log = logging.getLogger("caffepy.serve")
 
@@ -61,6 +62,8 @@ class LoadedModel:
     words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Ids by the words that stand for them, by the name of the input."""
 
+    texts: Mapping[str, TextInput] = field(default_factory=dict)
+    """What makes ids of texts, by the name of the input."""
     sessions: Sessions | None = None
     """Of a net that remembers earlier steps."""
 
@@ -272,7 +275,18 @@ def _with_settings(parts: Parts, signature: Signature, computer: Computer) -> Lo
             except CaffeError as error:
                 if settings.HasField("transform"):
                     raise error.at("transform") from None
-    return LoadedModel(signature, computer, settings, labels, pictures)
+    return LoadedModel(signature, computer, settings, labels, pictures, texts=dict(_texts(parts, signature)))
+
+
+def _texts(parts: Parts, signature: Signature) -> Iterator[tuple[str, TextInput]]:
+    for given in parts.settings.input:
+        tensor = next((t for t in signature.inputs if t.name == (given.name or given.blob)), None)
+        if tensor is not None and given.vocabulary:
+            if len(tensor.shape) != 2:
+                raise ShapeError(
+                    f'servable.prototxt: "{tensor.name}" has a vocabulary and is no (N, T): {tensor.shape}'
+                )
+            yield tensor.name, TextInput(servable.inside(parts.folder, given.vocabulary))
 
 
 def warm_up(model: LoadedModel, path: Path | None = None) -> None:

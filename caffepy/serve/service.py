@@ -184,6 +184,8 @@ def decoded(model: LoadedModel, given: Mapping[str, np.ndarray]) -> Arrays:
     for name, values in given.items():
         if name in model.words:
             values = ids_of(name, model.words[name], values)
+        elif name in model.texts and values.dtype == object:
+            values = model.texts[name](name, values)
         elif values.dtype == object:
             transform = model.pictures.get(name)
             if transform is None:

@@ -128,8 +128,8 @@ def from_columns(model: LoadedModel, inputs: Any) -> Arrays:
 
 def values_of(model: LoadedModel, name: str, values: Any) -> np.ndarray:
     """Numbers; byte strings of {"b64": ...}, and words, text or numbers, as objects. Raises Refused."""
-    if name in model.words:
-        listed = values if isinstance(values, list) else [values]
+    listed = values if isinstance(values, list) else [values]
+    if name in model.words or (name in model.texts and all(isinstance(value, str) for value in listed)):
         return np.array([*(_word(name, value) for value in listed), None], object)[:-1]
     try:
         if name not in model.exact:

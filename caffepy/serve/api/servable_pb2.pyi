@@ -62,11 +62,13 @@ class Transform(_message.Message):
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., crop_size: _Optional[int] = ..., mean_file: _Optional[str] = ..., mean_value: _Optional[_Iterable[float]] = ..., scale: _Optional[float] = ..., channels: _Optional[_Union[Transform.Channels, str]] = ...) -> None: ...
 
 class Tensor(_message.Message):
-    __slots__ = ("name", "blob", "dim")
+    __slots__ = ("name", "blob", "dim", "vocabulary")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     blob: str
     dim: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., blob: _Optional[str] = ..., dim: _Optional[_Iterable[int]] = ...) -> None: ...
+    vocabulary: str
+    def __init__(self, name: _Optional[str] = ..., blob: _Optional[str] = ..., dim: _Optional[_Iterable[int]] = ..., vocabulary: _Optional[str] = ...) -> None: ...
