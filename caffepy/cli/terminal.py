@@ -60,7 +60,8 @@ def show(*parts: RenderableType) -> None:
 
 def _state_of(solver: Training) -> str:
     """Loss, learning rate and the last test, in a few words; of a device that computes behind us no loss."""
-    words = [] if solver.engine.lazy else [f"loss {solver.smoothed_loss.value:.4g}"]
+    loss = solver.smoothed_loss
+    words = [f"loss {loss.value:.4g}"] if loss.is_known(solver.engine) else []
     words += [f"lr {solver.rate:.3g}", *(f"{name} {score:.4g}" for name, score in list(solver.scores.items())[:2])]
     return "  ".join(words)
 

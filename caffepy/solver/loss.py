@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from caffepy.engine import Engine
+
 
 class SmoothedLoss:
     """Mean of the last `window` losses, of those seen so far until there are as many.
@@ -22,6 +24,10 @@ class SmoothedLoss:
         else:
             self._losses[self.count % self.window] = loss
         self.count += 1
+
+    def is_known(self, engine: Engine) -> bool:
+        """Whether a look waits for nothing."""
+        return all(engine.known(loss) is not None for loss in self._losses)
 
     @property
     def losses(self) -> list[float]:

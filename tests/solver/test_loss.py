@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffepy.engine.numpy.engine import NumpyEngine
 from caffepy.solver.loss import SmoothedLoss
 
 
@@ -31,6 +32,17 @@ def test_a_loss_comes_to_the_host_when_somebody_looks():
     smoothed.add(loss)
     assert loss.fetched == 0
     assert (smoothed.value, smoothed.value, loss.fetched) == (2.0, 2.0, 1)
+
+
+def test_what_a_device_has_still_to_compute_is_not_known():
+    engine = NumpyEngine(threads=1)
+    smoothed = SmoothedLoss(2)
+    assert smoothed.is_known(engine)
+    smoothed.add(np.float32(2))
+    assert smoothed.is_known(engine)
+    engine.lazy = True
+    assert not smoothed.is_known(engine)
+    assert smoothed.value == 2 and smoothed.is_known(engine)  # fetched by now
 
 
 def test_it_goes_on_from_its_state():
