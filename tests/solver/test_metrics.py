@@ -59,6 +59,13 @@ def test_one_name_everywhere(caplog):
     assert {f"test/{name}" for name in names} <= set(events.Tags()["scalars"])
 
 
+def test_evaluate_has_the_same_names():
+    built = solver()
+    x, y = (built.test_nets[0].blobs[name].data.copy() for name in ("x", "label"))
+    expected = built.test()
+    assert built.test_nets[0].evaluate(x, y, batch_size=2) == pytest.approx(expected)
+
+
 def test_a_number_that_an_output_does_not_have():
     with pytest.raises(ConfigError, match='no test output is called "rp/f1"'):
         solver('snapshot_best: "rp/f1"')
