@@ -26,10 +26,11 @@ from caffepy.cli import options
 @options.force
 @click.argument("output")
 def command(model, weights, layer, picture, occlusion, size, stride, which, like, gpu, engine, output):
-    """Draw the filters of a layer to OUTPUT (.png, .jpg, ...): by default those of the first.
+    """Draw a net's filters, maps and reasons.
 
-    With --picture the feature maps of a picture, or with --occlusion how much less sure the net is where a square of it
-    is covered: the picture, and beside it in red what the answer depends on. Pictures are prepared as by predict.
+    Without --picture the filters of a layer go to OUTPUT (.png, .jpg, ...), by default those of the first. With it the
+    feature maps of a picture, or with --occlusion how much less sure the net is where a square of it is covered: the
+    picture, and beside it in red what the answer depends on. Pictures are prepared as by predict.
     """
     from caffepy.cli import terminal
     from caffepy.cli.predict import prepared

@@ -67,10 +67,11 @@ def command(
     model, weights, labels, top, output, blob, like, resize, crop_size, mean_file, mean_value, scale, rgb, batch_size,
     gpu, engine, precision, server, version, label, token_file, inputs,
 ):  # fmt: skip
-    """What a net says of each INPUT: pictures, folders and patterns of them, HDF5 files, tables and CSV files.
+    """Say what pictures, or rows of a table, are.
 
-    A line each: label and score of the best classes, or the output's values. Pictures are prepared as by the data
-    layer of a net beside --model that has its layers, where there is one, else as the options say.
+    Each INPUT is a picture, a folder or pattern of pictures, an HDF5 file, a table or a CSV file. A line each: label
+    and score of the best classes, or the output's values. Pictures are prepared as by the data layer of a net beside
+    --model that has its layers, where there is one, else as the options say.
     """
     if server:
         if weights:

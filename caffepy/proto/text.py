@@ -316,6 +316,8 @@ def _explain(error: text_format.ParseError, text: str, source: str, pool: Descri
             hint = f"Write it without quotes: {bare}."
     elif found := _TWICE.search(message):
         message = f'field "{found[2]}" is given twice in {_short(found[1])}'
+        if (more := f"more_{found[2]}") in _find(found[1], pool).fields_by_name:
+            hint = f"Give all but the first as {more}."
     layer = _layer_before(text, line, column)
     if layer is not None and layer.name:
         message = f'layer "{layer.name}": {message}'

@@ -29,6 +29,8 @@ class WeightAverage(Listener):
 
     def start(self, solver: Training) -> None:
         """Begin with the weights as they are, or with what a snapshot has brought."""
+        if solver.net.share is not None:
+            raise FieldError("tables that are spread over processes have no average", "average_weights")
         blobs = [param.blob for param in solver.net.learnable_params]
         if not self.averages:
             self.averages = [Blob(b.shape, solver.net.engine, b.channels_last) for b in blobs]

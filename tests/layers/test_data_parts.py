@@ -32,6 +32,14 @@ def test_several_databases_are_one(source):
     assert seen(source, 3) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
 
 
+def test_a_source_that_is_given_twice_is_told_of_more():
+    with pytest.raises(ConfigError) as caught:
+        layer("Data", 'data_param { source: "a" source: "b" }')
+    assert str(caught.value).endswith(
+        'field "source" is given twice in DataParameter\n  Give all but the first as more_source.'
+    )
+
+
 def test_a_split_parts_the_records(source):
     parts = [seen(f'{source} split: "{split}"'.replace("batch_size: 5", f"batch_size: {n}"), 1)[0]
              for split, n in (("train:0.6", 6), ("0.6:0.8", 2), ("test:0.2", 2))]  # fmt: skip

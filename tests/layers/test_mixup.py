@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from caffepy import rng
+from caffepy.engine import get_engine
 from caffepy.errors import ConfigError, ShapeError
-from caffepy.proto.caffe_pb2 import TEST
+from caffepy.proto import text
+from caffepy.proto.caffe_pb2 import TEST, SolverParameter
+from caffepy.solver.solver import Solver
 from tests.support import ENGINES, Built, assert_close
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
@@ -58,3 +61,21 @@ def test_mistakes(engine):
         Built('type: "Mixup" mixup_param { classes: 3 }', X, [0], engine=engine, tops=2)
     with pytest.raises(ShapeError, match="must have one shape"):
         Built('type: "SoftTargetLoss"', X, LABELS, engine=engine)
+
+
+def test_a_resume_mixes_as_if_nothing_had_been(engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    definition = """net_param {
+      layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+        shape { dim: 4 dim: 3 } shape { dim: 4 } data_filler { type: "gaussian" } data_filler { value: 1 } } }
+      layer { name: "mix" type: "Mixup" bottom: "data" bottom: "label" top: "y" top: "t" mixup_param { classes: 3 } }
+      layer { name: "ip" type: "InnerProduct" bottom: "y" top: "ip" inner_product_param { num_output: 3 } }
+      layer { name: "loss" type: "SoftTargetLoss" bottom: "ip" bottom: "t" top: "loss" } }
+    base_lr: 0.1 lr_policy: "fixed" max_iter: 6 snapshot: 3 snapshot_prefix: "s" random_seed: 1"""
+
+    def train(resume=None):
+        Solver(text.parse(definition, SolverParameter()), engine=get_engine(engine), file="s").solve(resume)
+        return (tmp_path / "s_iter_6.caffemodel").read_bytes()
+
+    straight = train()
+    assert train("s_iter_3.solverstate") == straight
