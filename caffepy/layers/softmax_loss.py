@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from caffepy.errors import ConfigError
 from caffepy.layers import labels
 from caffepy.layers.softmax import softmax
 from caffepy.net.blob import Array, Blob
 from caffepy.net.layer import LossLayer, register
 from caffepy.proto.caffe_pb2 import LossParameter
+
+log = logging.getLogger(__name__)
 
 # Caffe's floor under a probability in the logarithm: the loss of an item is at most 87.34.
 FLOAT_MIN = 1.17549435e-38
@@ -35,6 +39,8 @@ class SoftmaxWithLoss(LossLayer):
         if not 0 <= self.smoothing <= 1:
             raise ConfigError(f"label_smoothing must lie in 0 .. 1, got {self.smoothing:g}")
         self.weighted = self.param.loss_param.weight_by_label_freqs
+        if self.param.loss_param.class_weighting and not self.weighted:
+            log.warning('layer "%s": class_weighting does nothing without weight_by_label_freqs: true', self.name)
         if len(top) > 1:
             # Caffe cannot build it: one loss_weight does not fit two tops, two do not fit its inner softmax.
             raise ConfigError(

@@ -173,3 +173,10 @@ def test_refused():
     message = "SoftmaxWithLoss has one top here, as in Caffe\n  Add a Softmax layer for the probabilities."
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Built('type: "SoftmaxWithLoss"', np.zeros((2, 3)), np.zeros(2), tops=2)
+
+
+def test_class_weights_without_effect_are_told(caplog):
+    layer = 'name: "loss" type: "SoftmaxWithLoss" loss_param { class_weighting: 1 class_weighting: 5 }'
+    with caplog.at_level("WARNING", "caffepy"):
+        Built(layer, [[0.0, 1.0]], [1])
+    assert 'layer "loss": class_weighting does nothing without weight_by_label_freqs: true' in caplog.messages
