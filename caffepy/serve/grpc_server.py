@@ -75,10 +75,14 @@ async def _tell_health(health: HealthServicer, catalog: Catalog) -> None:
     states = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
     changed = asyncio.Event()
     catalog.loader.changed = changed.set
+    told: set[str] = set()
     while True:
         await health.set("", states[catalog.ready()])
         for name, served in list(catalog.models.items()):
             await health.set(name, states[bool(served.available)])
+        for name in told - set(catalog.models):
+            await health.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        told = set(catalog.models)
         changed.clear()
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(changed.wait(), 1)

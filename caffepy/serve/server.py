@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
@@ -22,6 +24,9 @@ from caffepy.serve.tokens import Tokens
 from caffepy.serve.wanted import ConfigFile, Wanted
 
 log = logging.getLogger("caffepy.serve")
+
+SWITCH = 5e-4
+"""Seconds after which a thread that waits for the interpreter gets it: Python's own 5 ms are many requests."""
 
 REFUSING = 0.2
 """Seconds for which new requests are told to go elsewhere, before the connections are closed."""
@@ -62,6 +67,7 @@ class Server:
 
     async def run(self, started: Callable[[Server], None] = lambda server: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
+        _keep_pauses_short()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
@@ -136,6 +142,15 @@ class Server:
             await asyncio.gather(*(stop() for stop in stops))
             await self.catalog.close()
             self.service.close()
+
+
+def _keep_pauses_short() -> None:
+    """In a process that does nothing else: threads wait less for the interpreter, collections skip what is imported."""
+    from caffepy.serve import grpc_server, rest_server  # noqa: F401
+
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()
 
 
 def check_extra() -> None:

@@ -142,7 +142,7 @@ def test_a_version_that_settled_too_early_is_loaded_again_when_its_files_change(
          "deploy.prototxt:1"),
     ],
 )  # fmt: skip
-def test_a_corrupt_version_leaves_the_old_and_is_reported(tmp_path, spoil, said):
+def test_a_corrupt_version_leaves_the_old_and_is_reported(tmp_path, spoil, said, caplog):
     base = tmp_path / "small"
     publish_net(base, 1)
     publish_net(tmp_path / "made", 2)
@@ -152,6 +152,7 @@ def test_a_corrupt_version_leaves_the_old_and_is_reported(tmp_path, spoil, said)
         versions = server.catalog.models["small"].versions
         server.until(lambda: 2 in versions and versions[2].attempts >= 2)  # tried again
         assert said in versions[2].error
+        assert said in caplog.text and "small/2: not loaded, next try in" in caplog.text
         assert answers(server) == 1
         with urllib.request.urlopen(f"{server.rest}/v1/models/small", timeout=30) as reply:
             assert said.encode() in reply.read().replace(b'\\"', b'"')
@@ -225,6 +226,24 @@ def test_labels_move_only_to_loaded_versions(tmp_path):
         publish_net(base, 2)
         server.until(lambda: states(server).get(2) == AVAILABLE)
         client.predict("small", {"data": X}, label="stable")
+        assert client.version == 2
+
+
+def test_labels_ahead_of_their_versions_by_the_flag(tmp_path):
+    base = tmp_path / "small"
+    publish_net(base, 1)
+    config = ModelConfig(name="small", base_path=str(base))
+    config.version_labels["next"] = 2
+    for ahead, said in ((False, 'Unrecognized servable version label "next"'), (True, r"Specific\(small, 2\)")):
+        with (
+            served(base, models=[config], labels_ahead=ahead) as server,
+            Client(server.grpc) as client,
+            pytest.raises(Refused, match=said),
+        ):
+            client.predict("small", {"data": X}, label="next")
+    publish_net(base, 2)
+    with served(base, models=[config], labels_ahead=True) as server, Client(server.grpc) as client:
+        client.predict("small", {"data": X}, label="next")
         assert client.version == 2
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from caffepy.data.pictures import image
 from caffepy.errors import ConfigError
+from caffepy.serve.api.tensorflow_serving_pb2 import ModelConfig, ModelServerConfig
 from caffepy.serve.client import Client
 from caffepy.serve.options import METRICS, ServeOptions, canary_of
 from tests.serve.running import served
@@ -154,6 +155,90 @@ def test_deadlines_and_clients_that_go_away(small):
         version.batcher._run = run
         client._timeout = 10
         client.predict("small", {"data": X})
+
+
+def test_a_request_that_is_cancelled_is_not_computed(small):
+    from caffepy.serve.api import tensorflow_serving_pb2 as tfs
+    from caffepy.serve.tensors import from_values
+
+    request = tfs.PredictRequest(model_spec=tfs.ModelSpec(name="small"))
+    from_values(X, request.inputs["data"])
+    with served(small) as server, grpc.insecure_channel(server.grpc) as channel:
+        version = server.catalog.models["small"].versions[2]
+        run, computed, gate = version.model.run, [], threading.Event()
+
+        def slow(feeds, outputs):
+            computed.append(len(feeds["data"]))
+            gate.wait(10)
+            return run(feeds, outputs)
+
+        version.batcher._run = slow
+        predict = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=tfs.PredictResponse.FromString,
+        )
+        first = predict.future(request, timeout=30)
+        server.until(lambda: computed)
+        second = predict.future(request, timeout=30)
+        server.until(lambda: version.batcher.waiting == 1)
+        second.cancel()
+        server.until(lambda: version.active == 1)
+        gate.set()
+        assert first.result().model_spec.version.value == 2
+        predict(request, timeout=30)
+        assert computed == [1, 1]
+        assert 'status="CANCELLED"' in server.server.metrics.text().decode()
+
+
+def test_a_slow_model_does_not_hold_another(small):
+    both = [ModelConfig(name=name, base_path=str(small)) for name in ("slow", "quick")]
+    with served(small, models=both) as server, Client(server.grpc, timeout=10) as client:
+        version = server.catalog.models["slow"].versions[2]
+        run, gate, entered = version.model.run, threading.Event(), threading.Event()
+
+        def slow(feeds, outputs):
+            entered.set()
+            gate.wait(20)
+            return run(feeds, outputs)
+
+        version.batcher._run = slow
+        waiting = [
+            threading.Thread(target=lambda: ask(f"{server.rest}/v1/models/slow:predict", {"instances": X.tolist()}))
+            for _ in range(4)
+        ]
+        for thread in waiting:
+            thread.start()
+        entered.wait(10)
+        for _ in range(20):
+            client.predict("quick", {"data": X})
+        gate.set()
+        for thread in waiting:
+            thread.join(10)
+
+
+def test_health_of_a_model_that_is_no_longer_served(small):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with served(small, "gone") as server, grpc.insecure_channel(server.grpc) as channel, Client(server.grpc) as client:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        def found():
+            return stub.Check(health_pb2.HealthCheckRequest(service="gone"), timeout=10).status
+
+        server.until(lambda: found() == health_pb2.HealthCheckResponse.SERVING)
+        config = ModelServerConfig()
+        config.model_config_list.config.add(name="other", base_path=str(small))
+        client.reload(config)
+        server.until(lambda: found() == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+
+def test_it_listens_on_loopback_and_batches_unless_told_otherwise(small):
+    assert ServeOptions().host == "127.0.0.1"
+    with served(small) as server:
+        assert server.catalog.models["small"].versions[2].batcher.limits.max_batch_size == 64
+    with served(small, batching=False) as server:
+        assert server.catalog.models["small"].versions[2].batcher.limits.max_batch_size == 1
 
 
 def test_queue_full_is_429(small, tmp_path):
