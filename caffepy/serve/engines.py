@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from queue import Empty, LifoQueue
 from typing import Protocol
 
@@ -159,6 +160,14 @@ def engine_for(name: str | None, gpu: bool) -> Engine:
     from caffepy.engine import get_engine, gpu_engine
 
     return gpu_engine(0) if gpu else get_engine("torch" if name == "torch" else "numpy")
+
+
+def check_engine(name: str | None, gpu: bool) -> None:
+    """Raises CaffeError for an engine that cannot be had here, before anything is loaded that needs it."""
+    if gpu or name == "torch":
+        engine_for(name, gpu)
+    elif name == "onnxruntime" and find_spec("onnxruntime") is None:
+        raise MissingExtraError("onnxruntime", "onnx", "serving with onnxruntime")
 
 
 def cores() -> int:

@@ -16,6 +16,7 @@ from caffepy.errors import MissingExtraError
 from caffepy.serve import tls
 from caffepy.serve.catalog import Catalog
 from caffepy.serve.control import Control, Shared
+from caffepy.serve.engines import check_engine
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.model import Computing
 from caffepy.serve.options import ServeOptions, Stop
@@ -38,6 +39,7 @@ class Server:
     def __init__(self, options: ServeOptions, wanted: Wanted | None = None, pipe: Connection | None = None):
         """In one of several processes, `wanted` is what their parent serves now, and `pipe` leads to it."""
         options.check()
+        check_engine(options.engine, options.gpu)
         self.options = options
         self.tokens = Tokens(options.token_file) if options.token_file else None
         self.tls = options.tls()

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from caffepy.errors import CaffeError, ConfigError
+from caffepy.serve.engines import check_engine
 from caffepy.serve.metrics import Metrics
 from caffepy.serve.options import ServeOptions, bracketed
 from caffepy.serve.refusal import as_refusal
@@ -32,6 +33,7 @@ def run(options: ServeOptions, echo: Callable[[str], None], prepare: Callable[[]
         serve(options, lambda server: echo(where(server.options, server.ports)))
         return
     options.check()
+    check_engine(options.engine, options.gpu)
     workers = Workers(options, prepare)
     held = [_hold(options, name) for name in ("port", "rest_port")]  # so that no other program gets them
     try:

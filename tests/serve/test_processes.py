@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from caffepy import plugins
+from caffepy.errors import ConfigError
 from caffepy.serve.api.tensorflow_serving_pb2 import ModelServerConfig
 from caffepy.serve.client import Client
 from caffepy.serve.options import METRICS
@@ -323,6 +324,20 @@ def test_what_cannot_be_served(args, said, capsys, monkeypatch, tmp_path):
         main(["serve", *args])
     assert caught.value.code == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--workers=2",)])
+def test_an_engine_that_cannot_be_had_is_told_at_the_start(small, more, capsys, monkeypatch):
+    from caffepy import engine
+    from caffepy.cli import main
+
+    def none(number):
+        raise ConfigError("there is no GPU")
+
+    monkeypatch.setattr(engine, "gpu_engine", none)
+    with pytest.raises(SystemExit):
+        main(["serve", "--model_name=small", f"--model_base_path={small}", "--gpu", *more])
+    assert capsys.readouterr().err == "error: there is no GPU\n"
 
 
 def test_a_port_in_use(small, capsys):
