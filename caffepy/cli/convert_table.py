@@ -39,14 +39,14 @@ def command(file, columns, output, split, seed, delimiter):
     is learned from the rows (vocabularies, quantiles, means) is learned from those of train alone.
     """
     from caffepy.cli import terminal
-    from caffepy.data.tables import convert
+    from caffepy.data.tables import convert, splits
     from caffepy.data.tables.columns import parse
     from caffepy.data.tables.csv import read
 
     terminal.start_logging()
     specs = parse(columns)
     words = read(file, list(dict.fromkeys(spec.source for spec in specs)), delimiter)
-    rows = convert.parts(split, len(words), seed)
+    rows = splits.parts(split, len(words), seed)
     made = convert.convert(words, specs, rows)
     for path, (part, chosen) in zip(convert.write(output, made, rows), rows.items()):
         log.info("%s: %d rows for %s", path, len(chosen), part)

@@ -11,7 +11,7 @@ from caffepy.data.pictures.data_transformer import Choice
 from caffepy.data.pictures.image import resize
 from caffepy.data.pictures.labels import read_labels, resize_labels
 from caffepy.data.pictures.shaping import OF_PICTURES
-from caffepy.data.sources.lists import Pair, read_pairs
+from caffepy.data.sources.pairs import Pair, read_pairs
 from caffepy.errors import ConfigError, DataError
 from caffepy.layers.batches import Batch, Picture, new_array
 from caffepy.layers.image_data import ImageData

@@ -11,7 +11,8 @@ import numpy as np
 from caffepy import rng
 from caffepy.data.order import Cursor
 from caffepy.data.texts import vocabulary as vocabularies
-from caffepy.data.texts.order import Buckets, Streams, Windows
+from caffepy.data.texts.buckets import Buckets
+from caffepy.data.texts.order import Streams, Windows
 from caffepy.data.texts.tokens import NEXT, TOKEN, open_tokens
 from caffepy.data.texts.vocabulary import VOCABULARY, Vocabulary
 from caffepy.errors import ConfigError, DataError, did_you_mean

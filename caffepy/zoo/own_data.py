@@ -8,7 +8,7 @@ from pathlib import Path
 from caffepy.data.sources import annotated
 from caffepy.data.sources import datum as datums
 from caffepy.data.sources.databases import backends_in, open_database
-from caffepy.data.sources.lists import read_pairs
+from caffepy.data.sources.pairs import read_pairs
 from caffepy.data.tables.table import open_table
 from caffepy.errors import DataError
 from caffepy.files import read_text

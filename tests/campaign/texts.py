@@ -114,13 +114,13 @@ class TableText(Kind):
         return b"age,town,income,label\n20,a,0.5,yes\n30,b,12,no\n40,a,7,yes\n50,,3,no\n"
 
     def read(self, path: Path) -> object:
-        from caffepy.data.tables import convert
+        from caffepy.data.tables import convert, splits
         from caffepy.data.tables.columns import parse
         from caffepy.data.tables.csv import read
 
         specs = parse("age:bucket:2,town:category,income:log,label:label:yes")
         words = read(str(path), [spec.source for spec in specs])
-        rows = convert.parts("50,50", len(words), 1)
+        rows = splits.parts("50,50", len(words), 1)
         return convert.write("tables", convert.convert(words, specs, rows), rows)
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from caffepy import TRAIN
 from caffepy.cli import cli, main
-from caffepy.data.tables.convert import parts
+from caffepy.data.tables.splits import parts
 from caffepy.data.tables.table import open_table
 from caffepy.net.net import Net
 from caffepy.proto import text

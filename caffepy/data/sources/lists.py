@@ -27,35 +27,7 @@ class ListEntry(NamedTuple):
     """Counted from 1, for messages."""
 
 
-class Pair(NamedTuple):
-    """A line of a list of two files, or of a file and a number."""
-
-    name: str
-    label: str
-    line: int
-
-
-def read_pairs(path: str | PathLike[str], both: bool = True) -> list[Pair]:
-    """The first two words of each line, or, unless `both`, the first and nothing; empty lines are passed over.
-
-    Raises DataError with the line number where the second is missing.
-    """
-    pairs = []
-    for number, line in _lines(str(path)):
-        name, *rest = line.split()
-        if both and not rest:
-            raise DataError(
-                f'nothing stands behind "{name}"',
-                where=f"{path}:{number}",
-                hint="Each line is a path, a blank, a label.",
-            )
-        pairs.append(Pair(name, rest[0] if both else "", number))
-    if not pairs:
-        raise DataError("the list of images is empty", where=str(path), hint="Each line is a path, a blank, a label.")
-    return pairs
-
-
-def _lines(source: str) -> Iterator[tuple[int, str]]:
+def lines_of(source: str) -> Iterator[tuple[int, str]]:
     """The lines of a list that are not empty, counted from 1."""
     try:
         text = read_text(source, "utf-8-sig")
@@ -73,7 +45,7 @@ def read_list(path: str | PathLike[str]) -> list[ListEntry]:
     """
     source = str(path)
     entries = []
-    for number, line in _lines(source):
+    for number, line in lines_of(source):
         name, label = _parted(line.rstrip())
         found = _INTEGER.match(label)
         if not name or not found:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from caffepy.data.tables.convert import bounds, parts
 from caffepy.data.tables.folder import left_over, remove
+from caffepy.data.tables.splits import bounds, parts
 from caffepy.data.texts import tokens as files
 from caffepy.data.texts import vocabulary as vocabularies
 from caffepy.data.texts.tokens import NEXT, TOKEN, LabelledLine, TextTokens

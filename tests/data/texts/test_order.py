@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from caffepy.data.order import Cursor
-from caffepy.data.texts.order import Buckets, Streams, Windows
+from caffepy.data.texts.buckets import Buckets
+from caffepy.data.texts.order import Streams, Windows
 
 
 def walked(order, count):
