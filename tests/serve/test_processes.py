@@ -297,6 +297,13 @@ def test_a_worker_begins_with_what_the_command_was_told(monkeypatch):
     assert limits.max_memory() == 5 << 20
 
 
+def test_the_parent_of_workers_has_no_grpc():
+    """Objects of gRPC do not survive in processes that are started after them."""
+    script = "import sys, caffepy.serve.workers; print([name for name in ('grpc', 'uvicorn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
 @needs_proc
 def test_workers_end_with_their_parent(small):
     with Process("--model_name=small", f"--model_base_path={small}", "--workers=2") as server:

@@ -54,6 +54,35 @@ def test_layers_that_are_not_served(small, tmp_path, layer, said):
     assert not (tmp_path / "x.h5").exists()
 
 
+TWICE = """import caffepy as caffe
+
+
+class Twice(caffe.Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 2 * bottom[0].data
+"""
+
+
+def test_python_layers_are_served_where_the_flag_allows_it(small, tmp_path, monkeypatch):
+    (tmp_path / "served_twice.py").write_text(TWICE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = tmp_path / "own"
+    shutil.copytree(small / "1", base / "1")
+    (base / "1" / "manifest.json").unlink()
+    layer = PYTHON.replace('"os"', '"served_twice"').replace('"X"', '"Twice"')
+    (base / "1" / "deploy.prototxt").write_text(SMALL + layer)
+    with served(base) as server, Client(server.grpc) as client, pytest.raises(Refused, match="runs Python code"):
+        client.predict("small", {"data": X})
+    with served(base, python_layers=True) as server, Client(server.grpc) as client:
+        np.testing.assert_allclose(client.predict("small", {"data": X})["y"].sum(), 2, rtol=1e-6)
+
+
 def test_links_that_lead_out_of_the_folder(small, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "deploy.prototxt").symlink_to(small / "1" / "deploy.prototxt")
