@@ -10,6 +10,7 @@ from caffepy.cli import options
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @options.shapes
+@options.setting(of_net=False)
 @click.option("--weights", default="", help='Trained weights to check against the nets, separated by ",".')
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for editors and CI.")
 @options.max_memory

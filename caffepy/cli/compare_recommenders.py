@@ -22,6 +22,7 @@ MODELS = "mean,baseline,item_knn,user_knn,slope_one,nmf,svd,svdpp,rbm"
 @click.option("--zoo", default=ZOO, help="The folder of the models.")
 @click.option("--plot", default="", help="Also draw them to this file: seconds to train, RMSE.")
 @options.max_memory
+@options.setting(of_net=False)
 @options.no_python_layers
 @options.imports
 def command(folder, folds, models, seed, zoo, plot):
@@ -29,6 +30,7 @@ def command(folder, folds, models, seed, zoo, plot):
     import tempfile
 
     from caffepy.cli import terminal
+    from caffepy.proto import settings
     from caffepy.recommend import comparison, trial
     from caffepy.show import pictures, recommenders
 
@@ -37,16 +39,21 @@ def command(folder, folds, models, seed, zoo, plot):
     trial.check_models(zoo, names)
     meta = click.get_current_context().meta
     given = meta.get("max_memory")
-    limits = [
+    passed_on = [
         *(["--max-memory", given] if given else []),
         *(["--path", os.getcwd()] if meta["imports"] else []),
         *(word for name in meta["imports"] for word in ("--import", _anywhere(name))),
+        *(word for setting in settings.current().words for word in ("--set", setting)),
         *(["--no-python-layers"] * (not permissions.python_layers())),
     ]
     with tempfile.TemporaryDirectory() as place:
         folders = comparison.folders_of(folder, folds, seed, place)
         found = comparison.compare(
-            zoo, names, folders, lambda model, i: terminal.echo(f"{model}, {i + 1} of {len(folders)}", err=True), limits
+            zoo,
+            names,
+            folders,
+            lambda model, i: terminal.echo(f"{model}, {i + 1} of {len(folders)}", err=True),
+            passed_on,
         )
     rows = comparison.rows_of(found)
     widths = [max(map(len, column)) for column in zip(*rows)]

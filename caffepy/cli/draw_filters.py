@@ -32,8 +32,8 @@ def command(model, weights, layer, picture, occlusion, size, stride, which, like
     feature maps of a picture, or with --occlusion how much less sure the net is where a square of it is covered: the
     picture, and beside it in red what the answer depends on. Pictures are prepared as by predict.
     """
+    from caffepy.arrays.pictures import prepared
     from caffepy.cli import terminal
-    from caffepy.cli.predict import prepared
     from caffepy.data.pictures.image import encoder, read_file
     from caffepy.files import check_writable
     from caffepy.proto.caffe_pb2 import TEST, TransformationParameter

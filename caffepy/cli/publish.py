@@ -26,6 +26,7 @@ from caffepy.cli import options
     "--top", default=0, help="Of a recommender: for a user so many items, not a rating for a user and an item."
 )
 @click.option("--exclude-seen", is_flag=True, help="With --top: what the user has rated comes last.")
+@options.setting()
 @options.max_memory
 @options.no_python_layers
 @options.imports

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from caffepy import limits, permissions, plugins
 from caffepy.errors import CaffeError, ConfigError, DataError, did_you_mean
+from caffepy.proto import settings
 
 Figures = dict[str, float]
 """rmse and mae (where the model predicts ratings), ndcg@10, train and predict in seconds, memory in bytes."""
@@ -74,12 +75,14 @@ def main() -> None:
     parser.add_argument("--max-memory")
     parser.add_argument("--no-python-layers", action="store_true")
     parser.add_argument("--path", action="append", default=[])
+    parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--import", dest="modules", action="append", default=[])
     given = parser.parse_args()
     try:
         limits.set_max_memory(given.max_memory)
         permissions.allow_python_layers(False if given.no_python_layers else None)
         sys.path += given.path
+        settings.use(given.settings)
         for module in given.modules:
             plugins.load(module)
         print(json.dumps(measure(given.solver)))

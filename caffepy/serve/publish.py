@@ -11,6 +11,7 @@ from pathlib import Path
 from caffepy.errors import CaffeError, ConfigError, DataError
 from caffepy.files import near_names
 from caffepy.proto import text
+from caffepy.proto.settings import current
 from caffepy.serve import manifest, recommender
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.model import LoadedModel, load
@@ -98,6 +99,8 @@ def _fill(folder: Path, files: Mapping[str, str], settings: Servable | None) -> 
     """Copy the files, load what they make, and write the manifest."""
     for name, path in files.items():
         shutil.copyfile(path, folder / name)
+    if DEPLOY in files and current().words:
+        (folder / DEPLOY).write_text(text.to_text(text.read_net(files[DEPLOY]).param), encoding="utf-8")
     if settings is not None and settings.ListFields():
         (folder / SETTINGS).write_text(text.to_text(settings), encoding="utf-8")
     try:

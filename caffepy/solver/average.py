@@ -15,7 +15,7 @@ from caffepy.solver.training import Training
 class WeightAverage(Listener):
     """a = d a + (1 - d) w behind each update, d = min(`share`, (1 + t) / (10 + t)): early weights soon count little.
 
-    A snapshot saves a as `<its name>_average.caffemodel`; `.resume` has it, too.
+    A snapshot holds a as `<its name>_average.caffemodel`; `.resume` has it, too.
     """
 
     name = "average_weights"
@@ -28,14 +28,24 @@ class WeightAverage(Listener):
         self._restored: list[Any] = []
 
     def start(self, solver: Training) -> None:
-        """Begin with the weights as they are, or with what a snapshot has brought."""
+        """Raises FieldError for tables whose steps cost what a batch touches: an average of all rows would not."""
         if solver.net.share is not None:
             raise FieldError("tables that are spread over processes have no average", "average_weights")
-        blobs = [param.blob for param in solver.net.learnable_params]
+        if sparse := [param.blob.name for param in solver.net.learnable_params if param.blob.rows is not None]:
+            raise FieldError(
+                f"{sparse[0]} is updated by rows (sparse: true), and has no average",
+                "average_weights",
+                hint="Leave out average_weights, or sparse: true.",
+            )
+        self._begin(solver)
+
+    def _begin(self, solver: Training) -> None:
+        """With the weights as they are, or with what a snapshot has brought."""
         if not self.averages:
-            self.averages = [Blob(b.shape, solver.net.engine, b.channels_last) for b in blobs]
-            for average, blob in zip(self.averages, blobs):
-                average.flat()[...] = blob.flat()
+            for param in solver.net.learnable_params:
+                average = Blob(param.blob.shape, solver.net.engine, param.blob.channels_last)
+                average.flat()[...] = param.blob.flat()
+                self.averages.append(average)
         for average, values in zip(self.averages, self._restored):
             average.fill(values)
         self._restored = []
@@ -46,24 +56,24 @@ class WeightAverage(Listener):
             for average, param in zip(self.averages, solver.net.learnable_params):
                 solver.net.engine.map(_towards, average.flat(), param.blob.flat(), d, out=average.flat())
 
-    def snapshot(self, solver: Training) -> None:
-        if not solver.root:
-            return
-        suffix = ".caffemodel.h5" if solver.written.endswith(".h5") else ".caffemodel"
-        path = f"{written.stem(solver.written)}_average{suffix}"
+    def save(self, solver: Training, name: str, hdf5: bool) -> None:
+        """Write the averages of the snapshot `name`."""
+        self._begin(solver)
+        path = f"{name}_average.caffemodel{'.h5' if hdf5 else ''}"
+        written.check_replaceable(path)
         blobs = [param.blob for param in solver.net.learnable_params]
         with solver.net.lock:
             own = [solver.net.engine.copy(blob.flat()) for blob in blobs]
             try:
                 for blob, average in zip(blobs, self.averages):
                     blob.flat()[...] = average.flat()
-                (weights.save_hdf5 if suffix.endswith(".h5") else weights.save)(solver.net, path)
+                (weights.save_hdf5 if hdf5 else weights.save)(solver.net, path)
             finally:
                 for blob, values in zip(blobs, own):
                     blob.flat()[...] = values
 
     def state(self) -> dict[str, Any]:
-        return {"averages": [average.host() for average in self.averages] or self._restored}
+        return {"averages": self._restored or [average.host() for average in self.averages]}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._restored = list(state["averages"])

@@ -41,7 +41,8 @@ class Listeners(MutableSequence[Listener]):
         self[:] = list(others)
 
     def state(self) -> dict[str, Any]:
-        return {name: listener.state() for name, listener in self.named()}
+        """Raises SnapshotError where a listener fails to say its own."""
+        return {name: _state(name, listener) for name, listener in self.named()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Raises SnapshotError where a listener cannot go on from what is there."""
@@ -71,3 +72,12 @@ class Listeners(MutableSequence[Listener]):
                 except Exception as error:
                     problem = f'the state of listener "{name}" is not one of this listener: {described(error)}'
                     raise SnapshotError(problem) from error
+
+
+def _state(name: str, listener: Listener) -> Any:
+    try:
+        return listener.state()
+    except CaffeError:
+        raise
+    except Exception as error:
+        raise SnapshotError(f'the state of listener "{name}" cannot be had: {described(error)}') from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from caffepy.errors import SnapshotError
+from caffepy.errors import CaffeError, SnapshotError, described
 from caffepy.proto import settings
 from caffepy.solver import resume_file
 from caffepy.solver.fields import Malformed, like
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _FOREIGN = LookupError, TypeError, ValueError, AttributeError
 """What setting the state of another layer or solver raises."""
 
-_STORABLE = "state() returns numbers, texts, arrays, lists and dicts of them by texts."
+STORABLE = "state() returns numbers, texts, arrays, lists and dicts of them by texts."
 
 
 def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
@@ -42,8 +42,19 @@ def remember(solver: Training, files: dict[str, list[int]]) -> dict[str, Any]:
 def moving(solver: Training) -> dict[str, Any]:
     """What tests move on as training does: the generator, the states of all layers and listeners."""
     nets = [solver.net, *solver.test_nets]
-    layers = [{name: state for name, layer in _by_name(net) if (state := layer.state())} for net in nets]
+    layers = [{name: state for name, layer in _by_name(net) if (state := _state(layer))} for net in nets]
     return {"random": solver.random.state, "layers": layers, **solver.state()}
+
+
+def _state(layer: Layer) -> dict[str, Any]:
+    """Raises SnapshotError where a layer of the user's fails to say it."""
+    try:
+        return layer.state()
+    except CaffeError:
+        raise
+    except Exception as error:
+        problem = f'the state of layer "{layer.name}" cannot be had: {described(error)}'
+        raise SnapshotError(problem, hint=STORABLE) from error
 
 
 def before(solver: Training) -> dict[str, Any]:
@@ -59,7 +70,7 @@ def before(solver: Training) -> dict[str, Any]:
 def _so_far(remembers: Any) -> dict[str, Any]:
     try:
         return remembers.state()
-    except AttributeError:  # what it makes when it first runs
+    except (AttributeError, SnapshotError):  # of what it, or one of the solver's listeners, makes when it first runs
         return {}
 
 
@@ -71,7 +82,7 @@ def check_states(solver: Training) -> None:
         try:
             resume_file.to_json(_so_far(remembers))
         except (TypeError, ValueError, RecursionError) as error:
-            raise SnapshotError(f"its state cannot be written: {error}", where=owner, hint=_STORABLE) from None
+            raise SnapshotError(f"its state cannot be written: {error}", where=owner, hint=STORABLE) from None
 
 
 def check(solver: Training, remembered: dict[str, Any], where: str) -> None:

@@ -109,10 +109,10 @@ class Solver:
         watches = list(self._watches())
         for watch in watches:
             watch.check([name for net in self.test_nets for name in net.outputs])
-        averages = [WeightAverage(p.average_weights)] if p.average_weights else []
+        self._averages = [WeightAverage(p.average_weights)] if p.average_weights else []
         curves = [TensorBoard(p.tensorboard_dir, self.multi_task)] if p.tensorboard_dir else []
         self.listeners.extend(
-            [*([self.multi_task] if self.multi_task else []), Display(), *watches, *averages, *curves]
+            [*([self.multi_task] if self.multi_task else []), Display(), *watches, *self._averages, *curves]
         )
 
     def _build(self, definition: text.Definition, state: NetState) -> Net:
@@ -202,7 +202,8 @@ class Solver:
         p = self.param
         self.step(max(0, p.max_iter - self.iter))
         if p.snapshot_after_train and (self._unsaved or not (p.snapshot and self.iter % p.snapshot == 0)):
-            self.snapshot()
+            self._check_losses()
+            self._tell_of(self._write_together(None), None)
         if self.stopped_early:
             log.info("Optimization stopped early.")
             return
@@ -319,6 +320,8 @@ class Solver:
             if self._due(self.param.test_interval):
                 self.test_all()
                 self._obey()
+            if not self.stopped_early:
+                self.before_test = None
 
     def _check_losses(self) -> None:
         """Where losses were still to come: fetch them, and find out what has gone wrong since the last look."""
@@ -340,54 +343,61 @@ class Solver:
         return results.scores() if results else {}
 
     def snapshot(self, name: str | None = None) -> str:
-        """Write weights and state, by default as `<prefix>_iter_<n>`; the path of the state."""
+        """Write weights and state, by default as `<prefix>_iter_<n>`; the path of the state.
+
+        Of several processes the first writes, whether or not the others call this; its path is "" in these.
+        """
         self._check_losses()
-        return self._tell_of(self._write(name))
+        return self._tell_of(self._write(name), name)
 
     def snapshot_if_possible(self, name: str | None = None) -> None:
         """A snapshot in the middle of training, which goes on without it: on a full disk the next may succeed."""
         self._check_losses()
         written = ""
         try:
-            written = self._write(name)
+            written = self._write_together(name)
         except (OSError, CaffeError, MemoryError) as error:
             log.error("Iteration %d: no snapshot was written, training goes on: %s", self.iter, error)
         if name is None and not self.testing:
             self._unsaved = not written
-        self._tell_of(written)
+        self._tell_of(written, name)
 
-    def _write(self, name: str | None) -> str:
-        """Write a snapshot, where this is the process that does; its path, in all of them. "" where none was written.
-
-        In a test the first process is by itself.
-        """
+    def _write_together(self, name: str | None) -> str:
+        """`_write`, called by all processes: all get the path. In a test the first process is by itself."""
         written = ""
         try:
-            if self.root:
-                written = self._save(name)
-            elif self.net.share:
-                self.net.share.serve()
+            written = self._write(name)
         finally:
             if not self.testing:
                 written = self.requests.from_first(written)
-        if written:
-            self.written = written
-            if name is None:
-                self.last_snapshot = written
         return written
+
+    def _write(self, name: str | None) -> str:
+        """Write a snapshot, where this is the process that does; its path, "" where none was written."""
+        if self.root:
+            return self._save(name)
+        if self.net.share:
+            self.net.share.serve()
+        return ""
 
     def _save(self, name: str | None) -> str:
         share = self.net.share
         with share.served() if share else nullcontext():
             if name is None or name.startswith(f"{self.snapshot_prefix}_"):
                 self.claim.make()
-            written = snapshot.save(self, name or f"{self.snapshot_prefix}_iter_{self.iter}")
+            stem = name or f"{self.snapshot_prefix}_iter_{self.iter}"
+            for average in self._averages:  # first: where the state is, all are
+                average.save(self, stem, self.param.snapshot_format == SolverParameter.HDF5)
+            written = snapshot.save(self, stem)
         if name is None and self.param.snapshot_keep > 0:
             snapshot.prune(self.snapshot_prefix, self.param.snapshot_keep)
         return written
 
-    def _tell_of(self, written: str) -> str:
+    def _tell_of(self, written: str, name: str | None) -> str:
         if written:
+            self.written = written
+            if name is None:
+                self.last_snapshot = written
             self.announce("snapshot")
         return written
 

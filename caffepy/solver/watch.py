@@ -16,14 +16,19 @@ from caffepy.solver.training import Training
 
 log = logging.getLogger(__name__)
 
+_ERRORS = frozenset({"error", "rmse", "mse", "mae"})
+
 
 def lower_is_better(metric: str, mode: int) -> bool:
-    """AUTO: what its name says is lost, as `loss`, `rmse` or `test_error` do, is better lower, all else higher."""
+    """AUTO: what its name says is lost, as `loss`, `rmse` or `test_error` do, is better lower, all else higher.
+
+    Of `loss3/top-1` the name is `top-1`.
+    """
     if mode != EarlyStopParameter.AUTO:
         return mode == EarlyStopParameter.LOWER
-    name = metric.lower()
-    parts, whole = re.split("[^a-z]+", name), ("error", "rmse", "mse", "mae", "time")
-    return "loss" in name or "perplexity" in name or any(part in whole for part in parts)
+    name = metric.lower().rpartition("/")[2]
+    words = re.split("[^a-z]+", name)
+    return name == "time" or any(word in name for word in ("loss", "perplexity")) or not _ERRORS.isdisjoint(words)
 
 
 def names_output(metric: str, outputs: Sequence[str]) -> bool:
@@ -54,7 +59,8 @@ class Watch(Listener):
     def improved(self, scores: Scores) -> bool:
         """Take in the scores of a test; whether the metric is better than ever by more than `min_delta`.
 
-        NaN is never better, nor is a test that does not have the metric.
+        NaN is never better, nor is a test that does not have the metric. Raises ConfigError for `output/name` where the
+        output has no number of this name.
         """
         if "/" in self.param.metric and self.param.metric not in scores:
             self._refuse(list(scores))  # only now is known which names there are

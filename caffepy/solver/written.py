@@ -12,7 +12,7 @@ from caffepy.errors import SnapshotError
 from caffepy.net import weights
 from caffepy.proto.scan import first_fields
 
-_NAME = re.compile(r"_(iter_\d+|best)\.((caffemodel|solverstate)(\.h5)?|resume)")
+_NAME = re.compile(r"_(iter_\d+|best)((_average)?\.caffemodel(\.h5)?|\.solverstate(\.h5)?|\.resume)")
 _KEEP = "Move it, set another snapshot_prefix, or train with --force."
 
 
@@ -35,8 +35,8 @@ def by_stem(prefix: str) -> dict[str, list[str]]:
 
 
 def stem(path: str) -> str:
-    """`snap_iter_5` of `snap_iter_5.caffemodel.h5`."""
-    return os.path.splitext(path.removesuffix(".h5"))[0]
+    """`snap_iter_5` of `snap_iter_5.caffemodel.h5` and `snap_iter_5_average.caffemodel.h5`."""
+    return os.path.splitext(path.removesuffix(".h5"))[0].removesuffix("_average")
 
 
 def is_state(path: str) -> bool:

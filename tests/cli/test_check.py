@@ -23,6 +23,14 @@ def net(tmp_path, monkeypatch):
     return tmp_path / "net.prototxt"
 
 
+def test_what_is_set_is_checked(net, capsys):
+    main(["check", "--set", "net.layer.fc.inner_product_param.num_output=5", "net.prototxt"])
+    assert "35 parameters" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["check", "--set", "net.layer.fd.name=x", "net.prototxt"])
+    assert 'no layer is called "fd"' in capsys.readouterr().out
+
+
 def test_a_right_net(net, capsys):
     main(["check", "net.prototxt"])
     assert capsys.readouterr().out == (

@@ -124,6 +124,7 @@ REFUSED = [
     ("bare.csv", "age,colour,wage:number,answer", 'bare.csv:2: "?" in column "wage" is no finite number'),
     ("named.csv", "a/b=age", 'a table has no column called "a/b"'),
     ("named.csv", "vocabularies=age", 'a table has no column called "vocabularies"'),
+    ("long.csv", "age,colour", "long.csv:2: a field of the row has more than 131072 characters"),
     ("open.csv", "age:number,colour", "open.csv:3: a quote in the row does not end where its field does"),
 ]
 
@@ -131,10 +132,17 @@ REFUSED = [
 @pytest.mark.parametrize("file, columns, message", REFUSED)
 def test_what_cannot_be_converted(file, columns, message, folder, capsys):
     (folder / "words.csv").write_text("colour,answer\nblue,yes\nred,no\n")
+    (folder / "long.csv").write_text(f"age,colour\n1,{'x' * 140_000}\n")
     (folder / "open.csv").write_text('age,colour\n1,blue\n2,"red\n3,blue\n4,red\n')
     with pytest.raises(SystemExit):
         main(["convert-table", file, "--columns", columns])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns, first", [("b,a", "a,1"), ("mal,colour", "male,red")])
+def test_a_first_row_that_has_a_word_like_a_columns_name(columns, first, folder):
+    (folder / "rows.csv").write_text(f"{first}\nblue,2\n")
+    assert len(convert("rows.csv", "--columns", columns, "--output", ".")) == 2
 
 
 def test_shares_that_are_none(folder, capsys):

@@ -195,6 +195,12 @@ def test_compare(inside):
     assert all(0.5 < float(row[1]) < 2 for row in rows)
 
 
+def test_compare_with_what_is_set(inside):
+    asked = ["compare-recommenders", str(inside), "--models", "baseline", "--set"]
+    assert "baseline" in run(*asked, "max_iter=1")
+    assert 'no field "max_iters" in SolverParameter' in str(CliRunner().invoke(cli, [*asked, "max_iters=1"]).exception)
+
+
 def test_compare_with_a_layer_of_ones_own(inside, tmp_path):
     """It runs in another process, in another folder."""
     (tmp_path / "of_compared.py").write_text("""

@@ -12,6 +12,10 @@ import urllib.request
 import numpy as np
 import pytest
 
+from caffepy import passes
+from caffepy.cli import main
+from caffepy.proto.caffe_pb2 import TEST
+from caffepy.pycaffe.net import Net
 from caffepy.serve.api.servable_pb2 import Servable
 from caffepy.serve.api.tensorflow_serving_pb2 import ModelConfig, ModelServerConfig
 from caffepy.serve.client import Client
@@ -32,6 +36,18 @@ def answers(server, name="small"):
     with Client(server.grpc) as client:
         client.predict(name, {"data": X})
         return client.version
+
+
+def test_what_is_set_is_published(tmp_path):
+    model, weights = make_net(tmp_path / "net")
+    words = ["--model", str(model), "--weights", str(weights), "--to", str(tmp_path / "set")]
+    main(["publish", *words, "--set", "layer.prob.type=Sigmoid"])
+    with served(tmp_path / "set", name="set") as server, Client(server.grpc) as client:
+        given = client.predict("set", {"data": X})["prob"]
+    plain = Net(model, TEST, weights=weights)
+    plain.blobs["data"].data[...] = X
+    passes.of(plain).forward()
+    np.testing.assert_allclose(given, 1 / (1 + np.exp(-plain.blobs["ip"].data)), rtol=1e-4)
 
 
 def test_no_version_at_start_then_files_that_appear(tmp_path):

@@ -13,6 +13,7 @@ from caffepy.net import weights
 from caffepy.proto import text
 from caffepy.proto.blobs import proto_to_array
 from caffepy.proto.caffe_pb2 import SolverParameter
+from caffepy.solver import resume_file
 from caffepy.solver.solver import Solver
 from tests.support import ENGINES
 
@@ -72,3 +73,49 @@ def test_accumulated_gradients_are_shown(caplog):
     with caplog.at_level("INFO", "caffepy"):
         solver("iter_size: 4").solve()
     assert "Gradients of 4 batches are averaged for each update: iter_size" in caplog.messages
+
+
+def test_a_disk_without_room_for_the_average_ends_no_training(monkeypatch, caplog):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("caffepy.solver.average.weights.save", full)
+    built = solver("snapshot_after_train: false")
+    built.solve()
+    assert built.iter == 40 and "no snapshot was written, training goes on" in caplog.text
+    assert not list(Path().glob("*.solverstate"))  # where the state is, all are
+
+
+def test_the_averages_of_another_run_are_set_apart_with_it():
+    solver().solve()
+    before = Path("s_iter_10_average.caffemodel").read_bytes()
+    other = solver()
+    other.param.base_lr = 0.2
+    other.solve()
+    assert Path("s_run_1/s_iter_10_average.caffemodel").read_bytes() == before
+    assert Path("s_iter_10_average.caffemodel").read_bytes() != before
+
+
+@pytest.mark.parametrize("trained", [0, 15])
+def test_what_is_restored_is_what_is_saved_next(trained):
+    built = solver()
+    built.solve()
+    average = Path("s_iter_10_average.caffemodel").read_bytes()
+    other = solver()
+    other.param.snapshot = 0
+    other.step(trained)
+    other.restore("s_iter_10.solverstate")
+    other.snapshot("again")
+    assert Path("again_average.caffemodel").read_bytes() == average
+    found, expected = (resume_file.read(f"{name}.resume")["listeners"] for name in ("again", "s_iter_10"))
+    np.testing.assert_equal(found["average_weights"], expected["average_weights"])
+
+
+def test_tables_of_rows_have_no_average():
+    net = """layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 2 } } }
+      layer { name: "e" type: "Embed" bottom: "i" top: "e" param { sparse: true }
+        embed_param { num_output: 2 input_dim: 5 bias_term: false } }
+      layer { name: "l" type: "Reduction" bottom: "e" top: "l" loss_weight: 1 }"""
+    fields = f'net_param {{ {net} }} base_lr: 0.1 lr_policy: "fixed" max_iter: 1 average_weights: 0.8'
+    with pytest.raises(ConfigError, match="is updated by rows"):
+        Solver(text.parse(fields, SolverParameter()), file="s.prototxt").solve()

@@ -12,7 +12,7 @@ import pytest
 from caffepy.proto import text
 from caffepy.proto.caffe_pb2 import SolverParameter
 from caffepy.pycaffe.solvers import Solver
-from caffepy.solver import Action, Listener
+from caffepy.solver import Action, Listener, resume_file
 from caffepy.solver.events import Requests, listening
 from caffepy.solver.signals import heard
 from tests.solver.test_features import NET
@@ -276,6 +276,45 @@ def test_what_a_listener_raises_of_a_snapshot_is_no_failed_snapshot():
     with pytest.raises(OSError, match="the upload failed"):
         built.step(1)
     assert built.written == built.last_snapshot == "out_iter_1.solverstate"
+
+
+def test_a_listener_that_cannot_say_its_state_ends_no_training(caplog):
+    class Misspelt(Listener):
+        name = "misspelt"
+
+        def state(self):
+            return self.sate
+
+    built = solver("snapshot: 1")
+    built.listeners.append(Misspelt())
+    built.step(2)
+    assert 'the state of listener "misspelt" cannot be had' in caplog.text
+    assert built.iter == 2 and not built.last_snapshot
+
+
+def test_the_first_process_may_write_a_snapshot_by_itself():
+    class Alone(Requests):
+        def from_first(self, value):
+            raise AssertionError("the others would have to be here")
+
+    built = solver()
+    built.requests = Alone()
+    assert built.snapshot("by_itself") == "by_itself.solverstate"
+
+
+def test_a_listener_that_comes_when_all_is_done_is_in_the_next_snapshot():
+    class Late(Listener):
+        name = "late"
+
+        def state(self):
+            return {"n": 7}
+
+    built = solver("test_iter: 1 test_interval: 1")
+    built.param.max_iter = 1
+    built.solve()
+    built.listeners.append(Late())
+    built.snapshot("later")
+    assert resume_file.read("later.resume")["listeners"]["late"] == {"n": 7}
 
 
 def test_a_listener_may_go_by_itself():

@@ -88,7 +88,7 @@ def test_what_is_better_lower():
         "time",
     ]
     assert all(lower_is_better(name, EarlyStopParameter.AUTO) for name in lower)
-    higher = ["accuracy", "pr/f1", "auc", "terror", "maestro", "mAP", "miou"]
+    higher = ["accuracy", "pr/f1", "auc", "terror", "maestro", "mAP", "miou", "loss3/top-1", "time_auc"]
     assert not any(lower_is_better(name, EarlyStopParameter.AUTO) for name in higher)
     assert lower_is_better("auc", EarlyStopParameter.LOWER) and not lower_is_better("loss", EarlyStopParameter.HIGHER)
 

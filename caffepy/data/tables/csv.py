@@ -66,10 +66,10 @@ def fields_of(line: str, delimiter: str = ",") -> list[str]:
 
 
 def _check_no_header(path: str, first: list[str], names: Sequence[str]) -> None:
-    """Raises DataError where the first line has some of the names, or words that are nearly these, and no numbers."""
+    """Raises DataError where the first line has no numbers, but one of the names, or two that are nearly these."""
     missing = [name for name in names if name not in first]
-    is_words = not any(_is_number(word) for word in first)
-    if len(missing) < len(names) or (is_words and any(nearest(name, first) for name in missing)):
+    near = sum(bool(nearest(name, first)) for name in missing)
+    if not any(map(_is_number, first)) and (len(missing) < len(names) or near > 1):
         hint = did_you_mean(missing[0], first) or f"It has {', '.join(first)}."
         raise DataError(f'the header has no column "{missing[0]}"', where=f"{path}:1", hint=hint)
 
@@ -103,7 +103,11 @@ def _numbered(path: str, text: str, delimiter: str) -> Iterator[tuple[int, list[
             row = next(reader)
         except StopIteration:
             return
-        except csv.Error:
+        except csv.Error as error:
+            if "field larger than" in str(error):
+                raise DataError(
+                    f"a field of the row has more than {csv.field_size_limit()} characters", where=f"{path}:{line}"
+                ) from None
             raise DataError(
                 "a quote in the row does not end where its field does",
                 where=f"{path}:{line}",

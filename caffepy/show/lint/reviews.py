@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from caffepy.errors import CaffeError
-from caffepy.proto import dialects, text
+from caffepy.proto import dialects, settings, text
 from caffepy.proto.caffe_pb2 import NetState, SolverParameter
 from caffepy.show.draft import Draft, Problem, Sources, draft
 from caffepy.show.lint import net_rules, solver_rules  # noqa: F401  (they register)
@@ -50,7 +50,12 @@ class Reviewer:
         try:
             source = text.read_text(file)
             review.kind = "solver" if _is_solver(source) else "net"
-            self._solver(review, source) if review.kind == "solver" else self._net(review, text.read_net(file))
+            if review.kind == "solver":
+                self._solver(review, source)
+            else:
+                definition = text.read_net(file)
+                settings.current().tell([definition.param])
+                self._net(review, definition)
         except CaffeError as error:
             review.findings.append(of_error(error, "cannot-be-read", file))
         review.findings = sorted(_merged(review.findings), key=lambda f: (f.file != file, f.file, f.line, f.column))
