@@ -55,10 +55,12 @@ class NumpyEngine(Engine):
         threads = self.pool.threads // count
         # Threads on their own may share a pool: its memory is each thread's.
         key = (number if threads > 1 else 0, count)
-        if key not in self._among:
-            self._among[key] = engine = copy(self)
+        engine = self._among.get(key)
+        if engine is None:
+            engine = copy(self)
             engine.pool, engine._shares, engine._among = ThreadPool(max(1, threads)), self._shares // count or 1, {}
-        return self._among[key]
+            engine = self._among.setdefault(key, engine)  # whole, for parts ask on threads of their own
+        return engine
 
     def run(self, task: Callable[[int], None], n: int) -> None:
         self.pool.run(task, n)

@@ -235,3 +235,22 @@ def test_add_at():
     target = np.zeros(6, np.float32)
     NumpyEngine(2).add_at(target[::2], np.array([2, 0, 2]), np.array([1, 2, 3], np.float32))
     assert target.tolist() == [2, 0, 0, 0, 4, 0]
+
+
+def test_an_engine_among_others_is_whole_when_it_is_seen():
+    """Parts ask for theirs on threads of their own."""
+    engine = NumpyEngine(threads=2)
+    seen = []
+
+    class Watched(dict):
+        def __setitem__(self, key, value):
+            seen.append(value.pool.threads)
+            super().__setitem__(key, value)
+
+        def setdefault(self, key, value):
+            seen.append(value.pool.threads)
+            return super().setdefault(key, value)
+
+    engine._among = Watched()
+    assert engine.among(0, 2) is engine.among(1, 2)
+    assert seen == [1]
