@@ -100,6 +100,8 @@ class Catalog:
 
     def _reason(self, served: Served) -> str:
         """Why nothing of a model is loaded."""
+        if served.suspended:
+            return "it was unloaded by request, until a request loads it"
         return next((version.error for version in served.versions.values() if version.error), served.problem)
 
     # What is there

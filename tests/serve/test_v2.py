@@ -75,6 +75,8 @@ def test_index_unload_load_and_statistics(small):
         method(server, "RepositoryModelUnload", model_name="small")
         server.until(lambda: ask(f"{server.rest}/v2/repository/index", b"{}")[1][0]["state"] == "UNAVAILABLE")
         assert not method(server, "ModelReady", name="small").ready
+        with pytest.raises(grpc.RpcError, match="it was unloaded by request, until a request loads it"):
+            call(server, SERVICE + "ModelInfer", infer(X), kserve.ModelInferResponse)
         method(server, "RepositoryModelLoad", model_name="small")
         assert method(server, "ModelReady", name="small").ready
         for name in ("RepositoryModelLoad", "RepositoryModelUnload"):
