@@ -19,10 +19,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LOGGER = logging.getLogger("caffepy")
+QUIET = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+
+
 @pytest.fixture(autouse=True)
 def log_as_it_was():
-    """A command starts the log for the rest of the process: not for the tests that follow."""
-    logger = logging.getLogger("caffepy")
-    kept = logger.handlers[:], logger.level, logger.propagate
+    """A command starts the log for the rest of the process: not for the tests that follow, nor one of a fixture's."""
+    LOGGER.handlers[:], LOGGER.level, LOGGER.propagate = QUIET
     yield
-    logger.handlers[:], logger.level, logger.propagate = kept
+    LOGGER.handlers[:], LOGGER.level, LOGGER.propagate = QUIET
